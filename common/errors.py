@@ -1,0 +1,121 @@
+"""One small family of errors, and what each means to a shell and to gRPC.
+
+SeedbedError                exit code  gRPC status            retry?
+|- UsageError               2          -                      no     bad options
+|- MissingExtraError        69         -                      no     an optional dependency is not installed
+|- SpecError                78         FAILED_PRECONDITION    no     environment unknown, or specs differ
+|- VersionError             78         FAILED_PRECONDITION    no     protocol or file format versions differ
+|- ConfigError              78         -                      no     a run's files do not fit what was asked
+|- AuthError                77         UNAUTHENTICATED        no     token or certificate
+|- PortInUseError           73         -                      no     somebody else listens there
+|- InvalidMessageError      76         INVALID_ARGUMENT       no     a message breaks the contract
+|- SequenceError            76         FAILED_PRECONDITION    no     seq out of order
+|- PipeliningError          76         RESOURCE_EXHAUSTED     no     more than one Steps in flight
+|- FencedError              76         ABORTED                no     a newer run or stream took the lease over
+|- CapacityError            75         RESOURCE_EXHAUSTED     yes    no row is free now
+`- UnavailableError         75         UNAVAILABLE            yes    the server is away, draining or restarting
+
+A SeedbedError is a message to a person: the command line prints it on one line, without a stack trace. Anything else
+that escapes is a defect of ours and keeps its trace.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SeedbedError(Exception):
+    """Base of all errors that are not defects of seedbed itself."""
+
+    exit_code: ClassVar[int] = 1
+    status: ClassVar[str] = "INTERNAL"
+    retryable: ClassVar[bool] = False
+
+
+class UsageError(SeedbedError):
+    """Options that make no sense."""
+
+    exit_code = 2
+
+
+class MissingExtraError(SeedbedError):
+    """An optional dependency is not installed; the message names the extra."""
+
+    exit_code = 69
+
+
+class SpecError(SeedbedError):
+    """The environment is unknown, unsupported, or not the one the server serves."""
+
+    exit_code = 78
+    status = "FAILED_PRECONDITION"
+
+
+class VersionError(SeedbedError):
+    """The two sides, or a file and this program, speak different versions."""
+
+    exit_code = 78
+    status = "FAILED_PRECONDITION"
+
+
+class ConfigError(SeedbedError):
+    """A run directory or checkpoint does not fit what was asked."""
+
+    exit_code = 78
+
+
+class AuthError(SeedbedError):
+    """Token or certificate missing, wrong or expired."""
+
+    exit_code = 77
+    status = "UNAUTHENTICATED"
+
+
+class PortInUseError(SeedbedError):
+    """Somebody else listens on the port."""
+
+    exit_code = 73
+
+
+class InvalidMessageError(SeedbedError):
+    """A message that breaks the contract: wrong length, shape, step type or value."""
+
+    exit_code = 76
+    status = "INVALID_ARGUMENT"
+
+
+class SequenceError(SeedbedError):
+    """Steps came out of order."""
+
+    exit_code = 76
+    status = "FAILED_PRECONDITION"
+
+
+class PipeliningError(SeedbedError):
+    """A second Steps came before the first was answered."""
+
+    exit_code = 76
+    status = "RESOURCE_EXHAUSTED"
+
+
+class FencedError(SeedbedError):
+    """A newer run_id of the same client, or a newer stream of the same lease, took over."""
+
+    exit_code = 76
+    status = "ABORTED"
+
+
+class CapacityError(SeedbedError):
+    """No row is free now; one may be later."""
+
+    exit_code = 75
+    status = "RESOURCE_EXHAUSTED"
+    retryable = True
+
+
+class UnavailableError(SeedbedError):
+    """The server is away, draining or restarting."""
+
+    exit_code = 75
+    status = "UNAVAILABLE"
+    retryable = True

@@ -1,0 +1,71 @@
+"""Rows of timesteps: what environments emit and what travels to the server.
+
+The semantics are dm_env's. A timestep is `(step_type, reward, discount, observation)`; reward and discount belong to
+the transition that led to it. Terminated is LAST with discount 0, truncated is LAST with discount 1. The action that
+answers a LAST row is ignored, and the row after it is FIRST.
+
+Shapes: E environments (rows) of one client group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.generic]
+
+STEP_TYPE_DTYPE = np.dtype("u1")
+REWARD_DTYPE = np.dtype("<f4")
+DISCOUNT_DTYPE = np.dtype("<f4")
+
+
+class StepType(IntEnum):
+    """Where in its episode a timestep stands."""
+
+    FIRST = 0
+    MID = 1
+    LAST = 2
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeEnd:
+    """The real end of an episode; lost lives are not ends.
+
+    Attributes:
+        row: which of the E rows it happened in.
+        episode_return: sum of raw rewards.
+        steps: agent steps.
+        frames: emulator frames, counting what the reset consumed.
+    """
+
+    row: int
+    episode_return: float
+    steps: int
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timesteps:
+    """One timestep of each of E rows.
+
+    Attributes:
+        step_type: uint8 `[E]`, values of `StepType`.
+        reward: float32 `[E]`, raw.
+        discount: float32 `[E]`, 0 where terminated, otherwise 1.
+        observations: one array `[E, ...]` for each `EnvironmentSpec.observations`, in that order.
+        episode_ends: the rows whose real episode ended with this timestep.
+    """
+
+    step_type: NDArray[np.uint8]
+    reward: NDArray[np.float32]
+    discount: NDArray[np.float32]
+    observations: tuple[Array, ...]
+    episode_ends: tuple[EpisodeEnd, ...] = ()
+
+    @property
+    def num_rows(self) -> int:
+        """E."""
+        return len(self.step_type)
