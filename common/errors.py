@@ -119,3 +119,26 @@ class UnavailableError(SeedbedError):
     exit_code = 75
     status = "UNAVAILABLE"
     retryable = True
+
+
+ERROR_NAME_KEY = "seedbed-error"
+"""Trailing metadata key under which a server names the exact class, since several share one gRPC status."""
+
+
+def error_from_status(status: str, details: str, name: str | None = None) -> SeedbedError:
+    """Builds the client's error from what the server answered.
+
+    Args:
+        status: name of the gRPC status code, e.g. "INVALID_ARGUMENT".
+        details: text of the status.
+        name: class name from the trailing metadata, if the server sent one.
+
+    Returns:
+        An error of the named class, else of the first class with that status; statuses that mean "not now"
+        (UNAVAILABLE, CANCELLED, DEADLINE_EXCEEDED, UNKNOWN) and all unknown ones become UnavailableError.
+    """
+    classes = SeedbedError.__subclasses__()
+    matches = [cls for cls in classes if cls.__name__ == name] or [cls for cls in classes if cls.status == status]
+    if status == "INTERNAL" or not matches:
+        return UnavailableError(f"{status}: {details}")
+    return matches[0](details)

@@ -1,0 +1,218 @@
+"""Arrays <-> message bytes: the only file in common/ that knows the generated classes.
+
+Packing trusts its caller, which is our own code. Unpacking trusts nobody: every length and every value that could
+poison a batch is checked against the agreed spec, and the error names what was expected and what came.
+
+Shapes: E rows of one lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seedbed.common.errors import InvalidMessageError, SpecError, VersionError
+from seedbed.common.specs import ArraySpec, EnvironmentSpec
+from seedbed.common.timestep import (
+    DISCOUNT_DTYPE,
+    REWARD_DTYPE,
+    STEP_TYPE_DTYPE,
+    Array,
+    EpisodeEnd,
+    StepType,
+    Timesteps,
+)
+from seedbed.proto import seedbed_pb2 as pb
+
+PROTOCOL_MAJOR = 1
+PROTOCOL_MINOR = 0
+
+_DTYPE_CODES = {
+    "uint8": pb.DTYPE_UINT8,
+    "int32": pb.DTYPE_INT32,
+    "int64": pb.DTYPE_INT64,
+    "float32": pb.DTYPE_FLOAT32,
+}
+_DTYPE_NAMES = {code: name for name, code in _DTYPE_CODES.items()}
+
+
+def protocol_version() -> pb.ProtocolVersion:
+    """The version this program speaks."""
+    return pb.ProtocolVersion(major=PROTOCOL_MAJOR, minor=PROTOCOL_MINOR)
+
+
+def check_protocol(theirs: pb.ProtocolVersion, peer: str) -> None:
+    """Refuses a peer that speaks another major version.
+
+    Args:
+        theirs: the version it sent.
+        peer: what to call it in the message, e.g. "client".
+
+    Raises:
+        VersionError: names both versions and which side is older.
+    """
+    if theirs.major == PROTOCOL_MAJOR:
+        return
+    older = f"the {peer}" if theirs.major < PROTOCOL_MAJOR else "this side"
+    raise VersionError(
+        f"expected protocol {PROTOCOL_MAJOR}.x, the {peer} speaks {theirs.major}.{theirs.minor}: upgrade {older}"
+    )
+
+
+def spec_to_message(spec: EnvironmentSpec) -> pb.EnvironmentSpec:
+    """The wire form of a spec."""
+    return pb.EnvironmentSpec(
+        environment=spec.environment,
+        preset=spec.preset,
+        observations=[_array_spec_to_message(array) for array in spec.observations],
+        actions=[_array_spec_to_message(array) for array in spec.actions],
+        frames_per_step=spec.frames_per_step,
+    )
+
+
+def spec_from_message(message: pb.EnvironmentSpec) -> EnvironmentSpec:
+    """Reads the wire form.
+
+    Raises:
+        SpecError: it is not a valid spec.
+    """
+    return EnvironmentSpec(
+        environment=message.environment,
+        preset=message.preset,
+        observations=tuple(_array_spec_from_message(array) for array in message.observations),
+        actions=tuple(_array_spec_from_message(array) for array in message.actions),
+        frames_per_step=message.frames_per_step,
+    )
+
+
+def pack_hello(
+    *, client_id: str, run_id: int, group: int, environment_indices: Sequence[int], spec: EnvironmentSpec
+) -> pb.ClientMessage:
+    """The first message of a stream; see the protocol for the meaning of each part."""
+    environments = [pb.Environment(task=spec.environment, index=index) for index in environment_indices]
+    hello = pb.Hello(
+        protocol=protocol_version(),
+        client_id=client_id,
+        run_id=run_id,
+        group=group,
+        environments=environments,
+        spec=spec_to_message(spec),
+    )
+    return pb.ClientMessage(hello=hello)
+
+
+def pack_steps(seq: int, rows: Timesteps) -> pb.ClientMessage:
+    """One timestep of each row as a message."""
+    steps = pb.Steps(
+        seq=seq,
+        step_type=rows.step_type.astype(STEP_TYPE_DTYPE, copy=False).tobytes(),
+        reward=rows.reward.astype(REWARD_DTYPE, copy=False).tobytes(),
+        discount=rows.discount.astype(DISCOUNT_DTYPE, copy=False).tobytes(),
+        observations=[array.tobytes() for array in rows.observations],
+        episode_ends=[
+            pb.EpisodeEnd(row=end.row, episode_return=end.episode_return, steps=end.steps, frames=end.frames)
+            for end in rows.episode_ends
+        ],
+    )
+    return pb.ClientMessage(steps=steps)
+
+
+def unpack_steps(message: pb.Steps, spec: EnvironmentSpec, num_rows: int) -> Timesteps:
+    """Reads and checks one Steps; the arrays are read-only views of the message's bytes.
+
+    Args:
+        message: as received.
+        spec: what the lease agreed on.
+        num_rows: E of the lease.
+
+    Raises:
+        InvalidMessageError: a length, a step type or a value is not what the contract allows.
+    """
+    step_type = _vector("step_type", message.step_type, STEP_TYPE_DTYPE, num_rows)
+    reward = _vector("reward", message.reward, REWARD_DTYPE, num_rows)
+    discount = _vector("discount", message.discount, DISCOUNT_DTYPE, num_rows)
+    if step_type.max() > StepType.LAST:
+        raise InvalidMessageError(f"step_type: expected 0, 1 or 2, got {int(step_type.max())}")
+    _require_finite("reward", reward)
+    if not ((discount >= 0) & (discount <= 1)).all():
+        raise InvalidMessageError(f"discount: expected values from 0 to 1, got {discount.tolist()}")
+    ends = tuple(_unpack_end(end, num_rows) for end in message.episode_ends)
+    observations = _unpack_arrays("observations", message.observations, spec.observations, num_rows)
+    for array, array_spec in zip(observations, spec.observations, strict=True):
+        if array.dtype.kind == "f":
+            _require_finite(f"observation {array_spec.name!r}", array)
+    return Timesteps(step_type, reward, discount, observations, ends)
+
+
+def pack_actions(seq: int, actions: Sequence[Array], policy_version: int) -> pb.ServerMessage:
+    """The answer to Steps `seq`: one array `[E, ...]` for each action spec."""
+    message = pb.Actions(seq=seq, actions=[array.tobytes() for array in actions], policy_version=policy_version)
+    return pb.ServerMessage(actions=message)
+
+
+def unpack_actions(message: pb.Actions, spec: EnvironmentSpec, num_rows: int) -> tuple[Array, ...]:
+    """Reads the answer: one array `[E, ...]` for each action spec.
+
+    Raises:
+        InvalidMessageError: a length is not what the spec says.
+    """
+    return _unpack_arrays("actions", message.actions, spec.actions, num_rows)
+
+
+def _array_spec_to_message(spec: ArraySpec) -> pb.ArraySpec:
+    return pb.ArraySpec(
+        name=spec.name,
+        dtype=_DTYPE_CODES[spec.dtype],
+        shape=spec.shape,
+        minimum=spec.minimum,
+        maximum=spec.maximum,
+    )
+
+
+def _array_spec_from_message(message: pb.ArraySpec) -> ArraySpec:
+    if message.dtype not in _DTYPE_NAMES:
+        raise SpecError(f"array {message.name!r}: expected a known dtype, got code {message.dtype}")
+    return ArraySpec(
+        name=message.name,
+        dtype=_DTYPE_NAMES[message.dtype],
+        shape=tuple(message.shape),
+        minimum=message.minimum if message.HasField("minimum") else None,
+        maximum=message.maximum if message.HasField("maximum") else None,
+    )
+
+
+def _vector(name: str, data: bytes, dtype: np.dtype[Any], num_rows: int) -> NDArray[Any]:
+    if len(data) != num_rows * dtype.itemsize:
+        raise InvalidMessageError(
+            f"{name}: expected {num_rows * dtype.itemsize} bytes ({dtype.name}[{num_rows}]), got {len(data)}"
+        )
+    return np.frombuffer(data, dtype)
+
+
+def _unpack_arrays(kind: str, data: Sequence[bytes], specs: Sequence[ArraySpec], num_rows: int) -> tuple[Array, ...]:
+    if len(data) != len(specs):
+        raise InvalidMessageError(f"{kind}: expected {len(specs)} arrays, got {len(data)}")
+    arrays = []
+    for part, spec in zip(data, specs, strict=True):
+        if len(part) != num_rows * spec.row_bytes:
+            expected = f"{num_rows * spec.row_bytes} bytes ({num_rows} rows of {spec})"
+            raise InvalidMessageError(f"{kind}[{spec.name!r}]: expected {expected}, got {len(part)}")
+        arrays.append(np.frombuffer(part, spec.numpy_dtype).reshape(num_rows, *spec.shape))
+    return tuple(arrays)
+
+
+def _unpack_end(message: pb.EpisodeEnd, num_rows: int) -> EpisodeEnd:
+    if message.row >= num_rows:
+        raise InvalidMessageError(f"episode_ends: expected rows below {num_rows}, got {message.row}")
+    if not np.isfinite(message.episode_return):
+        raise InvalidMessageError(f"episode_ends: expected a finite return, got {message.episode_return}")
+    return EpisodeEnd(message.row, message.episode_return, message.steps, message.frames)
+
+
+def _require_finite(name: str, array: NDArray[Any]) -> None:
+    if not np.isfinite(array).all():
+        rows = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
+        raise InvalidMessageError(f"{name}: expected finite numbers, got NaN or infinity in rows {rows.tolist()}")
