@@ -1,0 +1,127 @@
+"""Optimisers, the learning-rate schedule and gradient clipping, over any list of parameters.
+
+On a CPU each step is a handful of calls over all parameters together, fused or `foreach`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+OptimiserName = Literal["adam", "rmsprop", "rmsprop_tf"]
+
+
+class RMSPropTF(torch.optim.Optimizer):
+    """RMSProp as in TensorFlow 1, with which A3C, IMPALA and SEED RL published their results.
+
+        mean_square = decay * mean_square + (1 - decay) * gradient^2        starting from 1
+        velocity    = momentum * velocity + learning_rate * gradient / sqrt(mean_square + epsilon)
+        parameter  -= velocity
+
+    `torch.optim.RMSprop` starts from 0 and adds epsilon outside the root, and learns differently with the same numbers
+    (pytorch/pytorch issue 23796). The defaults are IMPALA's for Atari (arXiv 1802.01561, table G.1).
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float,
+        *,
+        decay: float = 0.99,
+        epsilon: float = 0.01,
+        momentum: float = 0.0,
+    ) -> None:
+        for name, value in (("lr", lr), ("epsilon", epsilon), ("momentum", momentum)):
+            if value < 0:
+                raise ValueError(f"expected {name} of at least 0, got {value}")
+        if not 0 <= decay <= 1:
+            raise ValueError(f"expected decay between 0 and 1, got {decay}")
+        super().__init__(parameters, {"lr": lr, "decay": decay, "epsilon": epsilon, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closures: nothing here re-evaluates
+        """Applies the gradients; parameters without one stay."""
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if parameters:
+                self._step_group(group, parameters)
+
+    def _step_group(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        mean_squares = [self._slot(parameter, "mean_square", 1.0) for parameter in parameters]
+        torch._foreach_mul_(mean_squares, group["decay"])
+        torch._foreach_addcmul_(mean_squares, gradients, gradients, value=1.0 - group["decay"])
+        roots = torch._foreach_add(mean_squares, group["epsilon"])
+        torch._foreach_sqrt_(roots)
+        if group["momentum"] == 0.0:
+            torch._foreach_addcdiv_(parameters, gradients, roots, value=-group["lr"])
+            return
+        velocities = [self._slot(parameter, "velocity", 0.0) for parameter in parameters]
+        torch._foreach_mul_(velocities, group["momentum"])
+        torch._foreach_addcdiv_(velocities, gradients, roots, value=group["lr"])
+        torch._foreach_sub_(parameters, velocities)
+
+    def _slot(self, parameter: Tensor, name: str, start: float) -> Tensor:
+        state: dict[str, Tensor] = self.state[parameter]
+        if name not in state:
+            state[name] = torch.full_like(parameter, start)
+        return state[name]
+
+
+def make_optimiser(
+    parameters: Iterable[Tensor],
+    *,
+    name: OptimiserName,
+    learning_rate: float,
+    epsilon: float,
+    decay: float = 0.99,
+    momentum: float = 0.0,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+) -> torch.optim.Optimizer:
+    """Builds the optimiser of that name.
+
+    Args:
+        parameters: what it updates.
+        name: "adam", "rmsprop" as in PyTorch, or "rmsprop_tf" as in TensorFlow.
+        learning_rate: at the start; `set_learning_rate` changes it.
+        epsilon: of all three, though each adds it in another place. It scales with the gradient: going from a summed
+            to a mean loss over n steps divides the epsilon of the same behaviour by n (Adam, rmsprop), or by n^2
+            (rmsprop_tf, inside the root).
+        decay: of the mean square, in both RMSProps.
+        momentum: of both RMSProps.
+        beta1, beta2: of Adam.
+    """
+    if name == "adam":
+        return torch.optim.Adam(parameters, lr=learning_rate, betas=(beta1, beta2), eps=epsilon, fused=True)
+    if name == "rmsprop":
+        return torch.optim.RMSprop(
+            parameters, lr=learning_rate, alpha=decay, eps=epsilon, momentum=momentum, foreach=True
+        )
+    if name == "rmsprop_tf":
+        return RMSPropTF(parameters, learning_rate, decay=decay, epsilon=epsilon, momentum=momentum)
+    raise ValueError(f"expected optimiser 'adam', 'rmsprop' or 'rmsprop_tf', got {name!r}")
+
+
+def linear_decay(start: float, end_fraction: float, progress: float) -> float:
+    """Goes from `start` at progress 0 to `start * end_fraction` at progress 1, and stays there."""
+    return start * (1.0 + (end_fraction - 1.0) * min(max(progress, 0.0), 1.0))
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Sets the learning rate of all parameter groups."""
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate
+
+
+def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
+    """Scales the gradients so that their global norm is at most `max_norm`; infinity only measures.
+
+    Returns:
+        The norm before clipping, a scalar on the parameters' device.
+    """
+    parameters = list(parameters)
+    return torch.nn.utils.clip_grad_norm_(parameters, max_norm, foreach=True)

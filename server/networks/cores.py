@@ -1,0 +1,114 @@
+"""Cores: what a network remembers from row to row of an episode.
+
+A core turns features into features, and takes the agent state before the first row to the state after the last. State
+is zeroed at FIRST *before* that row is processed, inside an unroll as in a single step, so that an episode never sees
+the one before it.
+
+Shapes: T rows, B environments, F features of the torso, A actions, H state width.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from seedbed.common.timestep import StepType
+from seedbed.server.networks.interface import AgentState, Inputs
+
+CoreName = Literal["none", "lstm"]
+
+
+class Core(nn.Module):
+    """What all cores have.
+
+    Attributes:
+        output_size: length of the feature vector it gives.
+    """
+
+    def __init__(self, output_size: int) -> None:
+        super().__init__()
+        self.output_size = output_size
+
+    def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> AgentState:
+        """The state at the start of an episode, each `[batch_size, H]`."""
+        raise NotImplementedError
+
+    def forward(self, features: Tensor, inputs: Inputs, state: AgentState) -> tuple[Tensor, AgentState]:
+        """`[T, B, F]` and the state before row 0 to `[T, B, output_size]` and the state after the last row."""
+        raise NotImplementedError
+
+
+class FeedForward(Core):
+    """The core that remembers nothing, and sees neither reward nor last action."""
+
+    def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> AgentState:
+        """Empty."""
+        return ()
+
+    def forward(self, features: Tensor, inputs: Inputs, state: AgentState) -> tuple[Tensor, AgentState]:
+        """Passes the features on."""
+        return features, state
+
+
+class LSTM(Core):
+    """IMPALA's core (arXiv 1802.01561, figure 3): an LSTM over features, clipped reward and one-hot last action.
+
+    Reward and last action belong to the transition into the row, so both are zero at FIRST.
+    """
+
+    def __init__(self, input_size: int, num_actions: int, size: int) -> None:
+        super().__init__(size)
+        self.input_projection = nn.Linear(input_size + 1 + num_actions, 4 * size)
+        self.recurrence = nn.Linear(size, 4 * size, bias=False)
+        self.register_buffer("_actions", torch.arange(num_actions), persistent=False)
+        self._actions: Tensor
+        for layer in (self.input_projection, self.recurrence):
+            for gate in layer.weight.detach().chunk(4):
+                nn.init.orthogonal_(gate)
+        with torch.no_grad():
+            self.input_projection.bias.zero_()
+            # Start by remembering (Jozefowicz et al. 2015), as IMPALA's and SEED RL's cores do. Gates: i, f, g, o.
+            self.input_projection.bias[size : 2 * size] = 1.0
+
+    def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> AgentState:
+        """Hidden and cell state, zero."""
+        hidden = torch.zeros(batch_size, self.output_size, device=device)
+        return hidden, torch.zeros_like(hidden)
+
+    def forward(self, features: Tensor, inputs: Inputs, state: AgentState) -> tuple[Tensor, AgentState]:
+        """Projects the inputs of all rows at once; only the recurrence runs row by row."""
+        first = (inputs.step_type == StepType.FIRST).unsqueeze(-1)
+        reward = inputs.reward.clamp(-1.0, 1.0).unsqueeze(-1).masked_fill(first, 0.0)
+        # Not F.one_hot: what a row carries at FIRST need not be an action.
+        last_action = ((inputs.last_action.unsqueeze(-1) == self._actions) & ~first).to(features.dtype)
+        projected = self.input_projection(torch.cat((features, reward, last_action), dim=-1))
+
+        hidden, cell = state
+        outputs = []
+        for projected_t, first_t in zip(projected.unbind(), first.unbind(), strict=True):
+            hidden, cell = hidden.masked_fill(first_t, 0.0), cell.masked_fill(first_t, 0.0)
+            hidden, cell = self._cell(projected_t, hidden, cell)
+            outputs.append(hidden)
+        return torch.stack(outputs), (hidden, cell)
+
+    def _cell(self, projected: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """One row: `[B, 4H]`, `[B, H]`, `[B, H]` to the next hidden and cell state."""
+        gates = torch.addmm(projected, hidden, self.recurrence.weight.t())
+        input_gate, forget_gate, candidate, output_gate = gates.chunk(4, dim=-1)
+        cell = torch.sigmoid(forget_gate) * cell + torch.sigmoid(input_gate) * torch.tanh(candidate)
+        return torch.sigmoid(output_gate) * torch.tanh(cell), cell
+
+
+def make_core(name: CoreName, input_size: int, num_actions: int, size: int) -> Core:
+    """Builds the core of that name; `size` is H and means nothing to "none".
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    if name == "none":
+        return FeedForward(input_size)
+    if name == "lstm":
+        return LSTM(input_size, num_actions, size)
+    raise ValueError(f"expected core 'none' or 'lstm', got {name!r}")

@@ -1,0 +1,55 @@
+"""What goes into a network, what comes out, and the state it carries between rows.
+
+A network reads *rows*: one row is a timestep and the action before it. `step` takes N rows of different environments,
+`unroll` takes T consecutive rows of each of B environments; both give the same numbers for the same rows.
+
+Shapes: N inference batch, T rows, B unrolls, K stacked frames, A actions, H state width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+AgentState = tuple[Tensor, ...]
+"""Recurrent state before a row, each `[B, H]` float32; empty for a feed-forward network. Zero at FIRST."""
+
+
+class Inputs(NamedTuple):
+    """Rows with leading dimensions `[N]` for `step` and `[T, B]` for `unroll`.
+
+    Attributes:
+        observations: one `[..., K, *spec.shape]` for each observation array, the newest of K frames last, frames from
+            before the episode's start zeroed by the caller. K is 1 without stacking.
+        step_type: uint8 `[...]`, values of `StepType`.
+        reward: float32 `[...]`, raw, of the transition that led to the row.
+        last_action: int64 `[...]`, action_{t-1}; ignored at FIRST.
+    """
+
+    observations: tuple[Tensor, ...]
+    step_type: Tensor
+    reward: Tensor
+    last_action: Tensor
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Inputs:
+        """Applies `function` to every tensor."""
+        return Inputs(
+            tuple(map(function, self.observations)),
+            function(self.step_type),
+            function(self.reward),
+            function(self.last_action),
+        )
+
+
+class Outputs(NamedTuple):
+    """What an actor-critic says about each row.
+
+    Attributes:
+        logits: float32 `[..., A]`.
+        value: float32 `[...]`.
+    """
+
+    logits: Tensor
+    value: Tensor

@@ -1,0 +1,58 @@
+"""Layers that compute in the dtype of their input, and how weights start.
+
+Master weights are float32. A torso may run in bfloat16: then these layers cast their weights first and do anything
+else after, so that a copy whose weights are *stored* in bfloat16 computes bit for bit what the master computes, and
+its cast costs nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+HIDDEN_GAIN = 2.0**0.5  # keeps the second moment through a ReLU (He et al. 2015, arXiv 1502.01852)
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` in the dtype of its input, whatever its weights are stored in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., in]` to `[..., out]`."""
+        return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+
+
+class Conv2d(nn.Conv2d):
+    """`nn.Conv2d` in the dtype of its input, whatever its weights are stored in.
+
+    Args:
+        input_scale: multiplies the weights instead of the input: scaling pixels to [0, 1] this way costs a pass over
+            a few thousand weights, not over every pixel of the batch.
+    """
+
+    def __init__(
+        self, channels: int, filters: int, kernel: int, *, stride: int = 1, padding: int = 0, input_scale: float = 1.0
+    ) -> None:
+        super().__init__(channels, filters, kernel, stride=stride, padding=padding)
+        self.input_scale = input_scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, channels, h, w]` to `[N, filters, h', w']`."""
+        weight = self.weight.to(x.dtype)
+        if self.input_scale != 1.0:
+            weight = weight * self.input_scale
+        assert self.bias is not None
+        return F.conv2d(x, weight, self.bias.to(x.dtype), self.stride, self.padding)
+
+
+def initialise(layer: nn.Linear | nn.Conv2d, gain: float) -> None:
+    """Orthogonal weights times `gain`, zero biases.
+
+    Orthogonal rows keep the scale of signals and gradients whatever the depth and width (Saxe et al. 2014, arXiv
+    1312.6120), and every implementation in "What matters in on-policy reinforcement learning" (Andrychowicz et al.
+    2021, arXiv 2006.05990) that we want to be compared with starts so. Zero biases favour no action and no feature.
+    """
+    nn.init.orthogonal_(layer.weight, gain)
+    if layer.bias is not None:
+        with torch.no_grad():
+            layer.bias.zero_()

@@ -1,0 +1,70 @@
+"""What torsos need to know of observations: which they can read, how to scale them, how to lay images out.
+
+Shapes: N rows, K stacked frames, c channels of one frame, C = K * c.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from seedbed.common.errors import SpecError
+from seedbed.common.specs import ArraySpec
+
+
+def num_elements(spec: ArraySpec) -> int:
+    """How many numbers one frame holds."""
+    return math.prod(spec.shape)
+
+
+def input_scale(spec: ArraySpec) -> float:
+    """What to multiply a frame with: uint8 goes to [0, 1] by its maximum (255 where unbounded), float32 stays.
+
+    Raises:
+        SpecError: another dtype.
+    """
+    if spec.dtype == "float32":
+        return 1.0
+    if spec.dtype == "uint8":
+        return 1.0 / (spec.maximum or 255.0)
+    raise SpecError(f"observation {spec.name!r}: networks expect uint8 or float32, got {spec}")
+
+
+def single_image(specs: tuple[ArraySpec, ...]) -> ArraySpec:
+    """The only observation, which must be an image `(h, w)` or `(h, w, c)`.
+
+    Raises:
+        SpecError: it is not; the message lists what came.
+    """
+    if len(specs) != 1 or len(specs[0].shape) not in (2, 3):
+        came = ", ".join(f"{spec.name!r} {spec}" for spec in specs)
+        raise SpecError(
+            f"this torso expects exactly one observation, an image of shape (h, w) or (h, w, c), got {came}"
+        )
+    return specs[0]
+
+
+def num_channels(image: ArraySpec, frame_stack: int) -> int:
+    """C, after stacking."""
+    return frame_stack * (image.shape[2] if len(image.shape) == 3 else 1)
+
+
+def stack_channels(frames: Tensor) -> Tensor:
+    """`[N, K, h, w]` or `[N, K, h, w, c]` to `[N, C, h, w]`, oldest frame first, channels last in memory.
+
+    Channels last is the layout in which convolutions are fastest. Interleaving single frames with `cat` takes half as
+    long as converting the stack, and nothing at all where the caller's memory is already `[N, h, w, K, c]`.
+    """
+    if frames.dim() == 4:
+        frames = frames.unsqueeze(-1)
+    interleaved = frames.movedim(1, 3)
+    if interleaved.is_contiguous():
+        return interleaved.flatten(3).permute(0, 3, 1, 2)
+    return torch.cat(frames.unbind(1), dim=-1).permute(0, 3, 1, 2)
+
+
+def flatten_image(x: Tensor) -> Tensor:
+    """`[N, C, h, w]` to `[N, h * w * C]`: a view when channels are last in memory."""
+    return x.permute(0, 2, 3, 1).flatten(1)

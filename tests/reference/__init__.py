@@ -1,0 +1,1 @@
+"""Slow oracles that look like the papers."""

@@ -1,0 +1,226 @@
+"""Torsos: what they read, what they refuse, their published sizes, and the arithmetic of half precision."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from seedbed.common.errors import SpecError
+from seedbed.common.specs import ArraySpec
+from seedbed.server.networks.layers import Conv2d, Linear
+from seedbed.server.networks.observations import stack_channels
+from seedbed.server.networks.torsos import TorsoName, make_torso
+
+IMAGE_TORSOS: tuple[TorsoName, ...] = ("impala_shallow", "nature", "impala_deep")
+
+
+def image(*shape: int, dtype: str = "uint8", **bounds: float) -> ArraySpec:
+    return ArraySpec(name="screen", dtype=dtype, shape=shape, **bounds)
+
+
+def vector(size: int, name: str = "state") -> ArraySpec:
+    return ArraySpec(name=name, dtype="float32", shape=(size,))
+
+
+def random_frames(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def num_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "output_size", "parameters"),
+    [
+        # DQN on Pong has 1,687,206 parameters, of which the 6 actions take 512 * 6 + 6.
+        ("nature", 512, 1_687_206 - 3_078),
+        # 16 of 8x8x4, 32 of 4x4x16, 9 * 9 * 32 to 256.
+        ("impala_shallow", 256, 4_112 + 8_224 + 663_808),
+        # Sections 592 + 9,280, 4,640 + 36,992 and 9,248 + 36,992, then 11 * 11 * 32 to 256.
+        ("impala_deep", 256, 97_744 + 991_488),
+    ],
+)
+def test_sizes_on_atari_are_the_published_ones(name: TorsoName, output_size: int, parameters: int) -> None:
+    torso = make_torso(name, (image(84, 84),), 4)
+    assert torso.output_size == output_size
+    assert num_parameters(torso) == parameters
+    assert torso((random_frames(2, 4, 84, 84),)).shape == (2, output_size)
+
+
+def test_the_deep_network_with_its_lstm_has_the_published_size() -> None:
+    # IMPALA, section 5.3: 15 convolutional layers and 1.6 million parameters, on 72x96 RGB with an LSTM of 256 and an
+    # embedding of instructions, which we lack (about 45,000).
+    torso = make_torso("impala_deep", (image(72, 96, 3),))
+    assert sum(isinstance(module, Conv2d) for module in torso.modules()) == 15
+    lstm = 4 * 256 * (256 + 1 + 9 + 256 + 1)
+    assert num_parameters(torso) + lstm + 257 * 10 == pytest.approx(1.6e6, rel=0.06)
+
+
+@pytest.mark.parametrize("name", IMAGE_TORSOS)
+@pytest.mark.parametrize(("shape", "stack"), [((84, 84), 1), ((84, 84), 4), ((72, 96, 3), 1), ((64, 64, 3), 2)])
+def test_image_torsos_take_any_channels(name: TorsoName, shape: tuple[int, ...], stack: int) -> None:
+    torso = make_torso(name, (image(*shape),), stack)
+    features = torso((random_frames(3, stack, *shape),))
+    assert features.shape == (3, torso.output_size)
+    assert features.isfinite().all()
+    assert len(features.unique(dim=0)) == 3
+
+
+@pytest.mark.parametrize("shape", [(10, 5), (10, 10, 4)])
+def test_the_deep_torso_takes_small_images(shape: tuple[int, ...]) -> None:
+    assert make_torso("impala_deep", (image(*shape),))((random_frames(2, 1, *shape),)).shape == (2, 256)
+
+
+def test_channels_are_frames_oldest_first() -> None:
+    # Every number says where it comes from: row, frame, y, x, channel.
+    n, k, y, x, c = torch.meshgrid(*(torch.arange(size) for size in (2, 3, 4, 5, 2)), indexing="ij")
+    frames = 10000 * n + 1000 * k + 100 * y + 10 * x + c
+    stacked = stack_channels(frames)
+    assert stacked.shape == (2, 6, 4, 5)
+    assert stacked[1, :, 3, 2].tolist() == [10320 + 1000 * k + c for k in range(3) for c in range(2)]
+    assert stack_channels(frames[..., 0])[1, :, 3, 2].tolist() == [10320, 11320, 12320]
+    assert stacked.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_interleaved_frames_are_not_copied() -> None:
+    frames = torch.zeros(2, 4, 5, 3).movedim(-1, 1)  # [N, K, h, w] over memory [N, h, w, K]
+    assert stack_channels(frames).data_ptr() == frames.data_ptr()
+
+
+@pytest.mark.parametrize("name", IMAGE_TORSOS)
+def test_image_torsos_equal_plain_layers(name: TorsoName) -> None:
+    """The same weights in stock layers, channels first, on pixels divided by 255."""
+    torch.manual_seed(0)
+    torso = make_torso(name, (image(44, 36),), 2)
+    frames = random_frames(3, 2, 44, 36)
+
+    def conv(layer: Any, x: Tensor) -> Tensor:
+        weight = layer.weight.contiguous()
+        return nn.functional.conv2d(x, weight, layer.bias, layer.stride, layer.padding)
+
+    x = frames / 255.0
+    if name == "impala_deep":
+        for section in torso.sections:  # type: ignore[union-attr]
+            x = nn.functional.max_pool2d(conv(section.entry, x), 3, 2, 1)
+            for i in (0, 2):
+                x = x + conv(section.blocks[i + 1], conv(section.blocks[i], x.relu()).relu())
+        x = x.relu()
+    else:
+        for layer in torso.convolutions:  # type: ignore[union-attr]
+            x = conv(layer, x).relu()
+    expected = torso.hidden(x.movedim(1, -1).flatten(1)).relu()  # type: ignore[operator]
+    torch.testing.assert_close(torso((frames,)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_mlp_reads_all_observations_and_all_frames() -> None:
+    specs = (vector(3, "a"), image(2, 2), vector(1, "b"))
+    torso = make_torso("mlp", specs, 2, mlp_sizes=(7, 5))
+    observations = [torch.randn(4, 2, 3), random_frames(4, 2, 2, 2), torch.randn(4, 2, 1)]
+    flat = torch.cat([observations[0].flatten(1), observations[1].flatten(1) / 255, observations[2].flatten(1)], dim=1)
+    x = flat
+    for layer in torso.layers:  # type: ignore[union-attr]
+        x = layer(x).tanh()
+    assert x.shape == (4, 5)
+    torch.testing.assert_close(torso(tuple(observations)), x)
+
+
+def test_the_mlp_activation_is_an_option() -> None:
+    torso = make_torso("mlp", (vector(3),), mlp_activation="relu")
+    assert torso((torch.randn(50, 1, 3),)).min() == 0.0
+
+
+def test_bytes_are_scaled_by_their_maximum() -> None:
+    torch.manual_seed(0)
+    board = make_torso("mlp", (image(2, 2, maximum=1.0),))
+    pixels = make_torso("mlp", (image(2, 2),))
+    pixels.load_state_dict(board.state_dict())
+    ones = torch.ones(1, 1, 2, 2, dtype=torch.uint8)
+    torch.testing.assert_close(board((ones,)), pixels((ones * 255,)))
+
+
+@pytest.mark.parametrize("name", ["mlp", *IMAGE_TORSOS])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_a_copy_stored_in_half_precision_computes_the_same_bits(name: TorsoName, dtype: str) -> None:
+    torch.manual_seed(0)
+    master = make_torso(name, (image(44, 44, dtype=dtype),), 3, dtype=torch.bfloat16)
+    acting = copy.deepcopy(master).to(torch.bfloat16)
+    frames = random_frames(5, 3, 44, 44)
+    observations = (frames if dtype == "uint8" else frames.float() / 256,)
+    assert all(parameter.dtype == torch.float32 for parameter in master.parameters())
+    features = master(observations)
+    assert features.dtype == torch.bfloat16
+    assert torch.equal(features, acting(observations))
+
+
+@pytest.mark.parametrize("name", ["mlp", *IMAGE_TORSOS])
+def test_half_precision_is_close_and_trains_float32_weights(name: TorsoName) -> None:
+    torch.manual_seed(0)
+    single = make_torso(name, (image(44, 44),), 3)
+    half = make_torso(name, (image(44, 44),), 3, dtype=torch.bfloat16)
+    half.load_state_dict(single.state_dict())
+    frames = random_frames(5, 3, 44, 44)
+    expected, features = single((frames,)), half((frames,)).float()
+    assert (features - expected).norm() < 0.02 * expected.norm()
+    features.sum().backward()
+    for parameter in half.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.dtype == torch.float32
+        assert parameter.grad.isfinite().all()
+
+
+def test_weights_already_in_the_right_dtype_are_not_copied() -> None:
+    layer = Linear(3, 3)
+    assert layer.weight.to(torch.float32) is layer.weight
+    assert layer(torch.randn(2, 3, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("name", ["mlp", *IMAGE_TORSOS])
+def test_signals_keep_their_scale_at_the_start(name: TorsoName) -> None:
+    torch.manual_seed(0)
+    torso = make_torso(name, (image(84, 84),), 4)
+    rms = torso((random_frames(4, 4, 84, 84),)).square().mean().sqrt().item()
+    assert 0.05 < rms < 5.0
+    assert not any(parameter.any() for label, parameter in torso.named_parameters() if label.endswith("bias"))
+
+
+@pytest.mark.parametrize("name", IMAGE_TORSOS)
+@pytest.mark.parametrize("specs", [(vector(4),), (image(84, 84), vector(4)), (image(84, 84, 3, 2),)])
+def test_image_torsos_refuse_what_is_not_one_image(name: TorsoName, specs: tuple[ArraySpec, ...]) -> None:
+    with pytest.raises(SpecError, match=r"exactly one observation, an image .* got '\w+' \w+\[") as error:
+        make_torso(name, specs)
+    assert all(spec.name in str(error.value) for spec in specs)
+
+
+@pytest.mark.parametrize(("name", "smallest"), [("impala_shallow", 20), ("nature", 36)])
+def test_images_may_be_too_small(name: TorsoName, smallest: int) -> None:
+    make_torso(name, (image(smallest, smallest),))
+    with pytest.raises(
+        SpecError, match=rf"'screen': this torso expects larger images, got uint8\[{smallest - 1}, 84\]"
+    ):
+        make_torso(name, (image(smallest - 1, 84),))
+
+
+@pytest.mark.parametrize("name", ["mlp", *IMAGE_TORSOS])
+def test_other_dtypes_are_refused(name: TorsoName) -> None:
+    with pytest.raises(SpecError, match=r"'screen': networks expect uint8 or float32, got int64\[84, 84\]"):
+        make_torso(name, (image(84, 84, dtype="int64"),))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "vgg"}, "expected torso 'mlp', .* got 'vgg'"),
+        ({"frame_stack": 0}, "expected frame_stack of at least 1, got 0"),
+        ({"dtype": torch.float16}, "expected dtype .* got torch.float16"),
+        ({"mlp_sizes": ()}, "expected at least one layer size"),
+        ({"mlp_activation": "gelu"}, "expected activation 'tanh' or 'relu', got 'gelu'"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_torso(**({"name": "mlp", "observation_specs": (vector(3),)} | arguments))
