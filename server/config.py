@@ -1,0 +1,158 @@
+"""Every option of the server, its default and its help text: the one source of all three.
+
+A run's `config.json` is this, in JSON. The parts under `FIXED` describe what is learnt: a run that is resumed must
+have them unchanged. The others (where to listen, when to stop) may differ from one start to the next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from seedbed.common.errors import UsageError
+from seedbed.common.options import option
+
+FIXED = ("environment", "algorithm", "vtrace", "network", "optimiser")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentConfig:
+    """environment"""
+
+    env: str = option("ALE/Pong-v5", "environment id: ALE/*, seedbed/*, or any that Gymnasium has registered")
+    atari_preset: Literal["modern", "paper"] = option(
+        "modern", "Atari preprocessing: modern (sticky actions, 18 actions, no life loss) or paper (IMPALA table G.1)"
+    )
+    seed: int = option(0, "seed of the run; those of environments, network and sampling derive from it")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetConfig:
+    """local environment clients"""
+
+    num_envs: int = option(64, "environments in all local clients together")
+    num_clients: int | None = option(None, "local client processes (default: one per core)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VTraceConfig:
+    """V-trace"""
+
+    unroll_length: int = option(20, "T, transitions in an unroll")
+    batch_size: int = option(32, "B, unrolls in a train batch")
+    discount: float = option(0.99, "gamma")
+    lambda_: float = option(1.0, "multiplies the clipped trace coefficients c (SEED RL)", flag="--lambda")
+    clip_rho: float = option(1.0, "rho-bar: decides what is learnt")
+    clip_c: float = option(1.0, "c-bar: variance against speed of the traces")
+    clip_pg_rho: float = option(1.0, "rho-bar of the policy gradient")
+    advantage: Literal["seed", "rlax"] = option(
+        "seed", "rlax mixes values by lambda, which makes it GAE on-policy; seed does not"
+    )
+    baseline_cost: float = option(0.5, "weight of half the squared value error")
+    entropy_cost: float = option(0.01, "weight of the entropy bonus")
+    reward_clipping: Literal["none", "abs_one", "soft_asymmetric", "paper_asymmetric"] = option(
+        "abs_one", "how rewards are squashed before the loss; scores stay raw"
+    )
+    reduction: Literal["mean", "sum"] = option(
+        "mean",
+        "over valid steps; sum as in IMPALA's paper wants its optimiser: --optimiser rmsprop --epsilon 0.01 "
+        "--clip-norm 40 --learning-rate 6e-4",
+    )
+
+    def __post_init__(self) -> None:
+        if self.unroll_length < 1 or self.batch_size < 1:
+            raise UsageError(
+                f"expected --unroll-length and --batch-size of at least 1, got {self.unroll_length}, {self.batch_size}"
+            )
+        if self.clip_rho < self.clip_c:
+            raise UsageError(f"expected --clip-rho >= --clip-c, got {self.clip_rho} and {self.clip_c}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkConfig:
+    """network"""
+
+    torso: Literal["mlp", "impala_shallow", "nature", "impala_deep"] = option(
+        "impala_shallow", "what reads observations"
+    )
+    core: Literal["none", "lstm"] = option("none", "memory; fed with last action and clipped reward too")
+    core_size: int = option(256, "H, width of the memory")
+    frame_stack: int = option(4, "K, newest frames the network sees at once; clients send one")
+    precision: Literal["float32", "bfloat16"] = option(
+        "bfloat16", "of the torso; weights, heads, memory and losses are float32"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimiserConfig:
+    """optimiser"""
+
+    optimiser: Literal["adam", "rmsprop", "rmsprop_tf"] = option(
+        "adam", "rmsprop_tf: epsilon inside the root, mean square from 1"
+    )
+    learning_rate: float = option(6e-4, "at the start")
+    final_learning_rate_share: float = option(0.0, "share of it left at the end of the run, reached linearly")
+    epsilon: float = option(1e-8, "of the optimiser; belongs to the reduction, which scales gradients")
+    decay: float = option(0.99, "of RMSProp's mean square")
+    momentum: float = option(0.0, "of RMSProp")
+    beta1: float = option(0.9, "of Adam")
+    beta2: float = option(0.999, "of Adam")
+    clip_norm: float = option(40.0, "largest global gradient norm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingConfig:
+    """serving"""
+
+    host: str = option("127.0.0.1", "address to listen on")
+    port: int = option(0, "port to listen on; 0 lets the system choose")
+    insecure: bool = option(False, "allow an address beyond loopback without TLS and token")
+    num_slots: int | None = option(None, "environments the server has room for (default: 2 * num-envs)")
+    frontends: int = option(1, "gRPC processes; one serves about 20,000 messages/s")
+    max_inference_batch: int = option(256, "rows in one inference batch")
+    max_wait_ms: float = option(5.0, "longest wait of a request for company, with --wait-when-idle")
+    wait_when_idle: bool = option(False, "collect larger inference batches even when the device is idle")
+    grace_s: float = option(30.0, "how long a lost connection keeps its lease")
+    queue_unrolls: int | None = option(
+        None, "unrolls the learner's queue holds (default: 2 train batches); full is back-pressure and bounds the lag"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """run"""
+
+    run_dir: Path | None = option(None, "where the run lives (default: runs/PRESET-or-ENV)")
+    resume: Literal["auto", "never"] = option("auto", "auto continues a run found in --run-dir; never refuses one")
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "of inference and learning")
+    torch_threads: int = option(1, "threads of each torch operation on a CPU")
+    max_steps: int = option(20_000_000, "stop after so many agent steps; the learning rate decays over them")
+    max_seconds: float | None = option(None, "stop after so long")
+    target_return: float | None = option(None, "stop when the mean return of the last 100 episodes reaches this")
+    checkpoint_interval_s: float = option(300.0, "time between checkpoints")
+    log_interval_s: float = option(10.0, "time between log lines")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """All of it."""
+
+    algorithm: Literal["vtrace"] = option("vtrace", "what learns")
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    fleet: FleetConfig = field(default_factory=FleetConfig)
+    vtrace: VTraceConfig = field(default_factory=VTraceConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    serving: ServingConfig = field(default_factory=ServingConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    @property
+    def num_slots(self) -> int:
+        """S: room for every environment twice, so that a restarted client need not wait for its old lease."""
+        return self.serving.num_slots or 2 * self.fleet.num_envs
+
+    @property
+    def queue_unrolls(self) -> int:
+        """Capacity of the learner's queue."""
+        return self.serving.queue_unrolls or 2 * self.vtrace.batch_size

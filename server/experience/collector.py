@@ -1,0 +1,82 @@
+"""From complete unrolls to the learner's queue, with an account of every step.
+
+The account is in transitions, each of which belongs to one unroll's new part:
+
+    received = trained + masked + queued + open + dropped
+
+so a step that goes missing shows as a number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seedbed.server.experience.fifo import UnrollFifo
+from seedbed.server.experience.layout import Provenance
+from seedbed.server.experience.unrolls import UnrollStore
+
+
+@dataclass(slots=True)
+class Account:
+    """Transitions that entered the queue or were lost on the way there; the learner counts the rest.
+
+    Attributes:
+        queued: handed to the learner's queue so far.
+        dropped: lost when the run was shut down: the queue's rest, and what was open.
+        cut_unrolls: unrolls that ended early because their lease did.
+        short_rows: rows that stood alone in a cut unroll: no transition, nothing to train on.
+    """
+
+    queued: int = 0
+    dropped: int = 0
+    cut_unrolls: int = 0
+    short_rows: int = 0
+
+
+class Collector:
+    """Used by the inference thread; `finish` by the main thread when that one has ended."""
+
+    def __init__(self, store: UnrollStore, fifo: UnrollFifo) -> None:
+        self._store = store
+        self._fifo = fifo
+        self._overlap = store.layout.num_rows - store.layout.period
+        self.account = Account()
+
+    def hand_over(self, slots: NDArray[np.int64]) -> None:
+        """Queues the complete unrolls of these slots, waiting for room, and starts their next ones."""
+        self._put(slots)
+        self._store.complete(slots)
+
+    def cut(self, slots: NDArray[np.int64]) -> None:
+        """Queues what the open unrolls hold beyond the ones before; their last observation is the bootstrap."""
+        worth, rest = self._store.cut(slots)
+        self.account.cut_unrolls += len(worth)
+        self.account.short_rows += sum(source.length == 1 for source in self._store.provenance(rest))
+        self._put(worth)
+        self._store.position[slots] = 0
+
+    def open_transitions(self) -> int:
+        """Transitions in open unrolls that no unroll before held."""
+        slots = np.flatnonzero(self._store.position)
+        return sum(map(self.new_transitions, self._store.provenance(slots)))
+
+    def finish(self) -> None:
+        """Books what the queue and the open unrolls still hold as dropped."""
+        waiting = sum(map(self.new_transitions, self._fifo.drain()))
+        self.account.queued -= waiting
+        self.account.dropped += waiting + self.open_transitions()
+        self._store.position[:] = 0
+
+    def new_transitions(self, source: Provenance) -> int:
+        """Transitions of an unroll that the one before it did not hold."""
+        shared_rows = self._overlap if source.first_seq > 0 else 1
+        return max(0, source.length - shared_rows)
+
+    def _put(self, slots: NDArray[np.int64]) -> None:
+        sources = self._store.provenance(slots)
+        done = self._fifo.put(self._store, slots)
+        self.account.queued += sum(map(self.new_transitions, sources[:done]))
+        self.account.dropped += sum(map(self.new_transitions, sources[done:]))

@@ -1,0 +1,158 @@
+"""The fields of an unroll, and the train batch they become.
+
+An unroll holds `num_rows` L = T + 1 timesteps of one slot under one lease, contiguous, with the agent state before the
+first. Row t holds timestep t and the action that answered it; transition t leads from row t to row t + 1, whose reward
+and discount belong to it. Consecutive unrolls start `period` rows apart: T for V-trace (they share one row), less where
+sequences overlap more (R2D2).
+
+Observations are stored once each. For a stack of K frames, each unroll has `history` = K - 1 more frames in front.
+
+Shapes: S slots, L rows, B unrolls of a train batch, K stacked frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seedbed.common.specs import EnvironmentSpec
+from seedbed.common.timestep import StepType
+
+TORCH_DTYPES = {"uint8": torch.uint8, "int32": torch.int32, "int64": torch.int64, "float32": torch.float32}
+
+TIMESTEP_FIELDS: Mapping[str, torch.dtype] = {
+    "step_type": torch.uint8,
+    "reward": torch.float32,
+    "discount": torch.float32,
+    "last_action": torch.int64,
+    "action": torch.int64,
+    "age": torch.int64,
+    "policy_version": torch.int64,
+}
+"""Recorded for every algorithm. `last_action` is 0 at FIRST; `age` counts steps since FIRST; `policy_version` is the
+one that acted."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """One value that an algorithm records per step, beside the timestep."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnrollLayout:
+    """The shape of every unroll of a run.
+
+    Attributes:
+        spec: the environment's.
+        num_rows: L.
+        period: rows from the start of one unroll to the start of the next; at most L - 1.
+        frame_stack: K.
+        recorded: what the algorithm adds.
+        state_shapes: shape of each tensor of one slot's agent state; () for feed-forward networks.
+    """
+
+    spec: EnvironmentSpec
+    num_rows: int
+    period: int
+    frame_stack: int
+    recorded: Mapping[str, FieldSpec]
+    state_shapes: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.period < self.num_rows or self.frame_stack < 1:
+            raise ValueError(f"expected 1 <= period < num_rows and frame_stack >= 1, got {self}")
+
+    @property
+    def history(self) -> int:
+        """Frames stored before row 0."""
+        return self.frame_stack - 1
+
+    @property
+    def num_captures(self) -> int:
+        """How many unrolls of one slot have begun and not ended: each needs the state it began with."""
+        return -(-self.num_rows // self.period)
+
+    def fields(self) -> dict[str, FieldSpec]:
+        """Every per-row field but the observations."""
+        return {name: FieldSpec((), dtype) for name, dtype in TIMESTEP_FIELDS.items()} | dict(self.recorded)
+
+
+class Rows:
+    """Storage for `count` unrolls: observations `[count, history + L, ...]`, fields `[count, L, ...]`, all at once.
+
+    Attributes:
+        observations: one tensor for each observation of the spec.
+        fields: by name.
+        state: `[count, ...]`, the agent state before row 0.
+    """
+
+    def __init__(self, layout: UnrollLayout, count: int, device: torch.device) -> None:
+        self.layout = layout
+        self.count = count
+        long = layout.history + layout.num_rows
+        self.observations = tuple(
+            torch.zeros((count, long, *spec.shape), dtype=TORCH_DTYPES[spec.dtype], device=device)
+            for spec in layout.spec.observations
+        )
+        self.fields = {
+            name: torch.zeros((count, layout.num_rows, *field.shape), dtype=field.dtype, device=device)
+            for name, field in layout.fields().items()
+        }
+        self.state = tuple(torch.zeros((count, *shape), device=device) for shape in layout.state_shapes)
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where one unroll comes from; host numbers, for accounting and for proofs.
+
+    Attributes:
+        slot, lease: who; `lease` is the serial number of the lease.
+        environment_index: stable index of the environment.
+        first_seq: number of row 0 within its lease; row t is `first_seq + t`.
+        length: rows that were really received, at most L. The rest is masked.
+    """
+
+    slot: int
+    lease: int
+    environment_index: int
+    first_seq: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainBatch:
+    """B unrolls, time-major.
+
+    Attributes:
+        observations: one tensor `[L, B, K, ...]` for each observation of the spec, stale frames already zero.
+        fields: `[L, B, ...]` by name; see `TIMESTEP_FIELDS` and the algorithm's `recorded`.
+        state: `[B, ...]`, the agent state before row 0.
+        valid: bool `[L - 1, B]`: transition t was received and is none of the dummies from LAST to FIRST.
+        provenance: of each unroll.
+    """
+
+    observations: tuple[Tensor, ...]
+    fields: Mapping[str, Tensor]
+    state: tuple[Tensor, ...]
+    valid: Tensor
+    provenance: tuple[Provenance, ...]
+
+
+def valid_transitions(step_type: Tensor, length: Tensor) -> Tensor:
+    """Which transitions of unrolls may be trained on.
+
+    Args:
+        step_type: uint8 `[L, B]`.
+        length: int64 `[B]`, rows received.
+
+    Returns:
+        bool `[L - 1, B]`.
+    """
+    arrived = torch.arange(1, step_type.shape[0], device=step_type.device)[:, None] < length
+    return arrived & (step_type[:-1] != StepType.LAST)

@@ -1,0 +1,83 @@
+"""Train batch -> loss -> optimiser step -> metrics. No threads, no queues, no files.
+
+All that must survive a restart is in `get_state`: two learners with equal state given equal batches stay bit-equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seedbed.server.algorithms.interface import Algorithm
+from seedbed.server.config import OptimiserConfig
+from seedbed.server.experience.layout import TrainBatch
+from seedbed.server.learning.optimisers import clip_gradients, linear_decay, make_optimiser, set_learning_rate
+
+
+class Learner:
+    """Owns the network being learnt.
+
+    Attributes:
+        network: float32 weights.
+        num_updates: optimiser steps so far: the version of `network`.
+    """
+
+    def __init__(self, algorithm: Algorithm, config: OptimiserConfig, device: torch.device) -> None:
+        self.network: nn.Module = algorithm.make_network().to(device)
+        self.num_updates = 0
+        self._algorithm = algorithm
+        self._config = config
+        self._optimiser = make_optimiser(
+            self.network.parameters(),
+            name=config.optimiser,
+            learning_rate=config.learning_rate,
+            epsilon=config.epsilon,
+            decay=config.decay,
+            momentum=config.momentum,
+            beta1=config.beta1,
+            beta2=config.beta2,
+        )
+
+    def update(self, batch: TrainBatch, progress: float) -> Mapping[str, Tensor]:
+        """One optimiser step.
+
+        Args:
+            batch: B unrolls on this learner's device.
+            progress: share of the run that is over, 0 to 1; the learning rate decays with it.
+
+        Returns:
+            Scalars by name, still on the device: reading them waits for it.
+        """
+        loss = self._algorithm.loss(self.network, batch)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.total.backward()
+        norm = clip_gradients(self.network.parameters(), self._config.clip_norm)
+        rate = linear_decay(self._config.learning_rate, self._config.final_learning_rate_share, progress)
+        set_learning_rate(self._optimiser, rate)
+        self._optimiser.step()
+        lag = self.num_updates - batch.fields["policy_version"][:-1][batch.valid]
+        self.num_updates += 1
+        return {
+            **loss.metrics,
+            "gradient_norm": norm,
+            "learning_rate": torch.tensor(rate),
+            "policy_lag_mean": lag.float().mean(),
+            "policy_lag_max": lag.max() if len(lag) else torch.tensor(0),
+        }
+
+    def get_state(self) -> dict[str, Any]:
+        """Parameters, optimiser and counters; tensors are shared with the learner, not copied."""
+        return {
+            "network": self.network.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "num_updates": self.num_updates,
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `get_state`."""
+        self.network.load_state_dict(state["network"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.num_updates = state["num_updates"]

@@ -1,0 +1,92 @@
+"""The learner thread: take a batch, update, publish. Everybody else looks at it between two updates."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from seedbed.server.experience.layout import TrainBatch
+from seedbed.server.learning.learner import Learner
+from seedbed.server.learning.parameters import Parameters
+
+
+class BatchSource(Protocol):
+    """Where train batches come from."""
+
+    def get(self, batch_size: int) -> TrainBatch | None:
+        """The next batch, waiting for it; None when there will be no more."""
+
+
+class LearnerLoop:
+    """Runs a learner until its source is closed.
+
+    Attributes:
+        learner: touch it only under `paused`.
+        consumed: transitions in all batches so far, masked ones included.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        source: BatchSource,
+        parameters: Parameters,
+        batch_size: int,
+        progress: Callable[[], float],
+        consumed: int = 0,
+    ) -> None:
+        """See `Learner.update` for `progress`, the share of the run that is over."""
+        self.learner = learner
+        self.consumed = consumed
+        self._source = source
+        self._parameters = parameters
+        self._batch_size = batch_size
+        self._progress = progress
+        self._between_updates = threading.Lock()
+        self._metrics: list[Mapping[str, Tensor]] = []
+        self._trained = torch.zeros((), dtype=torch.int64, device=next(learner.network.parameters()).device)
+
+    def run(self) -> None:
+        """One turn: take, update, publish, count."""
+        while (batch := self._source.get(self._batch_size)) is not None:
+            with self._between_updates:
+                metrics = self.learner.update(batch, self._progress())
+                self._parameters.publish(self.learner.network, self.learner.num_updates)
+                self._count(batch, metrics)
+
+    def _count(self, batch: TrainBatch, metrics: Mapping[str, Tensor]) -> None:
+        self.consumed += sum(source.length - 1 for source in batch.provenance)
+        self._trained += batch.valid.sum()
+        self._metrics.append(metrics)
+
+    @property
+    def trained(self) -> int:
+        """Transitions trained on so far in this process; waits for the device."""
+        return int(self._trained)
+
+    def take_metrics(self) -> dict[str, float]:
+        """Metrics since the last call: the maximum of those named `*_max`, the mean of the others."""
+        with self._between_updates:
+            taken, self._metrics = self._metrics, []
+        if not taken:
+            return {}
+        columns = {name: torch.stack([metrics[name].float().cpu() for metrics in taken]) for name in taken[0]}
+        return {name: float(x.max() if name.endswith("_max") else x.mean()) for name, x in columns.items()}
+
+    def snapshot(self) -> dict[str, Any]:
+        """A copy of the learner's state between two updates."""
+        with self._between_updates:
+            return {**_clone(self.learner.get_state()), "consumed": self.consumed}
+
+
+def _clone(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {key: _clone(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_clone(part) for part in value)
+    return value

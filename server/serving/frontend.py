@@ -1,0 +1,357 @@
+"""One gRPC process of the server: streams on one side, slots on the other. Knows no torch and no policy.
+
+For each Steps it checks the message against the contract, copies the rows into the slot table and sends the lease's id
+to the device process; for each id that comes back it sends the actions that stand in the rows. Whatever a client does
+wrong ends its own stream with a status that says why, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import signal
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import grpc
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from seedbed.common import codec
+from seedbed.common.errors import (
+    ERROR_NAME_KEY,
+    FencedError,
+    InvalidMessageError,
+    PipeliningError,
+    SeedbedError,
+    SequenceError,
+    SpecError,
+    UnavailableError,
+)
+from seedbed.common.logs import setup_logging
+from seedbed.common.specs import EnvironmentSpec
+from seedbed.common.timestep import StepType
+from seedbed.proto import seedbed_pb2 as pb
+from seedbed.proto import seedbed_pb2_grpc
+from seedbed.server.serving.channel import Channel, Control
+from seedbed.server.serving.slots import SlotTable
+
+logger = logging.getLogger(__name__)
+
+_HELLO_TIMEOUT_S = 10.0
+_MESSAGE_OVERHEAD_BYTES = 64 * 1024
+
+# Both ends of a connection set keepalive together: a server punishes pings it does not expect. A dead peer is noticed
+# within time + timeout = 15 s.
+_SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.so_reuseport", 1),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_concurrent_streams", 64),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontendConfig:
+    """What a frontend process needs to know.
+
+    Attributes:
+        number: which frontend this is.
+        address: HOST:PORT to listen on, shared with the others.
+        spec: the contract; a Hello that differs is refused.
+        num_slots: largest lease there can be.
+        run_name, server_version: for people.
+        grace_s: told to clients.
+    """
+
+    number: int
+    address: str
+    spec: EnvironmentSpec
+    num_slots: int
+    run_name: str
+    server_version: str
+    grace_s: float
+
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    """One live Act call."""
+
+    number: int
+    granted: asyncio.Future[Control]
+    lease: int = -1
+    num_rows: int = 0
+    in_flight_seq: int = 0  # 0: no Steps waits for its answer
+    wake: asyncio.Event = field(default_factory=asyncio.Event)  # for the writer: an answer, or one of the next two
+    error: SeedbedError | None = None
+    drain: pb.ServerMessage | None = None
+
+
+class Frontend(seedbed_pb2_grpc.SeedbedServicer):
+    """The service, and this end of the channel to the device process."""
+
+    def __init__(self, config: FrontendConfig, slots: SlotTable, channel: Channel) -> None:
+        self.config = config
+        self._slots = slots
+        self._channel = channel
+        self._numbers = itertools.count()
+        self._streams: dict[int, _Stream] = {}
+        self._by_lease: dict[int, _Stream] = {}
+        self.stopped: asyncio.Future[Control] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().add_reader(channel, self._on_channel)
+
+    async def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.DescribeResponse:
+        """Answers what this server serves."""
+        return pb.DescribeResponse(
+            protocol=codec.protocol_version(),
+            spec=codec.spec_to_message(self.config.spec),
+            run_name=self.config.run_name,
+            server_version=self.config.server_version,
+        )
+
+    async def Act(self, _: Any, context: Any) -> None:
+        """One stream: agree, then read and answer until either side leaves."""
+        stream = _Stream(next(self._numbers), asyncio.get_running_loop().create_future())
+        self._streams[stream.number] = stream
+        try:
+            await self._agree(stream, context)
+            await _first_done(self._read(stream, context), self._write(stream, context))
+        except SeedbedError as error:
+            logger.info("stream of %s ended: %s", context.peer(), error)
+            await _abort(context, error)
+        finally:
+            self._leave(stream)
+
+    async def _agree(self, stream: _Stream, context: Any) -> None:
+        """Hello -> lease -> Welcome."""
+        try:
+            message = await asyncio.wait_for(_read_message(context), _HELLO_TIMEOUT_S)
+        except TimeoutError:
+            raise InvalidMessageError(f"expected Hello within {_HELLO_TIMEOUT_S:g} s") from None
+        if message is None or message.WhichOneof("body") != "hello":
+            raise InvalidMessageError(f"expected Hello first, got {message and message.WhichOneof('body')}")
+        hello = message.hello
+        self._check_hello(hello)
+        self._send(
+            {
+                "type": "open",
+                "stream": stream.number,
+                "client_id": hello.client_id,
+                "run_id": hello.run_id,
+                "group": hello.group,
+                "environment_indices": [environment.index for environment in hello.environments],
+            }
+        )
+        grant = await stream.granted
+        stream.lease, stream.num_rows = grant["lease"], len(hello.environments)
+        self._by_lease[stream.lease] = stream
+        welcome = pb.Welcome(
+            protocol=codec.protocol_version(),
+            resumed=grant["resumed"],
+            last_seq=int(self._slots.accepted_seq[stream.lease]),
+            grace_s=self.config.grace_s,
+            run_name=self.config.run_name,
+            server_version=self.config.server_version,
+        )
+        await context.write(pb.ServerMessage(welcome=welcome))
+
+    def _check_hello(self, hello: pb.Hello) -> None:
+        codec.check_protocol(hello.protocol, "client")
+        differences = self.config.spec.differences(codec.spec_from_message(hello.spec))
+        if differences:
+            raise SpecError("the client's environment is not the one this server serves: " + "; ".join(differences))
+        if not hello.client_id or not hello.run_id or hello.group > 1:
+            raise InvalidMessageError("Hello: expected a client_id, a run_id that is not 0, and group 0 or 1")
+        if not 1 <= len(hello.environments) <= self.config.num_slots:
+            got = len(hello.environments)
+            raise InvalidMessageError(f"Hello: expected 1 to {self.config.num_slots} environments, got {got}")
+        tasks = {environment.task for environment in hello.environments}
+        if tasks != {self.config.spec.environment}:
+            raise SpecError(f"expected the task {self.config.spec.environment!r} only, got {sorted(tasks)}")
+
+    async def _read(self, stream: _Stream, context: Any) -> None:
+        while True:
+            message = await _read_message(context)
+            match message and message.WhichOneof("body"):
+                case "steps":
+                    self._accept(stream, message.steps)
+                case "goodbye" | None:
+                    if message is not None:
+                        self._send({"type": "goodbye", "stream": stream.number})
+                    return
+                case other:
+                    raise InvalidMessageError(f"expected Steps or Goodbye, got {other}")
+
+    async def _write(self, stream: _Stream, context: Any) -> None:
+        while True:
+            await stream.wake.wait()
+            stream.wake.clear()
+            if stream.error is not None:
+                raise stream.error
+            if stream.drain is not None:
+                await context.write(stream.drain)
+                stream.drain = None
+                continue
+            await context.write(self._answer(stream))
+
+    def _accept(self, stream: _Stream, steps: pb.Steps) -> None:
+        """Checks one Steps, copies it into the slots and tells the device process."""
+        if stream.in_flight_seq:
+            raise PipeliningError(f"expected to answer Steps {stream.in_flight_seq} before another, got {steps.seq}")
+        lease, slots = stream.lease, self._slots
+        accepted = int(slots.accepted_seq[lease])
+        stream.in_flight_seq = steps.seq
+        if steps.seq == accepted and accepted > 0:  # sent again after a lost stream
+            self._on_answer(stream)
+            return
+        if steps.seq != accepted + 1:
+            raise SequenceError(f"expected Steps {accepted + 1}, or {accepted} again, got {steps.seq}")
+        rows = codec.unpack_steps(steps, self.config.spec, stream.num_rows)
+        previous = slots.step_type[lease : lease + stream.num_rows]
+        if not np.array_equal(rows.step_type == StepType.FIRST, previous == StepType.LAST):
+            raise InvalidMessageError(
+                "step_type: expected FIRST at the start of a lease and after LAST, and only there; "
+                f"got {rows.step_type.tolist()} after {previous.tolist()}"
+            )
+        if rows.episode_ends:
+            ends = [[end.episode_return, end.steps, end.frames] for end in rows.episode_ends]
+            self._send({"type": "episode_ends", "ends": ends})
+        slots.accept(lease, stream.num_rows, steps.seq, rows)
+        self._send(lease)
+
+    def _on_answer(self, stream: _Stream) -> None:
+        """Wakes the writer if the Steps in flight has its actions."""
+        if stream.in_flight_seq and self._slots.answered_seq[stream.lease] == stream.in_flight_seq:
+            stream.wake.set()
+
+    def _answer(self, stream: _Stream) -> pb.ServerMessage:
+        where = slice(stream.lease, stream.lease + stream.num_rows)
+        seq, stream.in_flight_seq = stream.in_flight_seq, 0
+        actions = [table[where] for table in self._slots.actions]
+        return codec.pack_actions(seq, actions, int(self._slots.policy_version[stream.lease]))
+
+    def _leave(self, stream: _Stream) -> None:
+        """The stream has written its last row; from here on another one may take the lease over."""
+        del self._streams[stream.number]
+        if self._by_lease.get(stream.lease) is stream:
+            del self._by_lease[stream.lease]
+        self._send({"type": "detach", "stream": stream.number})
+
+    def _send(self, message: int | Control) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            self._channel.send_ids((message,)) if isinstance(message, int) else self._channel.send(message)
+        except OSError:
+            self._lose_device_process()
+        if self._channel.backlog_bytes:
+            loop.add_writer(self._channel, self._flush)
+
+    def _flush(self) -> None:
+        self._channel.flush()
+        if not self._channel.backlog_bytes:
+            asyncio.get_running_loop().remove_writer(self._channel)
+
+    def _on_channel(self) -> None:
+        try:
+            messages = self._channel.receive()
+        except EOFError:
+            self._lose_device_process()
+            return
+        for message in messages:
+            if isinstance(message, int):
+                if stream := self._by_lease.get(message):
+                    self._on_answer(stream)
+            else:
+                self._on_control(message)
+
+    def _on_control(self, message: Control) -> None:
+        if message["type"] == "stop":
+            if not self.stopped.done():
+                self.stopped.set_result(message)
+            return
+        stream = self._streams.get(message["stream"])
+        if stream is None:  # it left while the message was under way; its "detach" tells the other side
+            return
+        match message["type"]:
+            case "granted":
+                stream.granted.set_result(message)
+            case "refused":
+                errors = {cls.__name__: cls for cls in SeedbedError.__subclasses__()}
+                stream.granted.set_exception(errors[message["error"]](message["details"]))
+            case "fence":
+                stream.error = FencedError(message["details"])
+                stream.wake.set()
+                if not stream.granted.done():
+                    stream.granted.set_exception(stream.error)
+
+    def _lose_device_process(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._channel)
+        if not self.stopped.done():
+            self.stopped.set_result({"reason": "restarting", "retry_after_ms": 1000, "grace_s": 0.5})
+
+    def drain(self, reason: str, retry_after_ms: int) -> None:
+        """Asks every client to leave; streams without a lease yet are refused."""
+        code = pb.Drain.REASON_FINISHED if reason == "finished" else pb.Drain.REASON_RESTARTING
+        message = pb.ServerMessage(drain=pb.Drain(reason=code, retry_after_ms=retry_after_ms))
+        for stream in self._streams.values():
+            if not stream.granted.done():
+                stream.granted.set_exception(UnavailableError("the server is draining"))
+            stream.drain = message
+            stream.wake.set()
+
+
+async def _read_message(context: Any) -> pb.ClientMessage | None:
+    """The next message, or None when the client has closed its half."""
+    try:
+        message = await context.read()
+    except DecodeError as error:
+        raise InvalidMessageError(f"expected a ClientMessage, got bytes that are none ({error})") from None
+    return None if message is grpc.aio.EOF else message
+
+
+async def _first_done(*coroutines: Coroutine[Any, Any, None]) -> None:
+    """Runs the coroutines until the first ends; the others are cancelled and its exception, if any, is raised."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        errors = [task.exception() for task in done]
+    finally:
+        for task in tasks:
+            task.cancel()
+    for error in errors:
+        if error is not None:
+            raise error
+
+
+async def _abort(context: Any, error: SeedbedError) -> NoReturn:
+    code = getattr(grpc.StatusCode, error.status)
+    await context.abort(code, str(error), trailing_metadata=((ERROR_NAME_KEY, type(error).__name__),))
+    raise AssertionError("abort returns never")
+
+
+def run_frontend(config: FrontendConfig, slots: SlotTable, channel: Channel) -> None:
+    """Main function of a frontend process; returns when the device process says so or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the device process decides when to stop, and drains first
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    setup_logging(f"frontend {config.number}")
+    asyncio.run(_serve(config, slots, channel))
+
+
+async def _serve(config: FrontendConfig, slots: SlotTable, channel: Channel) -> None:
+    row_bytes = sum(spec.row_bytes for spec in config.spec.observations)
+    max_bytes = config.num_slots * (row_bytes * 5 // 4 + 64) + _MESSAGE_OVERHEAD_BYTES
+    options = (*_SERVER_OPTIONS, ("grpc.max_receive_message_length", max_bytes))
+    server = grpc.aio.server(options=options)
+    frontend = Frontend(config, slots, channel)
+    seedbed_pb2_grpc.add_SeedbedServicer_to_server(frontend, server)
+    server.add_insecure_port(config.address)
+    await server.start()
+    channel.send({"type": "ready"})
+    stop = await frontend.stopped
+    frontend.drain(stop["reason"], stop["retry_after_ms"])
+    await server.stop(stop["grace_s"])

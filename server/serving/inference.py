@@ -1,0 +1,153 @@
+"""Slot ids -> gather -> policy -> actions; then, when the actors have them, the bookkeeping.
+
+The only code that touches agent states, ages, last actions and open unrolls, always from one thread: so `remember`
+may run after the actions are out, and still before the same slots can ask again.
+
+Shapes: S slots, N rows of an inference batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seedbed.common.timestep import StepType
+from seedbed.server.algorithms.interface import Acting, Algorithm, Decision
+from seedbed.server.experience.unrolls import UnrollStore
+from seedbed.server.learning.parameters import Parameters
+from seedbed.server.networks.interface import AgentState, Inputs
+from seedbed.server.serving.slots import SlotTable
+
+Slots = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An inference batch whose actions are out and whose rows are not yet in the unrolls."""
+
+    slots: Slots
+    inputs: Inputs
+    discount: Tensor
+    age: Tensor
+    state: AgentState
+    decision: Decision
+    policy_version: int
+
+
+class Inference:
+    """The policy over all slots.
+
+    Attributes:
+        num_steps: answered rows that were not LAST: agent steps.
+    """
+
+    def __init__(
+        self,
+        *,
+        algorithm: Algorithm,
+        parameters: Parameters,
+        slots: SlotTable,
+        unrolls: UnrollStore,
+        device: torch.device,
+        seed: int,
+        greedy: bool = False,
+    ) -> None:
+        """Allocates per-slot state and staging; nothing grows later."""
+        self._algorithm = algorithm
+        self._parameters = parameters
+        self._slots = slots
+        self._unrolls = unrolls
+        self._device = device
+        self._greedy = greedy
+        self._generator = torch.Generator(device).manual_seed(seed)
+        network, _ = parameters.acquire()
+        self._state: AgentState = network.initial_state(slots.num_slots, device)
+        self._age = np.zeros(slots.num_slots, np.int64)
+        self._last_action = np.zeros(slots.num_slots, np.int64)
+        self._environment = np.zeros(slots.num_slots, np.int64)
+        self._gather = _Gather(slots, device)
+        self.num_steps = 0
+
+    def begin(self, slots: Slots, lease: int, environment_indices: Sequence[int]) -> None:
+        """Slots have a new holder. Agent state and ages need no reset: the first row is FIRST, which does it."""
+        self._environment[slots] = environment_indices
+        self._unrolls.begin(slots, lease, environment_indices)
+
+    @torch.inference_mode()
+    def act(self, slots: Slots) -> Answered:
+        """Answers one timestep of each slot and writes the actions into the slot table.
+
+        Args:
+            slots: `[N]`, no slot twice.
+        """
+        network, version = self._parameters.acquire()
+        observations, step_type, reward, discount = self._gather(slots)
+        first = self._slots.step_type[slots] == StepType.FIRST
+        self._age[slots] = np.where(first, 0, self._age[slots] + 1)
+        self._last_action[slots] = np.where(first, 0, self._last_action[slots])
+        index, age = self._put(slots), self._put(self._age[slots])
+        stacks = self._unrolls.observe(slots, observations, age)
+        inputs = Inputs(stacks, step_type, reward, self._put(self._last_action[slots]))
+        state = tuple(part.index_select(0, index) for part in self._state)
+        acting = Acting(self._put(self._environment[slots]), self._generator, self._greedy)
+        decision = self._algorithm.act(network, inputs, state, acting)
+        action = decision.action.cpu().numpy()
+        self._slots.answer(slots, [action], version)
+        self._last_action[slots] = action
+        return Answered(slots, inputs, discount, age, state, decision, version)
+
+    @torch.inference_mode()
+    def remember(self, answered: Answered) -> Slots:
+        """Stores what `act` decided: agent state and the row of each open unroll.
+
+        Returns:
+            Slots whose unroll is complete.
+        """
+        slots, inputs, decision = answered.slots, answered.inputs, answered.decision
+        index = self._put(slots)
+        for table, part in zip(self._state, decision.state, strict=True):
+            table.index_copy_(0, index, part)
+        self.num_steps += int(np.count_nonzero(self._slots.step_type[slots] != StepType.LAST))
+        fields = {
+            "step_type": inputs.step_type,
+            "reward": inputs.reward,
+            "discount": answered.discount,
+            "last_action": inputs.last_action,
+            "action": decision.action,
+            "age": answered.age,
+            "policy_version": torch.full_like(answered.age, answered.policy_version),
+            **decision.recorded,
+        }
+        return self._unrolls.append(slots, fields, answered.state)
+
+    def _put(self, values: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(values).to(self._device, non_blocking=True)
+
+
+class _Gather:
+    """Rows of the slot table -> tensors on the device, through pinned staging where that helps."""
+
+    def __init__(self, slots: SlotTable, device: torch.device) -> None:
+        self._device = device
+        arrays = (*slots.observations, slots.step_type, slots.reward, slots.discount)
+        self._tables = [torch.from_numpy(array) for array in arrays]
+        pin = device.type == "cuda"
+        self._staging = [torch.empty_like(table, pin_memory=pin) for table in self._tables] if pin else None
+
+    def __call__(self, slots: Slots) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+        """Observations, step types, rewards and discounts of these slots, `[N, ...]` each."""
+        index = torch.from_numpy(slots)
+        if self._staging is None:
+            rows = [table.index_select(0, index) for table in self._tables]
+        else:
+            rows = []
+            for table, staging in zip(self._tables, self._staging, strict=True):
+                torch.index_select(table, 0, index, out=staging[: len(slots)])
+                rows.append(staging[: len(slots)].to(self._device, non_blocking=True))
+        *observations, step_type, reward, discount = rows
+        return observations, step_type, reward, discount

@@ -1,0 +1,183 @@
+"""Who holds which slots now. Pure bookkeeping: the caller brings the clock, sends the messages and cuts the unrolls.
+
+A lease belongs to (client_id, run_id, group) and holds a contiguous range of slots, named by the first. Its life:
+
+    open ----> live <----> in grace ----> ended
+                 |   resume   |  expire
+                 +------------+---- release, or fenced by a newer run_id
+
+A live lease has a stream. When the stream is lost the lease is in grace: it keeps its slots, its agent state and its
+open unroll, but nobody waits for it. The same client may resume it until the grace time is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from seedbed.common.errors import CapacityError, InvalidMessageError
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseKey:
+    """Who asks: a client process, its incarnation, and which of its streams."""
+
+    client_id: str
+    run_id: int
+    group: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamId:
+    """One stream of one frontend process."""
+
+    frontend: int
+    number: int
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """Slots `first .. first + num_rows - 1`, held by one group of one incarnation of one client.
+
+    Attributes:
+        serial: counts leases; tells successive holders of the same slots apart.
+        environment_indices: stable index of each row's environment.
+        stream: who to answer, or None in grace.
+        expires_s: when a lease in grace ends.
+    """
+
+    key: LeaseKey
+    serial: int
+    first: int
+    environment_indices: tuple[int, ...]
+    stream: StreamId | None
+    expires_s: float | None = None
+
+    @property
+    def num_rows(self) -> int:
+        """E of this lease."""
+        return len(self.environment_indices)
+
+
+class LeaseTable:
+    """All leases over S slots.
+
+    Attributes:
+        live_rows: rows of leases that have a stream.
+        used_rows: rows of all leases.
+    """
+
+    def __init__(self, *, num_slots: int, grace_s: float) -> None:
+        self.num_slots = num_slots
+        self.grace_s = grace_s
+        self.live_rows = 0
+        self.used_rows = 0
+        self._by_first: dict[int, Lease] = {}
+        self._by_key: dict[LeaseKey, Lease] = {}
+        self._serials = 0
+
+    def __len__(self) -> int:
+        """Leases, live and in grace."""
+        return len(self._by_first)
+
+    def all(self) -> list[Lease]:
+        """Every lease, live and in grace."""
+        return list(self._by_first.values())
+
+    def get(self, first: int) -> Lease | None:
+        """The lease named by its first slot."""
+        return self._by_first.get(first)
+
+    def find(self, key: LeaseKey) -> Lease | None:
+        """The lease of exactly this group of this incarnation."""
+        return self._by_key.get(key)
+
+    def fenced_by(self, key: LeaseKey) -> list[Lease]:
+        """Leases of older incarnations of the same client."""
+        return [
+            lease
+            for lease in self._by_first.values()
+            if lease.key.client_id == key.client_id and lease.key.run_id != key.run_id
+        ]
+
+    def on_frontend(self, frontend: int) -> list[Lease]:
+        """Live leases whose stream ends at one frontend process."""
+        return [lease for lease in self._by_first.values() if lease.stream and lease.stream.frontend == frontend]
+
+    def open(self, key: LeaseKey, environment_indices: Sequence[int], stream: StreamId) -> Lease:
+        """Grants a new lease.
+
+        Raises:
+            CapacityError: no range of free slots is long enough.
+        """
+        assert key not in self._by_key, "an existing lease is resumed, not opened"
+        first = self._find_free(len(environment_indices))
+        self._serials += 1
+        lease = Lease(key, self._serials, first, tuple(environment_indices), stream)
+        self._by_first[first] = lease
+        self._by_key[key] = lease
+        self.used_rows += lease.num_rows
+        self.live_rows += lease.num_rows
+        return lease
+
+    def resume(self, lease: Lease, environment_indices: Sequence[int], stream: StreamId) -> None:
+        """Gives a lease in grace its new stream.
+
+        Raises:
+            InvalidMessageError: the client now names other environments than when it was granted.
+        """
+        assert lease.stream is None, "the old stream must be gone first, or two streams would write the same rows"
+        if lease.environment_indices != tuple(environment_indices):
+            raise InvalidMessageError(
+                f"expected the environments {list(lease.environment_indices)} of the lease that is resumed, "
+                f"got {list(environment_indices)}"
+            )
+        lease.stream, lease.expires_s = stream, None
+        self.live_rows += lease.num_rows
+
+    def detach(self, lease: Lease, now_s: float) -> None:
+        """The stream is lost: the lease is in grace from now on."""
+        if lease.stream is not None:
+            lease.stream, lease.expires_s = None, now_s + self.grace_s
+            self.live_rows -= lease.num_rows
+
+    def end(self, lease: Lease) -> None:
+        """Frees the slots."""
+        if lease.stream is not None:
+            self.live_rows -= lease.num_rows
+        self.used_rows -= lease.num_rows
+        del self._by_first[lease.first]
+        del self._by_key[lease.key]
+
+    def expired(self, now_s: float) -> list[Lease]:
+        """Leases whose grace time is over."""
+        return [lease for lease in self._by_first.values() if lease.expires_s is not None and lease.expires_s <= now_s]
+
+    def next_expiry_s(self) -> float | None:
+        """When the next lease in grace ends, or None."""
+        return min((lease.expires_s for lease in self._by_first.values() if lease.expires_s is not None), default=None)
+
+    def check_valid(self) -> None:
+        """Asserts every invariant; for tests."""
+        leases = sorted(self._by_first.values(), key=lambda lease: lease.first)
+        ends = [0, *(lease.first + lease.num_rows for lease in leases)]
+        starts = [*(lease.first for lease in leases), self.num_slots]
+        assert all(end <= start for end, start in zip(ends, starts, strict=True)), "slots overlap"
+        assert self.used_rows == sum(lease.num_rows for lease in leases)
+        assert self.live_rows == sum(lease.num_rows for lease in leases if lease.stream)
+        assert all((lease.stream is None) == (lease.expires_s is not None) for lease in leases)
+        assert {id(lease) for lease in leases} == {id(lease) for lease in self._by_key.values()}
+
+    def _find_free(self, num_rows: int) -> int:
+        """First fit over the gaps between leases. Opening a lease is rare, so a sort is cheap enough."""
+        start = 0
+        for lease in sorted(self._by_first.values(), key=lambda lease: lease.first):
+            if lease.first - start >= num_rows:
+                return start
+            start = lease.first + lease.num_rows
+        if self.num_slots - start >= num_rows:
+            return start
+        raise CapacityError(
+            f"expected {num_rows} free slots in a row, the server has {self.num_slots} of which {self.used_rows} "
+            f"are leased (raise --num-slots, or come back later)"
+        )

@@ -1,0 +1,202 @@
+"""A policy that answers actors: frontends, slots, leases and the inference thread, started and stopped together.
+
+It serves; what becomes of finished unrolls is its sink's business. So training and evaluation use the same one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import multiprocessing
+import threading
+import time
+from dataclasses import dataclass, replace
+from multiprocessing.context import SpawnProcess
+
+import torch
+
+from seedbed.common.errors import UsageError
+from seedbed.server.algorithms.interface import Algorithm
+from seedbed.server.config import ServingConfig
+from seedbed.server.experience.unrolls import UnrollStore
+from seedbed.server.learning.parameters import Parameters
+from seedbed.server.serving.batching import Batcher
+from seedbed.server.serving.channel import Channel
+from seedbed.server.serving.frontend import FrontendConfig, run_frontend
+from seedbed.server.serving.inference import Inference
+from seedbed.server.serving.leases import LeaseTable
+from seedbed.server.serving.port import ReservedPort
+from seedbed.server.serving.service import EpisodeListener, InferenceService, UnrollSink
+from seedbed.server.serving.slots import SlotTable
+
+logger = logging.getLogger(__name__)
+
+_START_TIMEOUT_S = 60.0
+_DRAIN_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What a server says about itself, for people."""
+
+    run_name: str
+    version: str
+
+
+class Frontends:
+    """The gRPC processes. Spawn them before torch or gRPC are used in this process: a fork could not."""
+
+    def __init__(self, config: ServingConfig, slots: SlotTable, identity: Identity) -> None:
+        """Reserves the port.
+
+        Raises:
+            PortInUseError: somebody else listens there.
+            UsageError: the address is beyond loopback and nothing says that this is meant.
+        """
+        _check_exposure(config)
+        self._slots = slots
+        self._context = multiprocessing.get_context("spawn")
+        self._processes: dict[int, SpawnProcess] = {}
+        self.port = ReservedPort(config.host, config.port)
+        self._config = FrontendConfig(
+            number=0,
+            address=self.port.address,
+            spec=slots.spec,
+            num_slots=slots.num_slots,
+            run_name=identity.run_name,
+            server_version=identity.version,
+            grace_s=config.grace_s,
+        )
+
+    def start(self, number: int) -> Channel:
+        """Spawns frontend `number` and returns this end of its channel."""
+        ours, theirs = Channel.pair()
+        config = replace(self._config, number=number)
+        process = self._context.Process(
+            target=run_frontend, args=(config, self._slots, theirs), name=f"seedbed-frontend-{number}", daemon=True
+        )
+        process.start()
+        theirs.close()
+        self._processes[number] = process
+        return ours
+
+    def join(self, timeout_s: float) -> None:
+        """Waits for all to leave; ends those that do not."""
+        deadline_s = time.monotonic() + timeout_s
+        for process in self._processes.values():
+            process.join(max(0.0, deadline_s - time.monotonic()))
+            if process.is_alive():
+                logger.warning("%s does not leave, killing it", process.name)
+                process.kill()
+                process.join()
+        self.port.close()
+
+
+class PolicyServer:
+    """Starts, watches and stops all that answers actors.
+
+    Attributes:
+        inference: the policy over all slots.
+        service: the inference thread's loop.
+        address: HOST:PORT to connect to.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: ServingConfig,
+        frontends: Frontends,
+        algorithm: Algorithm,
+        parameters: Parameters,
+        slots: SlotTable,
+        unrolls: UnrollStore,
+        sink: UnrollSink,
+        on_episode: EpisodeListener,
+        device: torch.device,
+        seed: int,
+        greedy: bool = False,
+    ) -> None:
+        self.inference = Inference(
+            algorithm=algorithm,
+            parameters=parameters,
+            slots=slots,
+            unrolls=unrolls,
+            device=device,
+            seed=seed,
+            greedy=greedy,
+        )
+        self.service = InferenceService(
+            slots=slots,
+            leases=LeaseTable(num_slots=slots.num_slots, grace_s=config.grace_s),
+            batcher=Batcher(
+                max_rows=config.max_inference_batch,
+                max_wait_s=config.max_wait_ms / 1000,
+                wait_when_idle=config.wait_when_idle,
+            ),
+            inference=self.inference,
+            sink=sink,
+            on_episode=on_episode,
+        )
+        self._num_frontends = config.frontends
+        self._frontends = frontends
+        self._device = device
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+        self.address = frontends.port.address
+
+    def start(self) -> None:
+        """Starts everything and returns when clients can connect."""
+        for number in range(self._num_frontends):
+            self.service.add_frontend(number, self._frontends.start(number))
+        self._thread.start()
+        deadline_s = time.monotonic() + _START_TIMEOUT_S
+        while len(self.service.ready_frontends) < self._num_frontends:
+            self.check()
+            if time.monotonic() > deadline_s:
+                raise RuntimeError(f"the frontends did not start within {_START_TIMEOUT_S:g} s")
+            time.sleep(0.01)
+
+    def check(self) -> None:
+        """Raises what ended the inference thread, if anything did, and replaces frontends that died."""
+        if self._failure is not None:
+            raise self._failure
+        while self.service.lost_frontends and not self.service.stopping:
+            number = self.service.lost_frontends.popleft()
+            logger.warning("frontend %d is gone, starting another: its clients reconnect", number)
+            self.service.adopt_frontend(number, self._frontends.start(number))
+
+    def stop(self, reason: str) -> None:
+        """Answers nothing more, asks all clients to leave and ends the frontends.
+
+        Args:
+            reason: "finished" or "restarting".
+        """
+        self.service.stop()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.service.end_all()
+        self.service.broadcast({"type": "stop", "reason": reason, "retry_after_ms": 1000, "grace_s": _DRAIN_S})
+        self._frontends.join(_DRAIN_S + 5)
+
+    def _run(self) -> None:
+        try:
+            if self._device.type == "cuda":
+                with torch.cuda.stream(torch.cuda.Stream(self._device)):
+                    self.service.run()
+            else:
+                self.service.run()
+        except BaseException as error:
+            logger.exception("inference failed")
+            self._failure = error
+
+
+def _check_exposure(config: ServingConfig) -> None:
+    try:
+        local = config.host == "localhost" or ipaddress.ip_address(config.host).is_loopback
+    except ValueError:
+        local = False
+    if not local and not config.insecure:
+        raise UsageError(
+            f"expected a loopback address or --insecure, got --host {config.host}: "
+            "everybody who reaches that address could take part in this run"
+        )

@@ -1,0 +1,295 @@
+"""The inference thread: requests in, batches through the policy, actions out, unrolls on to the learner.
+
+It owns the leases. A lease changes hands only here, between batches, and only after the stream that held it has said
+that it will write no more: so no slot is twice in a batch, and no ghost writes into a successor's unroll.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seedbed.common.errors import SeedbedError
+from seedbed.server.serving.batching import Batcher
+from seedbed.server.serving.channel import Channel, Control
+from seedbed.server.serving.inference import Inference
+from seedbed.server.serving.leases import Lease, LeaseKey, LeaseTable, StreamId
+from seedbed.server.serving.slots import SlotTable
+
+logger = logging.getLogger(__name__)
+
+_MAX_SLEEP_S = 0.25  # how late expiries and the stop request may be noticed
+_MAX_BACKLOG_BYTES = 16 << 20  # a frontend that takes nothing any more is dead
+
+EpisodeListener = Callable[[float, int, int], None]
+
+
+class UnrollSink(Protocol):
+    """Where finished unrolls go."""
+
+    def hand_over(self, slots: NDArray[np.int64]) -> None:
+        """Takes the open unrolls of these slots; may wait (back-pressure)."""
+
+    def cut(self, slots: NDArray[np.int64]) -> None:
+        """The lease of these slots is over: takes what is worth taking of their open unrolls."""
+
+
+@dataclass(slots=True)
+class ServiceStats:
+    """Counters since the start; written by the inference thread, read by others."""
+
+    num_batches: int = 0
+    num_rows: int = 0
+    leases_opened: int = 0
+    leases_resumed: int = 0
+    leases_expired: int = 0
+    leases_fenced: int = 0
+    reject_counts: dict[str, int] = field(default_factory=dict)
+
+
+class InferenceService:
+    """The loop of the inference thread."""
+
+    def __init__(
+        self,
+        *,
+        slots: SlotTable,
+        leases: LeaseTable,
+        batcher: Batcher,
+        inference: Inference,
+        sink: UnrollSink,
+        on_episode: EpisodeListener,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._slots = slots
+        self.leases = leases
+        self._batcher = batcher
+        self._inference = inference
+        self._sink = sink
+        self._on_episode = on_episode
+        self._clock = clock
+        self._selector = selectors.DefaultSelector()
+        self._channels: dict[int, Channel] = {}
+        self._waiting_opens: deque[Control] = deque()
+        self._newcomers: deque[tuple[int, Channel]] = deque()
+        self.stopping = False
+        self.ready_frontends: set[int] = set()
+        self.lost_frontends: deque[int] = deque()
+        self.stats = ServiceStats()
+
+    def add_frontend(self, number: int, channel: Channel) -> None:
+        """Serves the frontend at the other end of a channel."""
+        self._channels[number] = channel
+        self._selector.register(channel, selectors.EVENT_READ, number)
+
+    def adopt_frontend(self, number: int, channel: Channel) -> None:
+        """As `add_frontend`, but safe from another thread while `run` is under way."""
+        self._newcomers.append((number, channel))
+
+    def run(self) -> None:
+        """Serves until `stop`. One turn: listen, expire, answer a batch."""
+        while not self.stopping:
+            self._listen(self._patience_s())
+            self._expire()
+            while self._newcomers:
+                self.add_frontend(*self._newcomers.popleft())
+            while self._is_ready() and not self.stopping:
+                self._answer_batch()
+                self._listen(0.0)
+
+    def stop(self) -> None:
+        """Asks `run` to return soon; safe from any thread and from signal handlers."""
+        self.stopping = True
+
+    def broadcast(self, control: Control) -> None:
+        """Tells every frontend something. Only after `run` has returned."""
+        for number in list(self._channels):
+            self._send(number, control)
+
+    def end_all(self) -> None:
+        """Ends every lease, cutting its unrolls. Only after `run` has returned."""
+        while self.leases.used_rows:
+            for lease in list(self.leases.all()):
+                self._end(lease)
+
+    def _answer_batch(self) -> None:
+        leases = [self._lease(first) for first in self._batcher.take()]
+        slots = np.concatenate([_slots_of(lease) for lease in leases])
+        answered = self._inference.act(slots)
+        self._reply(leases)
+        complete = self._inference.remember(answered)
+        if len(complete):
+            self._sink.hand_over(complete)
+        self.stats.num_batches += 1
+        self.stats.num_rows += len(slots)
+
+    def _reply(self, leases: list[Lease]) -> None:
+        by_frontend: dict[int, list[int]] = {}
+        for lease in leases:
+            self._slots.answered_seq[lease.first] = self._slots.accepted_seq[lease.first]
+            if lease.stream is not None:
+                by_frontend.setdefault(lease.stream.frontend, []).append(lease.first)
+        for number, ids in by_frontend.items():
+            self._send(number, ids)
+
+    def _listen(self, timeout_s: float) -> None:
+        for key, _ in self._selector.select(timeout_s):
+            self._receive(key.data)
+
+    def _receive(self, number: int) -> None:
+        try:
+            messages = self._channels[number].receive()
+            self._channels[number].flush()
+        except (EOFError, OSError):
+            self._lose_frontend(number)
+            return
+        now_s = self._clock()
+        for message in messages:
+            if isinstance(message, int):
+                self._batcher.add(message, self._lease(message).num_rows, now_s)
+            else:
+                self._on_control(number, message)
+
+    def _on_control(self, number: int, message: Control) -> None:
+        match message["type"]:
+            case "open":
+                self._open({**message, "frontend": number})
+            case "detach":
+                self._detach(StreamId(number, message["stream"]))
+            case "goodbye":
+                lease = self._lease_of(StreamId(number, message["stream"]))
+                if lease is not None:
+                    self._end(lease)
+            case "episode_ends":
+                for episode_return, steps, frames in message["ends"]:
+                    self._on_episode(episode_return, steps, frames)
+            case "ready":
+                self.ready_frontends.add(number)
+
+    def _open(self, request: Control) -> None:
+        """Grants a lease now, or as soon as the streams that stand in its way have left."""
+        key = LeaseKey(request["client_id"], request["run_id"], request["group"])
+        same = self.leases.find(key)
+        in_the_way = [*self.leases.fenced_by(key), *([same] if same else [])]
+        attached = [lease for lease in in_the_way if lease.stream is not None]
+        if attached:
+            for lease in attached:
+                self._fence(lease, "a newer stream of the same lease" if lease is same else "a newer run of the client")
+            self._waiting_opens.append(request)
+            return
+        for lease in in_the_way:
+            if lease is not same:
+                self.stats.leases_fenced += 1
+                self._end(lease)
+        self._grant(request, key, same)
+
+    def _grant(self, request: Control, key: LeaseKey, same: Lease | None) -> None:
+        stream = StreamId(request["frontend"], request["stream"])
+        try:
+            if same is not None:
+                self.leases.resume(same, request["environment_indices"], stream)
+                self.stats.leases_resumed += 1
+                lease = same
+                self._recover_request(lease)
+            else:
+                lease = self.leases.open(key, request["environment_indices"], stream)
+                self.stats.leases_opened += 1
+                self._slots.clear(lease.first, lease.num_rows)
+                self._inference.begin(_slots_of(lease), lease.serial, lease.environment_indices)
+        except SeedbedError as error:
+            name = type(error).__name__
+            self.stats.reject_counts[name] = self.stats.reject_counts.get(name, 0) + 1
+            refusal = {"type": "refused", "stream": stream.number, "error": name, "details": str(error)}
+            self._send(stream.frontend, refusal)
+            return
+        logger.info(
+            "%s group %d: %d rows, %s", key.client_id, key.group, lease.num_rows, "resumed" if same else "new lease"
+        )
+        grant = {"type": "granted", "stream": stream.number, "lease": lease.first, "resumed": same is not None}
+        self._send(stream.frontend, grant)
+
+    def _recover_request(self, lease: Lease) -> None:
+        """A frontend that died between copying rows in and sending their id has left a request that nobody knows."""
+        first = lease.first
+        if self._slots.accepted_seq[first] != self._slots.answered_seq[first] and first not in self._batcher:
+            self._batcher.add(first, lease.num_rows, self._clock())
+
+    def _fence(self, lease: Lease, by: str) -> None:
+        assert lease.stream is not None
+        details = f"{by} took over the lease of {lease.key.client_id!r} group {lease.key.group}"
+        self._send(lease.stream.frontend, {"type": "fence", "stream": lease.stream.number, "details": details})
+
+    def _detach(self, stream: StreamId) -> None:
+        """The stream writes no more."""
+        lease = self._lease_of(stream)
+        if lease is not None:
+            self.leases.detach(lease, self._clock())
+        waiting, self._waiting_opens = self._waiting_opens, deque()
+        for request in waiting:
+            if StreamId(request["frontend"], request["stream"]) != stream:
+                self._open(request)
+
+    def _expire(self) -> None:
+        for lease in self.leases.expired(self._clock()):
+            logger.info("%s group %d did not come back", lease.key.client_id, lease.key.group)
+            self.stats.leases_expired += 1
+            self._end(lease)
+
+    def _end(self, lease: Lease) -> None:
+        """Frees the slots; what their open unrolls hold is cut, never spliced."""
+        self._batcher.discard(lease.first)
+        self._sink.cut(_slots_of(lease))
+        self.leases.end(lease)
+
+    def _lose_frontend(self, number: int) -> None:
+        channel = self._channels.pop(number)
+        self._selector.unregister(channel)
+        channel.close()
+        self.ready_frontends.discard(number)
+        self.lost_frontends.append(number)
+        for lease in self.leases.on_frontend(number):
+            assert lease.stream is not None
+            self._detach(lease.stream)
+        self._waiting_opens = deque(request for request in self._waiting_opens if request["frontend"] != number)
+
+    def _send(self, number: int, message: Control | list[int]) -> None:
+        channel = self._channels.get(number)
+        if channel is None:
+            return
+        try:
+            channel.send_ids(message) if isinstance(message, list) else channel.send(message)
+            lost = channel.backlog_bytes > _MAX_BACKLOG_BYTES
+        except OSError:
+            lost = True
+        if lost:
+            self._lose_frontend(number)
+
+    def _is_ready(self) -> bool:
+        # This thread is the one that computes: when it can ask, the device is idle.
+        return self._batcher.is_ready(self._clock(), live_rows=self.leases.live_rows, device_idle=True)
+
+    def _patience_s(self) -> float:
+        """How long to sleep when nothing arrives."""
+        times = (self._batcher.deadline_s(), self.leases.next_expiry_s())
+        deadlines = [time_s - self._clock() for time_s in times if time_s is not None]
+        return max(0.0, min([_MAX_SLEEP_S, *deadlines]))
+
+    def _lease(self, first: int) -> Lease:
+        lease = self.leases.get(first)
+        assert lease is not None, "a frontend sends ids of its leases only, and in order"
+        return lease
+
+    def _lease_of(self, stream: StreamId) -> Lease | None:
+        return next((lease for lease in self.leases.all() if lease.stream == stream), None)
+
+
+def _slots_of(lease: Lease) -> NDArray[np.int64]:
+    return np.arange(lease.first, lease.first + lease.num_rows)

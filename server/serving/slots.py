@@ -1,0 +1,134 @@
+"""The slot table: one row in shared memory for each environment a server can hold.
+
+Frontends copy observations in, the device process writes actions out; neither ever waits for the other here, because a
+lease has at most one Steps in flight and the channel (`channel.py`) tells each side when it is its turn. What must
+survive a frontend lives here too: the numbers of the last Steps accepted and answered, and the answer itself, which
+stays in its rows until the next Steps.
+
+The memory is anonymous: it has no name to collide with or to leave behind, and it goes with the last process that
+holds it. Only processes spawned by the creator can map it.
+
+Shapes: S slots.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from collections.abc import Sequence
+from multiprocessing import reduction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seedbed.common.specs import EnvironmentSpec
+from seedbed.common.timestep import DISCOUNT_DTYPE, REWARD_DTYPE, STEP_TYPE_DTYPE, Array, StepType, Timesteps
+
+_ALIGNMENT_BYTES = 64  # a cache line: no two arrays share one
+
+
+class SlotTable:
+    """Arrays over all slots, in memory shared between the device process and its frontends.
+
+    A lease is named by its first slot. Its sequence numbers stand in that slot's row.
+
+    Attributes:
+        observations: one array `[S, ...]` for each observation of the spec.
+        actions: one array `[S, ...]` for each action of the spec.
+        step_type: uint8 `[S]`.
+        reward, discount: float32 `[S]`.
+        accepted_seq: uint64 `[S]`, the last Steps a frontend copied in.
+        answered_seq: uint64 `[S]`, the last Steps whose actions stand in `actions`.
+        policy_version: uint64 `[S]`, updates in the parameters that answered.
+    """
+
+    observations: tuple[Array, ...]
+    actions: tuple[Array, ...]
+    step_type: NDArray[np.uint8]
+    reward: NDArray[np.float32]
+    discount: NDArray[np.float32]
+    accepted_seq: NDArray[np.uint64]
+    answered_seq: NDArray[np.uint64]
+    policy_version: NDArray[np.uint64]
+
+    def __init__(self, spec: EnvironmentSpec, num_slots: int) -> None:
+        """Allocates the table; all of it is zero.
+
+        Args:
+            spec: gives dtypes and shapes of observations and actions.
+            num_slots: S.
+        """
+        self.spec = spec
+        self.num_slots = num_slots
+        self._map(_anonymous_file())
+
+    def accept(self, lease: int, num_rows: int, seq: int, rows: Timesteps) -> None:
+        """Copies one Steps into the rows of a lease (frontend side)."""
+        where = slice(lease, lease + num_rows)
+        for table, array in zip(self.observations, rows.observations, strict=True):
+            table[where] = array
+        self.step_type[where] = rows.step_type
+        self.reward[where] = rows.reward
+        self.discount[where] = rows.discount
+        self.accepted_seq[lease] = seq
+
+    def clear(self, lease: int, num_rows: int) -> None:
+        """Makes rows ready for a new lease (device side): their next timestep must be FIRST, its seq 1."""
+        self.step_type[lease : lease + num_rows] = StepType.LAST
+        self.accepted_seq[lease] = 0
+        self.answered_seq[lease] = 0
+
+    def answer(self, slots: NDArray[np.int64], actions: Sequence[Array], policy_version: int) -> None:
+        """Writes the actions of an inference batch `[N, ...]` into its rows (device side)."""
+        for table, array in zip(self.actions, actions, strict=True):
+            table[slots] = array
+        self.policy_version[slots] = policy_version
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"spec": self.spec, "num_slots": self.num_slots, "file": reduction.DupFd(self._file)}  # type: ignore[attr-defined]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.spec = state["spec"]
+        self.num_slots = state["num_slots"]
+        self._map(state["file"].detach())
+
+    def _fields(self) -> dict[str, list[tuple[np.dtype[Any], tuple[int, ...]]]]:
+        return {
+            "observations": [(spec.numpy_dtype, spec.shape) for spec in self.spec.observations],
+            "actions": [(spec.numpy_dtype, spec.shape) for spec in self.spec.actions],
+            "step_type": [(STEP_TYPE_DTYPE, ())],
+            "reward": [(REWARD_DTYPE, ())],
+            "discount": [(DISCOUNT_DTYPE, ())],
+            "accepted_seq": [(np.dtype("<u8"), ())],
+            "answered_seq": [(np.dtype("<u8"), ())],
+            "policy_version": [(np.dtype("<u8"), ())],
+        }
+
+    def _map(self, file: int) -> None:
+        """Lays the arrays out one after the other over the shared file."""
+        self._file = file
+        places: dict[str, list[tuple[int, np.dtype[Any], tuple[int, ...]]]] = {}
+        size = 0
+        for name, parts in self._fields().items():
+            places[name] = []
+            for dtype, row_shape in parts:
+                shape = (self.num_slots, *row_shape)
+                places[name].append((size, dtype, shape))
+                num_bytes = int(np.prod(shape)) * dtype.itemsize
+                size += -(-num_bytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
+        if os.fstat(file).st_size == 0:
+            os.ftruncate(file, size)
+        memory = mmap.mmap(file, size)
+        for name, found in places.items():
+            arrays = tuple(np.ndarray(shape, dtype, memory, offset) for offset, dtype, shape in found)
+            setattr(self, name, arrays if name in ("observations", "actions") else arrays[0])
+
+
+def _anonymous_file() -> int:
+    """A file descriptor without a name; not on /dev/shm where avoidable, which containers keep small."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("seedbed-slots")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
