@@ -1,0 +1,114 @@
+"""`seedbed env`: step environments, ask a server for their actions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from seedbed.common.errors import SpecError
+from seedbed.common.logs import run_main, setup_logging
+from seedbed.common.options import parse
+from seedbed.env_client.actor import run_actor
+from seedbed.env_client.config import EnvConfig
+from seedbed.env_client.connection import Endpoint, describe_server
+from seedbed.env_client.environments import Environments, describe, make_environments
+from seedbed.env_client.remote_policy import RemotePolicy
+
+_log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the client until it is told to stop or the run is finished.
+
+    Args:
+        argv: without the program's name.
+
+    Returns:
+        0, also after SIGTERM and SIGINT.
+
+    Raises:
+        SeedbedError: wrong options, an environment that cannot be made, or a server that refused or stayed away.
+    """
+    config = parse(EnvConfig, argv, prog="seedbed env", description="Step environments for a policy server.")
+    config.validate()
+    setup_logging(f"env {config.effective_client_id}")
+    if config.describe:
+        _print_spec(config)
+    else:
+        _run(config)
+    return 0
+
+
+def _print_spec(config: EnvConfig) -> None:
+    assert config.env is not None
+    spec = describe(config.env, config.atari_preset, allow_import=config.allow_import)
+    print(json.dumps(spec.to_json()))
+
+
+def _run(config: EnvConfig) -> None:
+    assert config.server is not None
+    _on_signals(lambda: sys.exit(0))  # nothing is leased yet
+    endpoint = Endpoint(target=config.server, give_up_after_s=config.give_up_after_s)
+    environment_id, preset, allow_import = _choose_environment(config, endpoint)
+    groups = [
+        make_environments(environment_id, preset, indices, config.seed, allow_import=allow_import)
+        for indices in config.group_indices
+    ]
+    try:
+        _step_for_server(config, endpoint, groups)
+    finally:
+        for environments in groups:
+            environments.close()
+
+
+def _choose_environment(config: EnvConfig, endpoint: Endpoint) -> tuple[str, str, bool]:
+    """The user's environment or, without one, the server's: (id, preset, whether the id may import a module)."""
+    if config.env is not None:
+        return config.env, config.atari_preset, config.allow_import
+    spec = asyncio.run(describe_server(endpoint))
+    if ":" in spec.environment:  # what comes over the wire never decides what is imported
+        raise SpecError(f"the server serves {spec.environment!r}, which would import a module: name it with --env")
+    _log.info("the server serves %s", spec.environment)
+    return spec.environment, spec.preset, False
+
+
+def _step_for_server(config: EnvConfig, endpoint: Endpoint, groups: Sequence[Environments]) -> None:
+    policy = RemotePolicy(
+        endpoint,
+        client_id=config.effective_client_id,
+        spec=groups[0].spec,
+        groups=[environments.indices for environments in groups],
+    )
+    stopping = False
+
+    def stop() -> None:
+        nonlocal stopping
+        stopping = True
+        policy.interrupt()
+
+    _on_signals(stop)
+    try:
+        run_actor(policy, groups, stop=lambda: stopping)
+    finally:
+        policy.close("told to stop" if stopping else "finished")
+
+
+def _on_signals(action: Callable[[], None]) -> None:
+    """Calls `action` on the first SIGTERM or SIGINT; a second one ends the process the hard way."""
+
+    def handle(_signal: int, _frame: FrameType | None) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        action()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

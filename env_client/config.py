@@ -1,0 +1,58 @@
+"""Options of `seedbed env`: the one source of their names, defaults and help."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import Literal
+
+from seedbed.common.errors import UsageError
+from seedbed.common.options import option
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvConfig:
+    """environment client"""
+
+    server: str | None = option(None, "the policy server", metavar="HOST:PORT")
+    env: str | None = option(None, "environment id; the one the server serves unless given", metavar="ID")
+    atari_preset: Literal["modern", "paper"] = option("modern", "preprocessing of Atari games, where --env is given")
+    num_envs: int = option(1, "environments to step", minimum=1)
+    first_index: int = option(
+        0, "index of the first environment in the fleet; decides seeds, must not overlap with other clients", minimum=0
+    )
+    seed: int = option(0, "seed of the run; with its index it decides an environment's seed", minimum=0)
+    client_id: str | None = option(
+        None, "stable name of this client, unique in the fleet; host name and first index unless given"
+    )
+    groups: Literal["1", "2"] = option("2", "with 2 one half is stepped while the other waits for actions")
+    give_up_after_s: float | None = option(
+        None, "exit when the server has been away for so long; wait for ever unless given", minimum=0
+    )
+    allow_import: bool = option(False, "let --env MODULE:ID import, and so run, the module")
+    describe: bool = option(False, "print the environment's spec as JSON and exit; needs --env")
+
+    def validate(self) -> None:
+        """Checks what no single option can.
+
+        Raises:
+            UsageError: an option is missing.
+        """
+        if self.server is None and not self.describe:
+            raise UsageError("--server HOST:PORT is missing")
+        if self.env is None and self.describe:
+            raise UsageError("--describe needs --env ID")
+
+    @property
+    def effective_client_id(self) -> str:
+        """The given name, or one that stays the same when this client is restarted."""
+        return self.client_id or f"{socket.gethostname()}-{self.first_index}"
+
+    @property
+    def group_indices(self) -> list[range]:
+        """Stable environment indices of each group, none of them empty; the first half is the larger one."""
+        end = self.first_index + self.num_envs
+        if self.groups == "1" or self.num_envs == 1:
+            return [range(self.first_index, end)]
+        middle = self.first_index + (self.num_envs + 1) // 2
+        return [range(self.first_index, middle), range(middle, end)]

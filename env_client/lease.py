@@ -1,0 +1,200 @@
+"""One group's lease of rows on the server, kept alive through broken streams.
+
+A stream may break at any time. What then becomes of the lease is the server's word in its Welcome:
+
+    resumed      the Steps in flight are sent again under the same seq; a server that has already computed their answer
+                 gives it from its cache. The environments notice nothing.
+    not resumed  the lease is gone, and agent state with it: LeaseLost. The group starts new episodes, seq from 1.
+                 While the first Steps are not yet answered nothing is lost: they are simply sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal
+
+import grpc.aio
+
+from seedbed.common.codec import check_protocol, pack_steps, unpack_actions
+from seedbed.common.errors import InvalidMessageError, SeedbedError, SequenceError, UnavailableError
+from seedbed.common.specs import EnvironmentSpec
+from seedbed.common.timestep import Array, Timesteps
+from seedbed.env_client.actor import LeaseLost, RunFinished
+from seedbed.env_client.connection import (
+    REPLY_TIMEOUT_S,
+    Backoff,
+    Endpoint,
+    ServerRestarting,
+    error_from_rpc,
+    wait_out,
+)
+from seedbed.proto import seedbed_pb2 as pb
+from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
+
+_log = logging.getLogger(__name__)
+
+
+class Lease:
+    """Exchanges timesteps for actions, and reconnects where that helps.
+
+    Args:
+        stub: the service.
+        endpoint: where it is.
+        hello: what every stream of this lease begins with.
+        spec: of every row.
+        note_connection: told (group, connected) whenever that changes.
+    """
+
+    def __init__(
+        self,
+        stub: SeedbedStub,
+        endpoint: Endpoint,
+        hello: pb.ClientMessage,
+        spec: EnvironmentSpec,
+        note_connection: Callable[[int, bool], None],
+    ) -> None:
+        self._stub = stub
+        self._endpoint = endpoint
+        self._hello = hello
+        self._spec = spec
+        self._group = hello.hello.group
+        self._num_rows = len(hello.hello.environments)
+        self._note_connection = note_connection
+        self._backoff = Backoff(give_up_after_s=endpoint.give_up_after_s)
+        self._stream: _Stream | None = None
+        self._seq = 0  # of the last Steps of this lease; 0: none yet
+
+    def exchange(self, rows: Timesteps) -> Coroutine[Any, Any, tuple[Array, ...]]:
+        """Packs the rows at once, under the next seq; awaiting the result sends them and gives the actions.
+
+        Raises (when awaited):
+            LeaseLost: the server no longer knows this lease; the next exchange starts a new one.
+            RunFinished: the run is over.
+            SeedbedError: the server refused for good, or stayed away for longer than the endpoint allows.
+        """
+        self._seq += 1
+        return self._exchange(pack_steps(self._seq, rows))
+
+    async def say_goodbye(self, reason: str) -> None:
+        """Gives the rows back, if a stream is open, and waits until the server has ended it."""
+        if self._stream is None:
+            return
+        with contextlib.suppress(SeedbedError):
+            await self._stream.send(pb.ClientMessage(goodbye=pb.Goodbye(reason=reason)))
+            while True:
+                await self._stream.receive()
+
+    def drop_stream(self) -> None:
+        """Closes the stream, if there is one, without a word. The lease lives on for the server's grace time."""
+        if self._stream is not None:
+            self._stream.cancel()
+            self._stream = None
+            self._note_connection(self._group, False)
+
+    async def _exchange(self, steps: pb.ClientMessage) -> tuple[Array, ...]:
+        while True:
+            try:
+                stream = self._stream or await self._connect()
+                await stream.send(steps)
+                reply = await _receive(stream, "actions")
+                return self._read_actions(reply.actions)
+            except SeedbedError as error:
+                self.drop_stream()
+                await wait_out(self._backoff, error, f"{self._endpoint.target}, group {self._group}")
+
+    async def _connect(self) -> _Stream:
+        stream = self._stream = _Stream(self._stub.Act(metadata=self._endpoint.metadata))
+        await stream.send(self._hello)
+        try:
+            async with asyncio.timeout(REPLY_TIMEOUT_S):
+                reply = await _receive(stream, "welcome")
+        except TimeoutError:
+            raise UnavailableError(f"no Welcome within {REPLY_TIMEOUT_S:.0f} s") from None
+        check_protocol(reply.welcome.protocol, "server")
+        self._note_connection(self._group, True)
+        self._agree_on_seq(reply.welcome)
+        return stream
+
+    def _agree_on_seq(self, welcome: pb.Welcome) -> None:
+        in_flight = self._seq
+        if welcome.resumed:
+            if welcome.last_seq not in (in_flight - 1, in_flight):
+                raise SequenceError(f"expected to resume at {in_flight - 1} or {in_flight}, got {welcome.last_seq}")
+            _log.info("group %d: lease resumed at seq %d", self._group, in_flight)
+        elif in_flight > 1:
+            self._seq = 0
+            _log.warning("group %d: lease lost at seq %d, starting new episodes", self._group, in_flight)
+            raise LeaseLost
+
+    def _read_actions(self, message: pb.Actions) -> tuple[Array, ...]:
+        if message.seq != self._seq:
+            raise InvalidMessageError(f"expected actions for seq {self._seq}, got seq {message.seq}")
+        self._backoff.reset()
+        return unpack_actions(message, self._spec, self._num_rows)
+
+
+class _Stream:
+    """One Act call with a read always under way.
+
+    gRPC throws away what has arrived but was not asked for as soon as a write fails, and a write fails when the server
+    has ended the stream: the Drain or the status that says why would be lost.
+    """
+
+    def __init__(self, call: grpc.aio.StreamStreamCall[pb.ClientMessage, pb.ServerMessage]) -> None:
+        self._call = call
+        self._reading = self._start_reading()
+
+    async def send(self, message: pb.ClientMessage) -> None:
+        """Writes a message; being cancelled meanwhile does not hurt the stream.
+
+        If the stream is broken nothing is raised: `receive` will say why it is.
+        """
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await asyncio.shield(self._call.write(message))
+
+    async def receive(self) -> pb.ServerMessage:
+        """Waits for the next message; being cancelled meanwhile does not hurt the stream.
+
+        Raises:
+            SeedbedError: the stream has ended, and why.
+        """
+        try:
+            message = await asyncio.shield(self._reading)
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from None
+        if not isinstance(message, pb.ServerMessage):
+            raise UnavailableError("the server ended the stream")
+        self._reading = self._start_reading()
+        return message
+
+    def cancel(self) -> None:
+        """Ends the call at once."""
+        self._call.cancel()
+
+    def _start_reading(self) -> asyncio.Task[Any]:
+        reading = asyncio.get_running_loop().create_task(self._call.read())
+        # The last read of a stream fails, and nobody may be waiting for it: that is no defect to be logged.
+        reading.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return reading
+
+
+async def _receive(stream: _Stream, kind: Literal["welcome", "actions"]) -> pb.ServerMessage:
+    """Waits for a message of one kind.
+
+    Raises:
+        RunFinished, ServerRestarting: the server drains.
+        InvalidMessageError: it sent something else.
+        SeedbedError: the stream has ended.
+    """
+    message = await stream.receive()
+    got = message.WhichOneof("body")
+    if got == "drain":
+        if message.drain.reason == pb.Drain.REASON_FINISHED:
+            raise RunFinished
+        raise ServerRestarting(message.drain.retry_after_ms / 1000)
+    if got != kind:
+        raise InvalidMessageError(f"expected {kind} from the server, got {got}")
+    return message

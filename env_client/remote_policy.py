@@ -1,0 +1,127 @@
+"""The policy of an actor that lives on a server: one channel, one stream for each group of environments.
+
+All network code runs on an event loop that turns only while the actor waits in `receive`; there is no second thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Sequence
+
+import grpc.aio
+
+from seedbed.common.codec import pack_hello
+from seedbed.common.specs import EnvironmentSpec
+from seedbed.common.timestep import Array, Timesteps
+from seedbed.env_client.actor import Stopped
+from seedbed.env_client.connection import Endpoint
+from seedbed.env_client.lease import Lease
+from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
+
+_log = logging.getLogger(__name__)
+
+GOODBYE_TIMEOUT_S = 1.0
+"""How long leaving may take; a server that does not listen finds out when its grace time is over."""
+
+
+class RemotePolicy:
+    """Sends timesteps to a server and receives actions; see `seedbed.env_client.actor.Policy`.
+
+    Args:
+        endpoint: where the server is.
+        client_id: stable name of this process; two live clients must not share one.
+        spec: of every environment.
+        groups: stable environment indices, one sequence for each group.
+        loop: event loop to turn; a new one unless given.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        client_id: str,
+        spec: EnvironmentSpec,
+        groups: Sequence[Sequence[int]],
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._loop = loop or asyncio.new_event_loop()
+        self._endpoint = endpoint
+        self._num_environments = sum(map(len, groups))
+        self._connected: set[int] = set()
+        self._pending: list[asyncio.Task[tuple[Array, ...]] | None] = [None] * len(groups)
+        row_bytes = sum(array.row_bytes for array in spec.actions)
+        self._channel = self._loop.run_until_complete(self._open_channel(row_bytes * max(map(len, groups))))
+        stub = SeedbedStub(self._channel)  # type: ignore[no-untyped-call]
+        run_id = secrets.randbits(64) | 1  # never 0
+        self._leases = []
+        for group, indices in enumerate(groups):
+            hello = pack_hello(client_id=client_id, run_id=run_id, group=group, environment_indices=indices, spec=spec)
+            self._leases.append(Lease(stub, endpoint, hello, spec, self._note_connection))
+
+    def send(self, group: int, rows: Timesteps) -> None:
+        """Sends one timestep of each row. The arrays may be reused at once; the bytes leave in the next `receive`."""
+        self._pending[group] = self._loop.create_task(self._leases[group].exchange(rows))
+
+    def receive(self, group: int) -> tuple[Array, ...]:
+        """Waits for the actions of the last `send`, through all outages that the endpoint allows.
+
+        Returns:
+            One read-only array `[E, ...]` for each action spec.
+
+        Raises:
+            LeaseLost: the environments must be reset.
+            RunFinished: the run is over.
+            Stopped: `interrupt` was called.
+            SeedbedError: the server refused for good, or stayed away too long.
+        """
+        task = self._pending[group]
+        assert task is not None, "receive without send"
+        try:
+            actions = self._loop.run_until_complete(task)
+        except asyncio.CancelledError:
+            raise Stopped from None
+        finally:
+            self._pending[group] = None
+        return actions
+
+    def interrupt(self) -> None:
+        """Ends a `receive` that waits now, or the next one. May be called from a signal handler."""
+        for task in self._pending:
+            if task is not None:
+                self._loop.call_soon_threadsafe(task.cancel)
+
+    def close(self, reason: str) -> None:
+        """Says goodbye on every live stream and closes them, within `GOODBYE_TIMEOUT_S`.
+
+        Args:
+            reason: for the server's log.
+        """
+        self._loop.run_until_complete(self._leave(reason))
+        self._loop.close()
+
+    async def _open_channel(self, reply_bytes: int) -> grpc.aio.Channel:
+        return self._endpoint.open_channel(reply_bytes)  # gRPC takes the loop that runs here
+
+    async def _leave(self, reason: str) -> None:
+        waiting = [task for task in self._pending if task is not None]
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_TIMEOUT_S):
+                await asyncio.gather(*(lease.say_goodbye(reason) for lease in self._leases))
+        for lease in self._leases:
+            lease.drop_stream()
+        await self._channel.close(grace=None)
+
+    def _note_connection(self, group: int, connected: bool) -> None:
+        if not connected:
+            self._connected.discard(group)
+            return
+        self._connected.add(group)
+        if len(self._connected) == len(self._leases):
+            environments, groups = self._num_environments, len(self._leases)
+            _log.info("connected to %s: %d environments in %d groups", self._endpoint.target, environments, groups)
