@@ -1,0 +1,121 @@
+"""The command `seedbed VERB ...`: finds the module that does the work and starts it by name.
+
+It imports neither side, so a machine with only the client's dependencies runs the client's verbs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from seedbed.common.errors import MissingExtraError, UsageError
+from seedbed.common.logs import run_main
+
+
+@dataclass(frozen=True, slots=True)
+class _Verb:
+    """A module with `main(argv) -> exit code`; several verbs may share one, which then needs the verb in `argv[0]`."""
+
+    module: str
+    help: str
+    shared: bool = True
+
+
+VERBS = {
+    "train": _Verb("seedbed.server.__main__", "train on this machine: a server and its environment clients"),
+    "server": _Verb("seedbed.server.__main__", "train with environment clients that connect from elsewhere"),
+    "env": _Verb("seedbed.env_client.__main__", "step environments for a server", shared=False),
+    "eval": _Verb("seedbed.server.__main__", "play episodes with a checkpoint's policy"),
+    "plot": _Verb("seedbed.server.__main__", "draw the learning curves of runs"),
+}
+
+# Top-level module -> the extra in pyproject.toml that brings it; None for what seedbed itself requires.
+_EXTRAS = {
+    "torch": "server",
+    "rich": "server",
+    "safetensors": "server",
+    "tensorboard": "server",
+    "gymnasium": "env",
+    "ale_py": "atari",
+    "cv2": "atari",
+    "matplotlib": "plot",
+    "grpc": None,
+    "google": None,
+    "numpy": None,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console entry.
+
+    Args:
+        argv: without the program's name; those of this process if None.
+
+    Returns:
+        The exit code.
+    """
+    return run_main(_dispatch, argv)
+
+
+@contextlib.contextmanager
+def naming_extras() -> Iterator[None]:
+    """Turns the import error of an optional dependency into one that says what to install.
+
+    Raises:
+        MissingExtraError: names the extra and the module.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in _EXTRAS:
+            raise
+        extra = _EXTRAS[module]
+        if extra is None:
+            message = f"expected seedbed's own dependencies to be installed (pip install seedbed), {module} is missing"
+        else:
+            message = (
+                f"expected the extra \"{extra}\" to be installed (pip install 'seedbed[{extra}]'), {module} is missing"
+            )
+        raise MissingExtraError(message) from error
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if argv else UsageError.exit_code
+    verb, *rest = argv
+    if verb == "--version":
+        print(f"seedbed {_version()}")
+        return 0
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(VERBS)}"
+        raise UsageError(f"unknown verb {verb!r}, {hint}")
+    with naming_extras():
+        module = importlib.import_module(VERBS[verb].module)
+        code: int = module.main(argv if VERBS[verb].shared else rest)
+    return code
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {name:<{width}}  {verb.help}" for name, verb in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: seedbed VERB ...",
+            "",
+            *lines,
+            "",
+            "seedbed VERB --help shows its options, seedbed --version the version.",
+        ]
+    )
+
+
+def _version() -> str:
+    from importlib.metadata import version  # slow to import, and rarely needed
+
+    return version("seedbed")

@@ -1,0 +1,77 @@
+"""Log lines of one process, and what its end tells the shell.
+
+Every process of a run writes to the same stderr, so each line names its process:
+
+    07-14 11:40:50 INFO server: serving ALE/Pong-v5 on 127.0.0.1:40123
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from seedbed.common.errors import SeedbedError, UsageError
+
+LEVEL_VARIABLE = "SEEDBED_LOG"
+LEVELS = ("debug", "info", "warning", "error")
+
+# What a shell shows for a program that was ended by the signal: 128 + SIGINT, 128 + SIGPIPE.
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141
+
+
+class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not generic at run time in Python 3.11
+    """Writes to what sys.stderr is now: a live display replaces it, and prints the lines above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def setup_logging(process: str, level: str | None = None) -> None:
+    """Sends this process's log to stderr; calling it again replaces the earlier setting.
+
+    Args:
+        process: name of the process, e.g. "frontend 0".
+        level: one of `LEVELS`; otherwise the environment variable SEEDBED_LOG decides, otherwise info.
+
+    Raises:
+        UsageError: there is no such level.
+    """
+    name = (level or os.environ.get(LEVEL_VARIABLE) or "info").lower()
+    if name not in LEVELS:
+        raise UsageError(f"expected a log level out of {', '.join(LEVELS)}, got {name!r}")
+    handler = _StderrHandler()
+    text = "%(asctime)s %(levelname)s {process}: %(message)s".replace("{process}", process.replace("%", "%%"))
+    handler.setFormatter(logging.Formatter(text, datefmt="%m-%d %H:%M:%S"))
+    logging.basicConfig(level=name.upper(), handlers=[handler], force=True)
+
+
+def run_main(main: Callable[[list[str]], int], argv: Sequence[str] | None = None) -> int:
+    """Runs a program and turns how it ends into an exit code.
+
+    A SeedbedError becomes one line on stderr. Any other exception is a defect of ours and keeps its trace.
+
+    Args:
+        main: takes the arguments, returns an exit code.
+        argv: without the program's name; those of this process if None.
+    """
+    try:
+        code = main(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
+    except SeedbedError as error:
+        print(f"seedbed: error: {'; '.join(str(error).splitlines())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away, as in `seedbed ... | head`. Without this the interpreter complains while it flushes.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # stays open until the process ends
+        return _BROKEN_PIPE
+    except Exception:
+        traceback.print_exc()
+        return 1

@@ -1,0 +1,182 @@
+"""The fields of option dataclasses: how one is declared, and how its value is read from text or from JSON.
+
+`options.py` holds what is done with whole trees of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Union
+
+from seedbed.common.errors import ConfigError
+
+_METADATA_KEY = "seedbed.option"
+_KIND_NAMES = {
+    str: "a text",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    Path: "a path",
+    tuple: "integers",
+}
+_METAVARS = {str: "TEXT", int: "N", float: "X", Path: "PATH", tuple: "N,N"}
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[str] | None = None,
+    metavar: str | None = None,
+    flag: str | None = None,
+    minimum: float | None = None,
+) -> Any:
+    """Declares a field of a frozen dataclass as an option.
+
+    Args:
+        default: of the field's type.
+        help: one line; the default is appended to it unless that is None.
+        choices: the only values allowed; a Literal type says the same.
+        metavar: what stands for the value in --help.
+        flag: where the name is not the field's, e.g. "--lambda" for `lambda_`.
+        minimum: of a number, inclusive.
+    """
+    details = {"help": help, "choices": choices, "metavar": metavar, "flag": flag, "minimum": minimum}
+    return dataclasses.field(default=default, metadata={_METADATA_KEY: details})
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A leaf of the tree: one flag, one value.
+
+    Attributes:
+        path: dotted, from the outermost class.
+        kind: what values are instances of; None aside, if `optional`.
+        flag, help, choices, metavar, minimum: as declared.
+    """
+
+    path: str
+    kind: type
+    optional: bool
+    flag: str
+    help: str
+    choices: tuple[str, ...] | None
+    metavar: str
+    minimum: float | None
+
+    def parse(self, text: str) -> Any:
+        """Reads the command line's form; raises what argparse expects."""
+        if self.optional and text.lower() == "none":
+            return None
+        try:
+            value = _PARSERS[self.kind](text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected {_KIND_NAMES[self.kind]}, got {text!r}") from None
+        return self._checked(value, argparse.ArgumentTypeError)
+
+    def from_json(self, value: Any) -> Any:
+        """Reads JSON's form, which has neither infinities, nor paths, nor tuples; raises ConfigError."""
+        if value is None and self.optional:
+            return None
+        if self.kind is float and (type(value) is int or value in ("inf", "-inf")):
+            value = float(value)
+        elif self.kind is Path and isinstance(value, str):
+            value = Path(value)
+        elif self.kind is tuple and isinstance(value, list) and all(type(item) is int for item in value):
+            value = tuple(value)
+        if not isinstance(value, self.kind) or (self.kind is int and isinstance(value, bool)):
+            raise ConfigError(f"{self.path}: expected {_KIND_NAMES[self.kind]}, got {value!r}")
+        return self._checked(value, lambda text: ConfigError(f"{self.path}: {text}"))
+
+    def _checked(self, value: Any, error: Callable[[str], Exception]) -> Any:
+        if self.choices and value not in self.choices:
+            raise error(f"expected one of {', '.join(self.choices)}, got {value!r}")
+        if self.minimum is not None and value < self.minimum:
+            raise error(f"expected at least {self.minimum}, got {value}")
+        return value
+
+
+def _parse_int(text: str) -> int:
+    """An integer, also as 20_000_000 or 20e6."""
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+        if not number.is_integer():
+            raise
+        return int(number)
+
+
+def _parse_float(text: str) -> float:
+    number = float(text)
+    if math.isnan(number):
+        raise ValueError
+    return number
+
+
+def _parse_integers(text: str) -> tuple[int, ...]:
+    return tuple(int(item) for item in text.split(",")) if text else ()
+
+
+_PARSERS: dict[type, Callable[[str], Any]] = {
+    str: str,
+    int: _parse_int,
+    float: _parse_float,
+    Path: Path,
+    tuple: _parse_integers,
+}
+
+
+def option_groups(cls: type[Any], prefix: str = "") -> Iterator[tuple[str, list[Option]]]:
+    """The title and the options of each class in the tree, outer ones first."""
+    hints = typing.get_type_hints(cls)
+    leaves = []
+    nested = []
+    for field in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(hints[field.name]):
+            nested.append((hints[field.name], f"{prefix}{field.name}."))
+        else:
+            leaves.append(_make_option(field, hints[field.name], prefix))
+    yield (cls.__doc__ or cls.__name__).strip().splitlines()[0].rstrip("."), leaves
+    for inner, inner_prefix in nested:
+        yield from option_groups(inner, inner_prefix)
+
+
+def options_of(cls: type[Any]) -> list[Option]:
+    """All options in the tree, in the order of --help."""
+    return [leaf for _, leaves in option_groups(cls) for leaf in leaves]
+
+
+def _make_option(field: dataclasses.Field[Any], annotation: Any, prefix: str) -> Option:
+    path = prefix + field.name
+    assert _METADATA_KEY in field.metadata, f"{path}: expected option(...) or a nested dataclass"
+    details = field.metadata[_METADATA_KEY]
+    kind, optional, choices = _resolve(annotation)
+    assert kind in _KIND_NAMES, f"{path}: no options of type {annotation}"
+    choices = details["choices"] or choices
+    metavar = details["metavar"] or ("{" + ",".join(choices) + "}" if choices else _METAVARS.get(kind, ""))
+    flag = details["flag"] or "--" + field.name.replace("_", "-")
+    return Option(
+        path, kind, optional, flag, details["help"], tuple(choices) if choices else None, metavar, details["minimum"]
+    )
+
+
+def _resolve(annotation: Any) -> tuple[Any, bool, Sequence[str] | None]:
+    """The type to read, whether it may be None, and the choices of a Literal."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Union, types.UnionType) and len(arguments) == 2 and types.NoneType in arguments:
+        inner = next(argument for argument in arguments if argument is not types.NoneType)
+        kind, _, choices = _resolve(inner)
+        return kind, True, choices
+    if origin is Literal:
+        return str, False, arguments
+    if origin is tuple and arguments == (int, ...):
+        return tuple, False, None
+    return annotation, False, None
