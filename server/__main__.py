@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     verb, *options = argv
     match verb:
         case "train" | "server":
-            from seedbed.server.training import train
+            from seedbed.server.app import train
 
             config, directory = resolve(options, prog=f"seedbed {verb}", description=_DESCRIPTIONS[verb])
             return train(config, directory, local=verb == "train")

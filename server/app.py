@@ -1,19 +1,24 @@
-"""The composition root of a training run: builds the parts, runs the device loops, stops them in order.
+"""The composition root of training: builds the parts, runs the device loops, stops them in order.
 
-Threads of this process: inference (owns slots, leases, agent states and open unrolls), learner, and this one, which
+Threads of this process: inference (owns slots, leases, agent states and open unrolls), learner, and the main one, which
 supervises, logs and writes checkpoints. Frontends and local clients are processes of their own.
 """
 
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import replace
+from importlib.metadata import version
 
 import torch
 
+from seedbed.common.errors import SeedbedError
+from seedbed.common.logs import setup_logging
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.registry import make_algorithm
 from seedbed.server.config import ServerConfig
 from seedbed.server.experience.collector import Collector
@@ -23,11 +28,12 @@ from seedbed.server.learning.learner import Learner
 from seedbed.server.learning.loop import LearnerLoop
 from seedbed.server.learning.parameters import Parameters
 from seedbed.server.operations.checkpoint import Checkpoint, CheckpointStore
-from seedbed.server.operations.local_clients import LocalClients
+from seedbed.server.operations.local_clients import LocalClients, describe_environment
 from seedbed.server.operations.metrics import EpisodeWindow, MetricsWriter
-from seedbed.server.operations.progress import Progress, Status
-from seedbed.server.operations.run_directory import RunDirectory
-from seedbed.server.operations.state import Counters, pack_checkpoint, unpack_checkpoint
+from seedbed.server.operations.progress import Progress, make_progress
+from seedbed.server.operations.run_directory import RunDirectory, RunFile
+from seedbed.server.operations.run_state import RunState
+from seedbed.server.operations.telemetry import Telemetry
 from seedbed.server.parts import choose_device, make_acting_network, make_layout
 from seedbed.server.serving.policy_server import Frontends, Identity, PolicyServer
 from seedbed.server.serving.slots import SlotTable
@@ -37,44 +43,40 @@ logger = logging.getLogger(__name__)
 _TICK_S = 0.1
 
 
-@dataclass(slots=True)
-class StopRequest:
-    """Set by signal handlers; read by the supervisor."""
-
-    signal_name: str | None = None
-
-
 class TrainingRun:
-    """One process's share of a run, from start or checkpoint to its end."""
+    """This process's share of a run: from the start or a checkpoint to its end."""
 
     def __init__(
         self,
-        *,
         config: ServerConfig,
         spec: EnvironmentSpec,
         directory: RunDirectory,
-        checkpoint: Checkpoint | None,
-        version: str,
+        state: RunState,
+        *,
         local: bool,
         progress: Progress,
-        stop_request: StopRequest,
     ) -> None:
-        """Builds and restores; nothing runs yet."""
+        """Builds and restores; nothing runs yet.
+
+        Args:
+            config: of the run.
+            spec: the environment's.
+            directory: where the run lives.
+            state: where it stands; a fresh one for a new run.
+            local: start environment clients on this machine.
+            progress: shows the run to a person.
+        """
         self._config = config
-        self._progress = progress
-        self._stop_request = stop_request
+        self._state = state
         self._checkpoints = CheckpointStore(directory.checkpoints)
         slots = SlotTable(spec, config.num_slots)
-        frontends = Frontends(config.serving, slots, Identity(run_name=directory.name, version=version))
+        frontends = Frontends(config.serving, slots, Identity(run_name=directory.name, version=version("seedbed")))
         device = choose_device(config.run)
         torch.manual_seed(config.environment.seed)
-
         algorithm = make_algorithm(config, spec)
         learner = Learner(algorithm, config.optimiser, device)
-        self._base, random_state, self._episodes = Counters(), None, EpisodeWindow()
-        if checkpoint is not None:
-            learner_state, self._base, random_state, self._episodes = unpack_checkpoint(checkpoint)
-            learner.set_state(learner_state)
+        if state.learner is not None:
+            learner.set_state(state.learner)
         layout = make_layout(config, spec, algorithm, learner.network)
         store = UnrollStore(layout, slots.num_slots, device)
         self._fifo = UnrollFifo(layout, config.queue_unrolls, device)
@@ -82,6 +84,8 @@ class TrainingRun:
         parameters = Parameters(
             lambda: make_acting_network(algorithm, device), learner.network, version=learner.num_updates
         )
+        self._episodes = EpisodeWindow()
+        self._episodes.set_state(state.episodes)
         self._server = PolicyServer(
             config=config.serving,
             frontends=frontends,
@@ -90,76 +94,165 @@ class TrainingRun:
             slots=slots,
             unrolls=store,
             sink=self._collector,
-            on_episode=self._episodes.add,
+            on_episode=self._on_episode,
             device=device,
             seed=config.environment.seed,
         )
-        if random_state is not None:
-            self._server.inference.random_state = random_state
+        if state.random is not None:
+            self._server.inference.random_state = state.random
         self._loop = LearnerLoop(
-            learner, self._fifo, parameters, algorithm.batch_size, self._share_done, consumed=self._base.consumed
+            learner, self._fifo, parameters, algorithm.batch_size, self._share_done, consumed=state.consumed
         )
         self._learner_thread = threading.Thread(target=self._learn, name="learner", daemon=True)
         self._learner_failure: BaseException | None = None
-        self._device = device
-        self._spec = spec
-        self._clients = LocalClients(config.fleet if local else None, config.environment, self._server.address)
-        self._writer = MetricsWriter(directory.path, resume_step=self._base.agent_steps)
-        self._started_s = time.monotonic()
+        self._clients = LocalClients(config.fleet, config.environment, self._server.address) if local else None
+        self._telemetry = Telemetry(
+            config.run,
+            spec,
+            MetricsWriter(directory.path, resume_step=state.agent_steps),
+            progress,
+            waiting_for="local environments" if local else f"seedbed env --server {self._server.address}",
+        )
+        self._signal: str | None = None
+        self._start_s = time.monotonic()
 
     def run(self) -> str:
-        """Trains until a stop condition or a signal.
+        """Trains until a stop condition or a signal, then saves.
 
         Returns:
-            Why it ended, as a phrase.
+            Why it ended, for people.
         """
+        self._catch_signals()
         self._server.start()
         self._learner_thread.start()
-        self._clients.start()
-        logger.info("serving %s on %s", self._spec.environment, self._server.address)
-        finished: str | None = None
+        if self._clients is not None:
+            self._clients.start()
+        logger.info("serving on %s", self._server.address)
+        reached: str | None = None
         try:
-            finished = self._supervise()
-            return finished or f"stopped by {self._stop_request.signal_name}"
+            reached = self._supervise()
         finally:
-            self._shut_down(finished)
+            self._shut_down(reached)
+        return reached or f"stopped by {self._signal}"
 
     def _supervise(self) -> str | None:
-        """Watches, logs and saves. Returns the stop condition that was reached, or None for a signal."""
-        next_log_s = next_save_s = time.monotonic()
-        next_save_s += self._config.run.checkpoint_interval_s
-        while self._stop_request.signal_name is None:
+        """Watches, logs and saves. Returns the stop condition that was reached, or None after a signal."""
+        run = self._config.run
+        next_log_s = time.monotonic()
+        next_save_s = next_log_s + run.checkpoint_interval_s
+        while self._signal is None:
             time.sleep(_TICK_S)
             self._check_alive()
-            now_s = time.monotonic()
-            if now_s >= next_log_s:
-                self._log()
-                next_log_s = now_s + self._config.run.log_interval_s
-            if now_s >= next_save_s:
-                self._save(finished=None)
-                next_save_s = time.monotonic() + self._config.run.checkpoint_interval_s
-            if (reached := self._stop_condition()) is not None:
+            state = self._current_state()
+            reached = state.stop_condition(run)
+            if time.monotonic() >= next_log_s or reached:
+                self._log(state)
+                next_log_s = time.monotonic() + run.log_interval_s
+            if reached:
                 return reached
+            if time.monotonic() >= next_save_s:
+                self._save(None)
+                next_save_s = time.monotonic() + run.checkpoint_interval_s
         return None
 
     def _check_alive(self) -> None:
-        """A dead part ends the run, or is replaced where that loses nothing."""
+        """A dead part is replaced where that loses nothing, and otherwise ends the run."""
         self._server.check()
-        self._clients.check()
+        if self._clients is not None:
+            self._clients.check()
         if self._learner_failure is not None:
             raise self._learner_failure
 
-    def _stop_condition(self) -> str | None:
-        counters, run = self._counters(), self._config.run
-        return stop_condition(run, counters, self._episodes)
-
-    def _shut_down(self, finished: str | None) -> None:
-        """Inference first, so that nothing new arrives; then the learner; then everybody is told; then the files."""
+    def _shut_down(self, reached: str | None) -> None:
+        """Inference first, so that nothing new arrives; then clients are told; then the learner; then the files."""
         self._fifo.close()
-        self._server.stop("finished" if finished else "restarting")
+        self._server.stop("finished" if reached else "restarting")
         self._learner_thread.join()
-        self._clients.stop()
+        if self._clients is not None:
+            self._clients.stop()
         self._collector.finish()
-        self._log()
-        self._save(finished)
-        self._writer.close()
+        self._save(reached)
+        self._telemetry.close(f"{reached or 'stopped'}; {self._current_state().describe()}")
+
+    def _save(self, reached: str | None) -> None:
+        """Writes a checkpoint; a full disk costs the checkpoint, not the run."""
+        learner = self._loop.snapshot()
+        random = self._server.inference.random_state
+        state = replace(self._current_state(), finished=reached, random=random, learner=learner)
+        try:
+            path = self._checkpoints.save(state.to_checkpoint())
+            logger.info("saved %s", path)
+        except OSError as error:
+            logger.error("no checkpoint was written: %s", error)
+
+    def _current_state(self) -> RunState:
+        """Where the run stands, without the learner's tensors."""
+        return RunState(
+            agent_steps=self._state.agent_steps + self._server.inference.num_steps,
+            consumed=self._loop.consumed,
+            updates=self._loop.learner.num_updates,
+            wall_s=self._state.wall_s + time.monotonic() - self._start_s,
+            episodes=self._episodes.get_state(),
+        )
+
+    def _log(self, state: RunState) -> None:
+        account = self._collector.account
+        metrics = self._loop.take_metrics() | {
+            "unrolls_queued": len(self._fifo),
+            "transitions_trained": self._loop.trained,
+            "transitions_dropped": account.dropped,
+            "unrolls_cut": account.cut_unrolls,
+        }
+        self._telemetry.log(state, self._episodes, self._server.service, metrics)
+
+    def _share_done(self) -> float:
+        return self._loop.consumed / self._config.run.max_steps
+
+    def _on_episode(self, _: int, end: EpisodeEnd) -> None:
+        self._episodes.add(end.episode_return, end.steps, end.frames)
+
+    def _learn(self) -> None:
+        try:
+            self._loop.run()
+        except BaseException as error:
+            logger.exception("learning failed")
+            self._learner_failure = error
+            self._fifo.close()
+
+    def _catch_signals(self) -> None:
+        """The first signal asks to finish; the second ends the process at once."""
+
+        def on_signal(number: int, _: object) -> None:
+            if self._signal is not None:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+            self._signal = signal.Signals(number).name
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, on_signal)
+
+
+def train(config: ServerConfig, directory: RunDirectory, *, local: bool) -> int:
+    """Starts or resumes the run in a directory and trains it to its end. Returns the exit code."""
+    setup_logging("server")
+    before = directory.read()
+    checkpoint: Checkpoint | None = None
+    if before is not None:
+        checkpoint = CheckpointStore(directory.checkpoints).load_newest()
+    state = RunState() if checkpoint is None else RunState.from_checkpoint(checkpoint)
+    if (reached := state.stop_condition(config.run)) is not None:
+        print(f"nothing to do: the run in {directory.path} is finished ({reached}; {state.describe()})")
+        return 0
+    spec = describe_environment(config.environment) if before is None else before.spec
+    directory.write(RunFile(config, spec, version("seedbed")))
+    if checkpoint is not None:
+        logger.info("resuming %s at %s", directory.path, state.describe())
+    else:
+        logger.info("new run in %s", directory.path)
+    progress = make_progress()
+    try:
+        TrainingRun(config, spec, directory, state, local=local, progress=progress).run()
+    except SeedbedError as error:
+        progress.close("")
+        raise error
+    return 0

@@ -79,7 +79,7 @@ class LearnerLoop:
     def snapshot(self) -> dict[str, Any]:
         """A copy of the learner's state between two updates."""
         with self._between_updates:
-            return {**_clone(self.learner.get_state()), "consumed": self.consumed}
+            return dict(_clone(self.learner.get_state()))
 
 
 def _clone(value: Any) -> Any:

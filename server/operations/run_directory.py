@@ -15,6 +15,9 @@ from seedbed.common.options import difference, from_json, to_json
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.config import FIXED, ServerConfig
 
+CONFIG_FILE = "config.json"
+CHECKPOINTS_FOLDER = "checkpoints"
+
 _FORMAT = 1
 
 
@@ -58,8 +61,8 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config_file = path / "config.json"
-        self.checkpoints = path / "checkpoints"
+        self.config_file = path / CONFIG_FILE
+        self.checkpoints = path / CHECKPOINTS_FOLDER
 
     @property
     def name(self) -> str:
@@ -85,10 +88,7 @@ def check_unchanged(before: ServerConfig, now: ServerConfig, path: Path) -> None
         ConfigError: lists every fixed option that differs.
     """
     found = [
-        line
-        for part in FIXED
-        if part != "algorithm"
-        for line in difference(getattr(before, part), getattr(now, part))
+        line for part in FIXED if part != "algorithm" for line in difference(getattr(before, part), getattr(now, part))
     ]
     if before.algorithm != now.algorithm:
         found.insert(0, f"algorithm: {before.algorithm} in the run, {now.algorithm} now")

@@ -78,19 +78,22 @@ class Channel:
         Raises:
             EOFError: the other end is gone.
         """
-        while True:
+        ended = False
+        while not ended:
             try:
                 data = self._socket.recv(_READ_BYTES)
             except BlockingIOError:
                 break
-            except ConnectionError as error:
-                raise EOFError from error
-            if not data:
-                raise EOFError
+            except ConnectionError:
+                data = b""
+            ended = not data
             self._incoming += data
             if len(data) < _READ_BYTES:
                 break
-        return self._parse()
+        found = self._parse()
+        if ended and not found:  # what came before the end is delivered before it
+            raise EOFError
+        return found
 
     def _parse(self) -> list[int | Control]:
         found: list[int | Control] = []

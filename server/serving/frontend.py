@@ -219,8 +219,8 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
                 f"got {rows.step_type.tolist()} after {previous.tolist()}"
             )
         if rows.episode_ends:
-            ends = [[end.episode_return, end.steps, end.frames] for end in rows.episode_ends]
-            self._send({"type": "episode_ends", "ends": ends})
+            ends = [[end.row, end.episode_return, end.steps, end.frames] for end in rows.episode_ends]
+            self._send({"type": "episode_ends", "lease": lease, "ends": ends})
         slots.accept(lease, stream.num_rows, steps.seq, rows)
         self._send(lease)
 

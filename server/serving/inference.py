@@ -78,6 +78,15 @@ class Inference:
         self._environment[slots] = environment_indices
         self._unrolls.begin(slots, lease, environment_indices)
 
+    @property
+    def random_state(self) -> Tensor:
+        """State of the generator that actions are drawn with; only while the inference thread does not run."""
+        return self._generator.get_state()
+
+    @random_state.setter
+    def random_state(self, state: Tensor) -> None:
+        self._generator.set_state(state)
+
     @torch.inference_mode()
     def act(self, slots: Slots) -> Answered:
         """Answers one timestep of each slot and writes the actions into the slot table.

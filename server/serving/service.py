@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedbed.common.errors import SeedbedError
+from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.serving.batching import Batcher
 from seedbed.server.serving.channel import Channel, Control
 from seedbed.server.serving.inference import Inference
@@ -29,7 +30,8 @@ logger = logging.getLogger(__name__)
 _MAX_SLEEP_S = 0.25  # how late expiries and the stop request may be noticed
 _MAX_BACKLOG_BYTES = 16 << 20  # a frontend that takes nothing any more is dead
 
-EpisodeListener = Callable[[float, int, int], None]
+EpisodeListener = Callable[[int, EpisodeEnd], None]
+"""Called in the inference thread with the environment's stable index."""
 
 
 class UnrollSink(Protocol):
@@ -169,8 +171,10 @@ class InferenceService:
                 if lease is not None:
                     self._end(lease)
             case "episode_ends":
-                for episode_return, steps, frames in message["ends"]:
-                    self._on_episode(episode_return, steps, frames)
+                lease = self._lease(message["lease"])
+                for row, episode_return, steps, frames in message["ends"]:
+                    index = lease.environment_indices[row]
+                    self._on_episode(index, EpisodeEnd(row, episode_return, steps, frames))
             case "ready":
                 self.ready_frontends.add(number)
 

@@ -1,0 +1,86 @@
+"""What is said about a run while it goes on: numbers to `metrics.jsonl` and TensorBoard, a status to a person."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.config import RunConfig
+from seedbed.server.operations.metrics import EpisodeWindow, MetricsWriter
+from seedbed.server.operations.progress import Progress, Status
+from seedbed.server.operations.run_state import RunState
+from seedbed.server.serving.service import InferenceService
+
+
+class Telemetry:
+    """Turns counters into rates and hands them on."""
+
+    def __init__(
+        self, run: RunConfig, spec: EnvironmentSpec, writer: MetricsWriter, progress: Progress, waiting_for: str
+    ) -> None:
+        """Starts counting.
+
+        Args:
+            run: gives the stop conditions, for the time that is left.
+            spec: gives frames per agent step.
+            writer, progress: where it goes.
+            waiting_for: what a run without clients waits for, for people.
+        """
+        self._run = run
+        self._spec = spec
+        self._writer = writer
+        self._progress = progress
+        self._waiting_for = waiting_for
+        self._last_s = time.monotonic()
+        self._last_steps: int | None = None
+        self._last_batches = self._last_rows = 0
+
+    def log(
+        self, state: RunState, episodes: EpisodeWindow, service: InferenceService, learned: Mapping[str, float]
+    ) -> None:
+        """Reports the time since the last call."""
+        now_s = time.monotonic()
+        frames_per_step = self._spec.frames_per_step
+        last_steps = state.agent_steps if self._last_steps is None else self._last_steps
+        steps_per_s = (state.agent_steps - last_steps) / max(1e-9, now_s - self._last_s)
+        batches = service.stats.num_batches - self._last_batches
+        rows = service.stats.num_rows - self._last_rows
+        self._last_s, self._last_steps = now_s, state.agent_steps
+        self._last_batches, self._last_rows = service.stats.num_batches, service.stats.num_rows
+        optional = {name: learned.get(name) for name in ("policy_lag_mean", "policy_lag_max", "loss")}
+        common = {
+            "agent_steps": state.agent_steps,
+            "frames": state.agent_steps * frames_per_step,
+            "updates": state.updates,
+            "steps_per_s": steps_per_s,
+            "frames_per_s": steps_per_s * frames_per_step,
+            "episodes": episodes.num_episodes,
+            "episode_return_mean": episodes.return_mean,
+        }
+        self._writer.write(
+            {
+                "wall_s": state.wall_s,
+                "episode_steps_mean": episodes.steps_mean,
+                "inference_batch_mean": rows / batches if batches else None,
+                "slots_in_use": service.leases.used_rows,
+                **common,
+                **optional,
+                **learned,
+            }
+        )
+        self._progress.update(
+            Status(
+                elapsed_s=state.wall_s,
+                max_steps=self._run.max_steps,
+                max_seconds=self._run.max_seconds,
+                waiting_for=None if service.leases.live_rows else self._waiting_for,
+                **common,  # type: ignore[arg-type]
+                **optional,
+            )
+        )
+
+    def close(self, summary: str) -> None:
+        """Ends both records."""
+        self._writer.close()
+        self._progress.close(summary)
