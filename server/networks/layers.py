@@ -49,8 +49,7 @@ def initialise(layer: nn.Linear | nn.Conv2d, gain: float) -> None:
     """Orthogonal weights times `gain`, zero biases.
 
     Orthogonal rows keep the scale of signals and gradients whatever the depth and width (Saxe et al. 2014, arXiv
-    1312.6120), and every implementation in "What matters in on-policy reinforcement learning" (Andrychowicz et al.
-    2021, arXiv 2006.05990) that we want to be compared with starts so. Zero biases favour no action and no feature.
+    1312.6120). Zero biases favour no action and no feature.
     """
     nn.init.orthogonal_(layer.weight, gain)
     if layer.bias is not None:
