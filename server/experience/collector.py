@@ -27,7 +27,7 @@ class Account:
         queued: handed to the learner's queue so far.
         dropped: lost when the run was shut down: the queue's rest, and what was open.
         cut_unrolls: unrolls that ended early because their lease did.
-        short_rows: rows that stood alone in a cut unroll: no transition, nothing to train on.
+        short_rows: leases that ended after a single row: no transition, nothing to train on.
     """
 
     queued: int = 0
@@ -54,7 +54,8 @@ class Collector:
         """Queues what the open unrolls hold beyond the ones before; their last observation is the bootstrap."""
         worth, rest = self._store.cut(slots)
         self.account.cut_unrolls += len(worth)
-        self.account.short_rows += sum(source.length == 1 for source in self._store.provenance(rest))
+        alone = [source for source in self._store.provenance(rest) if source.length == 1 and source.first_seq == 0]
+        self.account.short_rows += len(alone)
         self._put(worth)
         self._store.position[slots] = 0
 
