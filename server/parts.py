@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from seedbed.common.errors import UsageError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.config import RunConfig, ServerConfig
 from seedbed.server.experience.layout import UnrollLayout
+from seedbed.server.networks.interface import PolicyNetwork
 
 
 def choose_device(config: RunConfig) -> torch.device:
@@ -25,7 +25,9 @@ def choose_device(config: RunConfig) -> torch.device:
     return torch.device("cuda" if available and config.device != "cpu" else "cpu")
 
 
-def make_layout(config: ServerConfig, spec: EnvironmentSpec, algorithm: Algorithm, network: nn.Module) -> UnrollLayout:
+def make_layout(
+    config: ServerConfig, spec: EnvironmentSpec, algorithm: Algorithm, network: PolicyNetwork
+) -> UnrollLayout:
     """The shape of every unroll."""
     return UnrollLayout(
         spec=spec,
@@ -37,7 +39,7 @@ def make_layout(config: ServerConfig, spec: EnvironmentSpec, algorithm: Algorith
     )
 
 
-def make_acting_network(algorithm: Algorithm, device: torch.device) -> nn.Module:
+def make_acting_network(algorithm: Algorithm, device: torch.device) -> PolicyNetwork:
     """A copy that acts and is never trained."""
     network = algorithm.make_network().to(device).requires_grad_(False)
     network.store_for_acting()

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seedbed.server.experience.layout import FieldSpec, TrainBatch
-from seedbed.server.networks.interface import AgentState, Inputs
+from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork
 
 
 class Decision(NamedTuple):
@@ -78,15 +78,15 @@ class Algorithm(ABC):
     batch_size: int
 
     @abstractmethod
-    def make_network(self) -> nn.Module:
+    def make_network(self) -> PolicyNetwork:
         """A fresh network with `initial_state`, `step` and `unroll`, float32 weights, on the CPU."""
 
     @abstractmethod
-    def act(self, network: nn.Module, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
+    def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
         """Picks actions for an inference batch."""
 
     @abstractmethod
-    def loss(self, network: nn.Module, batch: TrainBatch) -> Loss:
+    def loss(self, network: PolicyNetwork, batch: TrainBatch) -> Loss:
         """The loss of a train batch under the parameters being learnt."""
 
 

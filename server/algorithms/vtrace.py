@@ -27,7 +27,7 @@ from seedbed.server.losses.policy_gradient import (
 from seedbed.server.losses.rewards import clip_rewards
 from seedbed.server.losses.vtrace import vtrace
 from seedbed.server.networks.actor_critic import ActorCritic
-from seedbed.server.networks.interface import AgentState, Inputs, Outputs
+from seedbed.server.networks.interface import AgentState, Inputs, Outputs, PolicyNetwork
 
 
 class VTrace(Algorithm):
@@ -54,14 +54,14 @@ class VTrace(Algorithm):
             dtype=torch.bfloat16 if self._network.precision == "bfloat16" else torch.float32,
         )
 
-    def act(self, network: torch.nn.Module, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
+    def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
         """Samples from the policy, or takes its mode."""
         outputs, state = network.step(inputs, state)
         logits = outputs.logits
         action = logits.argmax(-1) if acting.greedy else _sample(logits, acting.generator)
         return Decision(action, {"behaviour_logits": logits}, state)
 
-    def loss(self, network: torch.nn.Module, batch: TrainBatch) -> Loss:
+    def loss(self, network: PolicyNetwork, batch: TrainBatch) -> Loss:
         """Policy gradient, baseline and entropy terms (IMPALA, section 4.2)."""
         config, fields, valid = self._config, batch.fields, batch.valid
         outputs: Outputs = network.unroll(batch_inputs(batch), batch.state)[0]
@@ -89,7 +89,7 @@ class VTrace(Algorithm):
         total = policy + config.baseline_cost * baseline + config.entropy_cost * negative_entropy
         terms = {"loss": total, "policy_loss": policy, "baseline_loss": baseline}
         metrics = {name: term.detach() for name, term in terms.items()}
-        return Loss(total, metrics | _diagnostics(logits.detach(), behaviour_logits, log_rhos, valid))
+        return Loss(total, {**metrics, **_diagnostics(logits.detach(), behaviour_logits, log_rhos, valid)})
 
 
 @torch.no_grad()

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.config import OptimiserConfig
 from seedbed.server.experience.layout import TrainBatch
 from seedbed.server.learning.optimisers import clip_gradients, linear_decay, make_optimiser, set_learning_rate
+from seedbed.server.networks.interface import PolicyNetwork
 
 
 class Learner:
@@ -26,7 +27,7 @@ class Learner:
     """
 
     def __init__(self, algorithm: Algorithm, config: OptimiserConfig, device: torch.device) -> None:
-        self.network: nn.Module = algorithm.make_network().to(device)
+        self.network: PolicyNetwork = algorithm.make_network().to(device)
         self.num_updates = 0
         self._algorithm = algorithm
         self._config = config

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+
+from seedbed.server.networks.interface import PolicyNetwork
 
 
 class Parameters:
@@ -24,7 +25,7 @@ class Parameters:
         version: updates contained in the newest published parameters.
     """
 
-    def __init__(self, make_copy: Callable[[], nn.Module], source: nn.Module, version: int = 0) -> None:
+    def __init__(self, make_copy: Callable[[], PolicyNetwork], source: PolicyNetwork, version: int = 0) -> None:
         """Makes the acting copies and publishes `source` as `version`.
 
         Args:
@@ -47,7 +48,7 @@ class Parameters:
             return self._versions[self._newest]
 
     @torch.no_grad()
-    def publish(self, source: nn.Module, version: int) -> None:
+    def publish(self, source: PolicyNetwork, version: int) -> None:
         """Copies the learner's parameters; the next inference batch takes them."""
         with self._lock:
             target = next(i for i in range(3) if i not in (self._newest, self._in_use))
@@ -59,7 +60,7 @@ class Parameters:
             self._versions[target], self._events[target] = version, event
             self._newest = target
 
-    def acquire(self) -> tuple[nn.Module, int]:
+    def acquire(self) -> tuple[PolicyNetwork, int]:
         """The newest acting network and its version; the one acquired before may be overwritten from now on."""
         with self._lock:
             self._in_use = self._newest
@@ -73,7 +74,7 @@ class Parameters:
         return network, version
 
 
-def _tensors(network: nn.Module) -> list[torch.Tensor]:
+def _tensors(network: PolicyNetwork) -> list[torch.Tensor]:
     return [*network.parameters(), *network.buffers()]
 
 

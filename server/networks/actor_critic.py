@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from seedbed.common.specs import ArraySpec
 from seedbed.server.networks.body import Body
-from seedbed.server.networks.interface import AgentState, Inputs, Outputs
+from seedbed.server.networks.interface import AgentState, Inputs, Outputs, PolicyNetwork
 from seedbed.server.networks.layers import initialise
 
 
-class ActorCritic(nn.Module):
+class ActorCritic(PolicyNetwork):
     """Logits and value of every row, in float32 whatever the torso computes in.
 
     Args:
@@ -40,21 +40,21 @@ class ActorCritic(nn.Module):
         initialise(self.value, 1.0)
 
     def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> AgentState:
-        """The state at the start of an episode, each `[batch_size, H]`; empty without a recurrent core."""
+        """See `PolicyNetwork`."""
         return self.body.initial_state(batch_size, device)
 
     def step(self, inputs: Inputs, state: AgentState) -> tuple[Outputs, AgentState]:
-        """One row of each of N environments, and the state before it, to outputs `[N]` and the state after it."""
+        """See `PolicyNetwork`."""
         features, state = self.body.step(inputs, state)
         return self._heads(features), state
 
     def unroll(self, inputs: Inputs, state: AgentState) -> tuple[Outputs, AgentState]:
-        """T rows of each of B environments, and the state before row 0, to outputs `[T, B]` and the state after."""
+        """See `PolicyNetwork`."""
         features, state = self.body.unroll(inputs, state)
         return self._heads(features), state
 
     def store_for_acting(self) -> None:
-        """Makes this a copy that acts: see `Body.store_for_acting`."""
+        """See `PolicyNetwork` and `Body.store_for_acting`."""
         self.body.store_for_acting()
 
     def _heads(self, features: Tensor) -> Outputs:

@@ -8,10 +8,12 @@ Shapes: N inference batch, T rows, B unrolls, K stacked frames, A actions, H sta
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 AgentState = tuple[Tensor, ...]
 """Recurrent state before a row, each `[B, H]` float32; empty for a feed-forward network. Zero at FIRST."""
@@ -53,3 +55,23 @@ class Outputs(NamedTuple):
 
     logits: Tensor
     value: Tensor
+
+
+class PolicyNetwork(nn.Module, ABC):
+    """What inference and an algorithm ask of a network. Master weights are float32."""
+
+    @abstractmethod
+    def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> AgentState:
+        """The state at the start of an episode, each `[batch_size, H]`; empty without a recurrent core."""
+
+    @abstractmethod
+    def step(self, inputs: Inputs, state: AgentState) -> tuple[Outputs, AgentState]:
+        """One row of each of N environments, and the state before it, to outputs `[N]` and the state after it."""
+
+    @abstractmethod
+    def unroll(self, inputs: Inputs, state: AgentState) -> tuple[Outputs, AgentState]:
+        """T rows of each of B environments, and the state before row 0, to outputs `[T, B]` and the state after."""
+
+    @abstractmethod
+    def store_for_acting(self) -> None:
+        """Makes this a copy that acts and is never trained: parts may be kept in the precision they compute in."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.config import RunConfig
@@ -49,7 +50,7 @@ class Telemetry:
         self._last_s, self._last_steps = now_s, state.agent_steps
         self._last_batches, self._last_rows = service.stats.num_batches, service.stats.num_rows
         optional = {name: learned.get(name) for name in ("policy_lag_mean", "policy_lag_max", "loss")}
-        common = {
+        common: dict[str, Any] = {
             "agent_steps": state.agent_steps,
             "frames": state.agent_steps * frames_per_step,
             "updates": state.updates,
@@ -75,7 +76,7 @@ class Telemetry:
                 max_steps=self._run.max_steps,
                 max_seconds=self._run.max_seconds,
                 waiting_for=None if service.leases.live_rows else self._waiting_for,
-                **common,  # type: ignore[arg-type]
+                **common,
                 **optional,
             )
         )

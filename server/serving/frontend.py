@@ -177,12 +177,13 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
     async def _read(self, stream: _Stream, context: Any) -> None:
         while True:
             message = await _read_message(context)
-            match message and message.WhichOneof("body"):
+            if message is None:
+                return
+            match message.WhichOneof("body"):
                 case "steps":
                     self._accept(stream, message.steps)
-                case "goodbye" | None:
-                    if message is not None:
-                        self._send({"type": "goodbye", "stream": stream.number})
+                case "goodbye":
+                    self._send({"type": "goodbye", "stream": stream.number})
                     return
                 case other:
                     raise InvalidMessageError(f"expected Steps or Goodbye, got {other}")
@@ -311,7 +312,7 @@ async def _read_message(context: Any) -> pb.ClientMessage | None:
         message = await context.read()
     except DecodeError as error:
         raise InvalidMessageError(f"expected a ClientMessage, got bytes that are none ({error})") from None
-    return None if message is grpc.aio.EOF else message
+    return None if message is grpc.aio.EOF else message  # type: ignore[attr-defined]
 
 
 async def _first_done(*coroutines: Coroutine[Any, Any, None]) -> None:

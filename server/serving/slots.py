@@ -87,7 +87,7 @@ class SlotTable:
         self.policy_version[slots] = policy_version
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"spec": self.spec, "num_slots": self.num_slots, "file": reduction.DupFd(self._file)}  # type: ignore[attr-defined]
+        return {"spec": self.spec, "num_slots": self.num_slots, "file": reduction.DupFd(self._file)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.spec = state["spec"]

@@ -1,0 +1,203 @@
+"""What a run measured: one JSON line per log interval in `metrics.jsonl`, and the same as TensorBoard events.
+
+Lines are for programs and hold whatever the run has to say; `REQUIRED` is always among it. TensorBoard's x axis is
+environment frames, and what Stable-Baselines3 logs too has its name, so that curves of both lie over one another.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+from collections import deque
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from seedbed.common.errors import ConfigError
+
+METRICS_FILE = "metrics.jsonl"
+
+REQUIRED = (
+    "wall_s",
+    "agent_steps",
+    "frames",
+    "steps_per_s",
+    "frames_per_s",
+    "updates",
+    "episode_return_mean",
+    "episodes",
+    "policy_lag_mean",
+    "policy_lag_max",
+    "inference_batch_mean",
+    "loss",
+)
+
+# Key in the file -> name in TensorBoard; all others are "train/<key>". Stable-Baselines3 has the first five.
+_TAGS = {
+    "episode_return_mean": "rollout/ep_rew_mean",
+    "episode_steps_mean": "rollout/ep_len_mean",
+    "frames_per_s": "time/fps",
+    "wall_s": "time/time_elapsed",
+    "loss": "train/loss",
+    "steps_per_s": "time/steps_per_s",
+    "agent_steps": "time/agent_steps",
+    "updates": "time/updates",
+    "episodes": "rollout/episodes",
+    "inference_batch_mean": "serving/inference_batch_mean",
+}
+
+Metrics = Mapping[str, float | int | None]
+
+
+class MetricsWriter:
+    """Appends to a run's metrics. One process writes."""
+
+    def __init__(self, run_dir: Path, *, resume_step: int) -> None:
+        """Opens both records.
+
+        Args:
+            run_dir: of the run.
+            resume_step: agent steps of the checkpoint from which the run goes on, 0 for a new run. Lines beyond it
+                tell of a future that did not happen, and are removed.
+        """
+        # Slow to import, and not needed by those who only read.
+        from torch.utils.tensorboard import SummaryWriter
+
+        run_dir.mkdir(parents=True, exist_ok=True)
+        path = run_dir / METRICS_FILE
+        last = _truncate(path, resume_step)
+        self._file = path.open("a")
+        purge_step = None if last is None else int(last["frames"]) + 1
+        self._events = SummaryWriter(str(run_dir), purge_step=purge_step)
+
+    def write(self, metrics: Metrics) -> None:
+        """Writes one line and one event each; both can be read as soon as this returns.
+
+        Args:
+            metrics: at least `REQUIRED`. What is not known yet is None; NaN and infinities become null, which JSON
+                has instead, and are left out of TensorBoard.
+
+        Raises:
+            ValueError: a required key is missing.
+        """
+        missing = [key for key in REQUIRED if key not in metrics]
+        if missing:
+            raise ValueError(f"expected metrics to have {', '.join(REQUIRED)}; missing {', '.join(missing)}")
+        finite = {key: _finite(value) for key, value in metrics.items()}
+        line = {key: finite[key] for key in REQUIRED} | finite
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        for key, value in line.items():
+            if value is not None and key != "frames":
+                self._events.add_scalar(_TAGS.get(key, f"train/{key}"), value, line["frames"])
+        self._events.flush()
+
+    def close(self) -> None:
+        """Closes both records."""
+        self._file.close()
+        self._events.close()
+
+
+class EpisodeWindow:
+    """Statistics of the newest episodes.
+
+    Attributes:
+        num_episodes: all that were ever added.
+    """
+
+    def __init__(self, size: int = 100) -> None:
+        self.num_episodes = 0
+        self._episodes: deque[tuple[float, int, int]] = deque(maxlen=size)
+
+    def __len__(self) -> int:
+        return len(self._episodes)
+
+    def add(self, episode_return: float, steps: int, frames: int) -> None:
+        """Adds an episode: sum of raw rewards, agent steps, emulator frames."""
+        self.num_episodes += 1
+        self._episodes.append((float(episode_return), int(steps), int(frames)))
+
+    @property
+    def return_mean(self) -> float | None:
+        """None before the first episode, like all below."""
+        return self._statistic(statistics.fmean, 0)
+
+    @property
+    def return_median(self) -> float | None:
+        """Median return."""
+        return self._statistic(statistics.median, 0)
+
+    @property
+    def steps_mean(self) -> float | None:
+        """Mean length in agent steps."""
+        return self._statistic(statistics.fmean, 1)
+
+    @property
+    def frames_mean(self) -> float | None:
+        """Mean length in emulator frames."""
+        return self._statistic(statistics.fmean, 2)
+
+    def get_state(self) -> dict[str, Any]:
+        """What JSON can hold."""
+        return {"num_episodes": self.num_episodes, "episodes": [list(episode) for episode in self._episodes]}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `get_state`."""
+        self.num_episodes = state["num_episodes"]
+        self._episodes.clear()
+        self._episodes.extend((episode[0], episode[1], episode[2]) for episode in state["episodes"])
+
+    def _statistic(self, function: Any, column: int) -> float | None:
+        # A copy: whoever reads is another thread than whoever adds.
+        values = [episode[column] for episode in tuple(self._episodes)]
+        return float(function(values)) if values else None
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """All lines of a run's `metrics.jsonl`, oldest first; a last line that is not complete is left out.
+
+    Args:
+        run_dir: of the run, which may still go on.
+
+    Raises:
+        ConfigError: there is no such file, or a line in its midst is damaged.
+    """
+    path = run_dir / METRICS_FILE
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise ConfigError(
+            f"expected the folder of a run with {METRICS_FILE}, got {run_dir} ({error.strerror})"
+        ) from error
+    return [line for _, line in _complete_lines(path, text)]
+
+
+def _complete_lines(path: Path, text: str) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Each complete line as it stands and as it reads."""
+    for number, line in enumerate(text.splitlines(keepends=True), start=1):
+        if not line.endswith("\n"):
+            return
+        try:
+            yield line, dict(json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{path}, line {number}: expected a JSON object, got {line!r:.100}") from error
+
+
+def _truncate(path: Path, resume_step: int) -> dict[str, Any] | None:
+    """Removes the lines beyond a step and an incomplete last one, all at once. Returns the last that stays."""
+    if not path.exists():
+        return None
+    kept = [item for item in _complete_lines(path, path.read_text()) if item[1]["agent_steps"] <= resume_step]
+    draft = path.with_suffix(".tmp")
+    with draft.open("w") as stream:
+        stream.writelines(line for line, _ in kept)
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(path)
+    return kept[-1][1] if kept else None
+
+
+def _finite(value: float | int | None) -> float | int | None:
+    return value if value is not None and math.isfinite(value) else None
