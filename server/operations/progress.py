@@ -12,12 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 _PLAIN_INTERVAL_S = 10.0
+_COLUMN_WIDTHS = (8, 24, 8, 24)  # fixed for numbers of usual size, so that they do not dance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +98,10 @@ class PlainProgress:
         now_s = self._clock()
         if now_s >= self._next_s:
             self._next_s = now_s + self._interval_s
-            print("  ".join(f"{label} {value}" for label, value in describe(status)), file=self._stream, flush=True)
+            parts = [f"{label} {value}" for label, value in describe(status)]
+            if status.waiting_for:
+                parts.append(f"waiting for {status.waiting_for}")
+            print("  ".join(parts), file=self._stream, flush=True)
 
     def close(self, summary: str) -> None:
         """Writes the summary."""
@@ -136,7 +140,7 @@ def describe(status: Status) -> list[tuple[str, str]]:
     """Labels and values, for a line or a table."""
     lag_mean, lag_max = _number(status.policy_lag_mean, ".1f"), _number(status.policy_lag_max, ".0f")
     remaining_s = status.remaining_s
-    items = [
+    return [
         ("elapsed", _duration(status.elapsed_s)),
         ("left", "-" if remaining_s is None else _duration(remaining_s)),
         ("steps", f"{status.agent_steps:,} ({status.steps_per_s:,.0f}/s)"),
@@ -146,18 +150,18 @@ def describe(status: Status) -> list[tuple[str, str]]:
         ("lag", f"{lag_mean} (max {lag_max})"),
         ("loss", _number(status.loss, ".4g")),
     ]
-    return items + ([("waiting for", status.waiting_for)] if status.waiting_for else [])
 
 
-def _make_table(status: Status) -> Table:
-    """Two pairs of label and value in each row; what the run waits for below them."""
+def _make_table(status: Status) -> Group:
+    """Two pairs of label and value in each row; below them what the run waits for."""
     table = Table.grid(padding=(0, 2))
+    for min_width in _COLUMN_WIDTHS:
+        table.add_column(min_width=min_width)
     items = [(Text(label, style="dim"), Text(value, style="bold")) for label, value in describe(status)]
-    for number in range(0, len(items) - 1, 2):
-        table.add_row(*items[number], *items[number + 1])
-    if len(items) % 2:
-        table.add_row(*(Text(text.plain, style="yellow") for text in items[-1]))
-    return table
+    for left, right in zip(items[::2], items[1::2], strict=True):
+        table.add_row(*left, *right)
+    waiting = [Text(f"waiting for {status.waiting_for}", style="yellow")] if status.waiting_for else []
+    return Group(table, *waiting)
 
 
 def _number(value: float | None, form: str) -> str:
