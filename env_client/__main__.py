@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from seedbed.common.errors import SpecError
 from seedbed.common.logs import run_main, setup_logging
 from seedbed.common.options import parse
 from seedbed.env_client.actor import run_actor
@@ -53,6 +54,8 @@ def _print_spec(config: EnvConfig) -> None:
 def _run(config: EnvConfig) -> None:
     assert config.server is not None
     _on_signals(lambda: sys.exit(0))  # nothing is leased yet
+    if config.exit_with_parent:
+        _stop_at_end_of_input()
     endpoint = Endpoint(target=config.server, give_up_after_s=config.give_up_after_s)
     environment_id, preset, allow_import = _choose_environment(config, endpoint)
     groups = [
@@ -71,10 +74,8 @@ def _choose_environment(config: EnvConfig, endpoint: Endpoint) -> tuple[str, str
     if config.env is not None:
         return config.env, config.atari_preset, config.allow_import
     spec = asyncio.run(describe_server(endpoint))
-    if ":" in spec.environment:  # what comes over the wire never decides what is imported
-        raise SpecError(f"the server serves {spec.environment!r}, which would import a module: name it with --env")
     _log.info("the server serves %s", spec.environment)
-    return spec.environment, spec.preset, False
+    return spec.environment, spec.preset, False  # what comes over the wire never decides what is imported
 
 
 def _step_for_server(config: EnvConfig, endpoint: Endpoint, groups: Sequence[Environments]) -> None:
@@ -96,6 +97,17 @@ def _step_for_server(config: EnvConfig, endpoint: Endpoint, groups: Sequence[Env
         run_actor(policy, groups, stop=lambda: stopping)
     finally:
         policy.close("told to stop" if stopping else "finished")
+
+
+def _stop_at_end_of_input() -> None:
+    """Sends this process SIGTERM when its standard input closes, however the process at the other end died."""
+
+    def wait() -> None:
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="parent watch", daemon=True).start()
 
 
 def _on_signals(action: Callable[[], None]) -> None:

@@ -30,6 +30,7 @@ class EnvConfig:
         None, "exit when the server has been away for so long; wait for ever unless given", minimum=0
     )
     allow_import: bool = option(False, "let --env MODULE:ID import, and so run, the module")
+    exit_with_parent: bool = option(False, "stop when standard input closes: the process that started this one is gone")
     describe: bool = option(False, "print the environment's spec as JSON and exit; needs --env")
 
     def validate(self) -> None:

@@ -167,7 +167,9 @@ def environment_seed(run_seed: int, index: int) -> int:
 
 def _builder(environment_id: str, preset: str, allow_import: bool) -> Builder:
     if ":" in environment_id and not allow_import:
-        raise SpecError(f"{environment_id!r} would import a module; if that is meant, say --allow-import")
+        raise SpecError(
+            f"{environment_id!r} would import a module; if that is meant, give it as --env and say --allow-import"
+        )
     if environment_id.startswith("seedbed/"):
         return _built_in(environment_id)
     # Imported late: a client pays only for what it steps.

@@ -146,14 +146,14 @@ class _Stream:
     def __init__(self, call: grpc.aio.StreamStreamCall[pb.ClientMessage, pb.ServerMessage]) -> None:
         self._call = call
         self._reading = self._start_reading()
+        self._write_lock = asyncio.Lock()
 
     async def send(self, message: pb.ClientMessage) -> None:
         """Writes a message; being cancelled meanwhile does not hurt the stream.
 
         If the stream is broken nothing is raised: `receive` will say why it is.
         """
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            await asyncio.shield(self._call.write(message))
+        await asyncio.shield(self._write(message))
 
     async def receive(self) -> pb.ServerMessage:
         """Waits for the next message; being cancelled meanwhile does not hurt the stream.
@@ -173,6 +173,11 @@ class _Stream:
     def cancel(self) -> None:
         """Ends the call at once."""
         self._call.cancel()
+
+    async def _write(self, message: pb.ClientMessage) -> None:
+        async with self._write_lock:  # a cancelled sender's write may still be under way; gRPC takes one at a time
+            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                await self._call.write(message)
 
     def _start_reading(self) -> asyncio.Task[Any]:
         reading = asyncio.get_running_loop().create_task(self._call.read())

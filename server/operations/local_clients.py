@@ -97,6 +97,7 @@ class LocalClients:
         command += _environment_options(self._environment)
         command += ["--seed", str(self._environment.seed), "--num-envs", str(self._counts[number])]
         command += ["--first-index", str(sum(self._counts[:number])), "--client-id", f"local-{number}"]
+        command += ["--exit-with-parent"]
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         # A session of its own: Ctrl-C reaches the server alone, which stops its clients in order. The open pipe tells
         # a client when the server is gone for good.

@@ -49,7 +49,7 @@ class Telemetry:
         rows = service.stats.num_rows - self._last_rows
         self._last_s, self._last_steps = now_s, state.agent_steps
         self._last_batches, self._last_rows = service.stats.num_batches, service.stats.num_rows
-        optional = {name: learned.get(name) for name in ("policy_lag_mean", "policy_lag_max", "loss")}
+        optional: dict[str, Any] = {name: learned.get(name) for name in ("policy_lag_mean", "policy_lag_max", "loss")}
         common: dict[str, Any] = {
             "agent_steps": state.agent_steps,
             "frames": state.agent_steps * frames_per_step,

@@ -278,6 +278,8 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         stream = self._streams.get(message["stream"])
         if stream is None:  # it left while the message was under way; its "detach" tells the other side
             return
+        if message["type"] != "fence" and stream.granted.done():  # it is about to leave: cancelled, or drained
+            return
         match message["type"]:
             case "granted":
                 stream.granted.set_result(message)

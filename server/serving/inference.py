@@ -96,7 +96,8 @@ class Inference:
         """
         network, version = self._parameters.acquire()
         observations, step_type, reward, discount = self._gather(slots)
-        first = self._slots.step_type[slots] == StepType.FIRST
+        host_step_type = self._slots.step_type[slots]
+        first = host_step_type == StepType.FIRST
         self._age[slots] = np.where(first, 0, self._age[slots] + 1)
         self._last_action[slots] = np.where(first, 0, self._last_action[slots])
         index, age = self._put(slots), self._put(self._age[slots])
@@ -108,6 +109,7 @@ class Inference:
         action = decision.action.cpu().numpy()
         self._slots.answer(slots, [action], version)
         self._last_action[slots] = action
+        self.num_steps += int(np.count_nonzero(host_step_type != StepType.LAST))
         return Answered(slots, inputs, discount, age, state, decision, version)
 
     @torch.inference_mode()
@@ -121,7 +123,6 @@ class Inference:
         index = self._put(slots)
         for table, part in zip(self._state, decision.state, strict=True):
             table.index_copy_(0, index, part)
-        self.num_steps += int(np.count_nonzero(self._slots.step_type[slots] != StepType.LAST))
         fields = {
             "step_type": inputs.step_type,
             "reward": inputs.reward,

@@ -82,6 +82,7 @@ class InferenceService:
         self._channels: dict[int, Channel] = {}
         self._waiting_opens: deque[Control] = deque()
         self._newcomers: deque[tuple[int, Channel]] = deque()
+        self._broken: set[int] = set()  # frontends to give up; only `_listen` does, see there
         self.stopping = False
         self.ready_frontends: set[int] = set()
         self.lost_frontends: deque[int] = deque()
@@ -97,15 +98,19 @@ class InferenceService:
         self._newcomers.append((number, channel))
 
     def run(self) -> None:
-        """Serves until `stop`. One turn: listen, expire, answer a batch."""
+        """Serves until `stop`."""
         while not self.stopping:
-            self._listen(self._patience_s())
-            self._expire()
-            while self._newcomers:
-                self.add_frontend(*self._newcomers.popleft())
-            while self._is_ready() and not self.stopping:
-                self._answer_batch()
-                self._listen(0.0)
+            self.turn(self._patience_s())
+
+    def turn(self, timeout_s: float) -> None:
+        """Listens, waiting that long at most, expires leases, answers what is ready."""
+        self._listen(timeout_s)
+        self._expire()
+        while self._newcomers:
+            self.add_frontend(*self._newcomers.popleft())
+        while self._is_ready() and not self.stopping:
+            self._answer_batch()
+            self._listen(0.0)
 
     def stop(self) -> None:
         """Asks `run` to return soon; safe from any thread and from signal handlers."""
@@ -143,15 +148,33 @@ class InferenceService:
             self._send(number, ids)
 
     def _listen(self, timeout_s: float) -> None:
-        for key, _ in self._selector.select(timeout_s):
-            self._receive(key.data)
+        """Takes what has arrived and sends what was held back.
+
+        Frontends are given up here alone, where no batch and no message is being handled: that lets waiting clients
+        have the slots, and a batch in between would remember its rows under their leases.
+        """
+        for key, events in self._selector.select(timeout_s):
+            if events & selectors.EVENT_READ:
+                self._receive(key.data)
+            if events & selectors.EVENT_WRITE:
+                self._flush(key.data)
+        while self._broken:
+            self._lose_frontend(self._broken.pop())
+
+    def _flush(self, number: int) -> None:
+        channel = self._channels[number]
+        try:
+            channel.flush()
+        except OSError:
+            self._broken.add(number)
+        if not channel.backlog_bytes:
+            self._selector.modify(channel, selectors.EVENT_READ, number)
 
     def _receive(self, number: int) -> None:
         try:
             messages = self._channels[number].receive()
-            self._channels[number].flush()
-        except (EOFError, OSError):
-            self._lose_frontend(number)
+        except EOFError:
+            self._broken.add(number)
             return
         now_s = self._clock()
         for message in messages:
@@ -259,10 +282,10 @@ class InferenceService:
         channel.close()
         self.ready_frontends.discard(number)
         self.lost_frontends.append(number)
+        self._waiting_opens = deque(request for request in self._waiting_opens if request["frontend"] != number)
         for lease in self.leases.on_frontend(number):
             assert lease.stream is not None
             self._detach(lease.stream)
-        self._waiting_opens = deque(request for request in self._waiting_opens if request["frontend"] != number)
 
     def _send(self, number: int, message: Control | list[int]) -> None:
         channel = self._channels.get(number)
@@ -270,11 +293,13 @@ class InferenceService:
             return
         try:
             channel.send_ids(message) if isinstance(message, list) else channel.send(message)
-            lost = channel.backlog_bytes > _MAX_BACKLOG_BYTES
         except OSError:
-            lost = True
-        if lost:
-            self._lose_frontend(number)
+            self._broken.add(number)
+            return
+        if channel.backlog_bytes:
+            self._selector.modify(channel, selectors.EVENT_READ | selectors.EVENT_WRITE, number)
+        if channel.backlog_bytes > _MAX_BACKLOG_BYTES:
+            self._broken.add(number)
 
     def _is_ready(self) -> bool:
         # This thread is the one that computes: when it can ask, the device is idle.
