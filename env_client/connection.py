@@ -158,7 +158,7 @@ async def describe_server(endpoint: Endpoint) -> EnvironmentSpec:
     """
     backoff = Backoff(give_up_after_s=endpoint.give_up_after_s)
     async with endpoint.open_channel() as channel:
-        stub = SeedbedStub(channel)  # type: ignore[no-untyped-call]
+        stub = SeedbedStub(channel)
         while True:
             try:
                 reply = await stub.Describe(pb.DescribeRequest(), timeout=REPLY_TIMEOUT_S, metadata=endpoint.metadata)

@@ -54,7 +54,7 @@ class RemotePolicy:
         self._pending: list[asyncio.Task[tuple[Array, ...]] | None] = [None] * len(groups)
         row_bytes = sum(array.row_bytes for array in spec.actions)
         self._channel = self._loop.run_until_complete(self._open_channel(row_bytes * max(map(len, groups))))
-        stub = SeedbedStub(self._channel)  # type: ignore[no-untyped-call]
+        stub = SeedbedStub(self._channel)
         run_id = secrets.randbits(64) | 1  # never 0
         self._leases = []
         for group, indices in enumerate(groups):
@@ -107,6 +107,7 @@ class RemotePolicy:
 
     async def _leave(self, reason: str) -> None:
         waiting = [task for task in self._pending if task is not None]
+        self._pending = [None] * len(self._leases)  # a signal that comes later finds nothing to interrupt
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)

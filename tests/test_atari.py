@@ -108,6 +108,16 @@ def test_lost_life_goes_on_with_the_same_frame_and_no_emulation() -> None:
     assert environment.frames == frames + 4
 
 
+def test_second_reset_after_a_lost_life_starts_a_new_game() -> None:
+    environment = AtariEnvironment("ALE/Breakout-v5", "paper", 5)
+    frame = np.zeros((84, 84), np.uint8)
+    environment.reset((frame,))
+    play_until(environment, Status.LIFE_LOST, frame)
+    environment.reset((frame,))
+    environment.reset((frame,))
+    assert environment.frames <= 30
+
+
 def test_real_end_starts_a_new_game() -> None:
     environment = AtariEnvironment("ALE/Breakout-v5", "paper", 5)
     frame = np.zeros((84, 84), np.uint8)

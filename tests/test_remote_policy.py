@@ -1,18 +1,14 @@
-"""The remote policy against a small server written from the .proto alone; both live on one event loop.
-
-The server answers with echo actions, so a misplaced or stale answer is an arithmetic fact.
-"""
+"""The remote policy and its leases against a small server; both live on one event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-import random
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -20,10 +16,8 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from seedbed.common.codec import pack_actions, protocol_version, spec_from_message, spec_to_message, unpack_steps
-from seedbed.common.echo import ECHO_ACTIONS, echo_action, echo_decode
+from seedbed.common.echo import echo_action
 from seedbed.common.errors import (
-    ERROR_NAME_KEY,
     AuthError,
     CapacityError,
     FencedError,
@@ -32,119 +26,20 @@ from seedbed.common.errors import (
     UnavailableError,
     VersionError,
 )
-from seedbed.common.timestep import StepType
-from seedbed.env_client import connection, lease
+from seedbed.env_client import lease
 from seedbed.env_client.actor import LeaseLost, RunFinished, Stopped, run_actor
-from seedbed.env_client.connection import Backoff, Endpoint, describe_server
+from seedbed.env_client.connection import Backoff, Endpoint
 from seedbed.env_client.environments import Environments, make_environments
 from seedbed.env_client.remote_policy import RemotePolicy
 from seedbed.proto import seedbed_pb2 as pb
-from seedbed.proto.seedbed_pb2_grpc import SeedbedServicer, add_SeedbedServicer_to_server
-
-Step = Callable[["EchoServer", pb.Steps, Any], Any]
-
-
-class EchoServer(SeedbedServicer):
-    """Answers with echo actions, remembers leases as the protocol demands, and misbehaves on request.
-
-    Attributes:
-        tape: what happened, in order: ("hello", group, resumed), ("steps", group, seq), ("goodbye", group).
-        faults: what to do with the n-th Steps (from 0) instead of answering it.
-        refuse: what to do with the n-th Hello instead of welcoming it.
-    """
-
-    def __init__(self, port: int = 0) -> None:
-        self.tape: list[tuple[Any, ...]] = []
-        self.faults: dict[int, Step] = {}
-        self.refuse: dict[int, Callable[[Any], Any]] = {}
-        self.leases: dict[tuple[str, int, int], tuple[int, bytes]] = {}
-        self.run_ids: set[int] = set()
-        self.protocol = protocol_version()
-        self.spec: pb.EnvironmentSpec | None = None
-        self.metadata: list[Any] = []
-        self._num_steps = 0
-        self._num_hellos = 0
-        self.port = port
-        self._server: grpc.aio.Server | None = None
-
-    async def start(self) -> None:
-        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        add_SeedbedServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
-        await self._server.start()
-
-    async def stop(self) -> None:
-        assert self._server is not None
-        await self._server.stop(None)
-
-    async def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.DescribeResponse:
-        return pb.DescribeResponse(protocol=self.protocol, spec=self.spec)
-
-    async def Act(self, request_iterator: AsyncIterator[pb.ClientMessage], context: Any) -> None:
-        self.metadata.append(context.invocation_metadata())
-        hello = (await context.read()).hello
-        number, self._num_hellos = self._num_hellos, self._num_hellos + 1
-        if number in self.refuse:
-            await self.refuse[number](context)
-            return
-        key = (hello.client_id, hello.run_id, hello.group)
-        self.run_ids.add(hello.run_id)
-        resumed = key in self.leases
-        last_seq, _ = self.leases.setdefault(key, (0, b""))
-        self.tape.append(("hello", hello.group, resumed))
-        welcome = pb.Welcome(protocol=self.protocol, resumed=resumed, last_seq=last_seq, grace_s=60)
-        await context.write(pb.ServerMessage(welcome=welcome))
-        async for message in request_iterator:
-            if message.WhichOneof("body") == "goodbye":
-                self.tape.append(("goodbye", hello.group))
-                return
-            await self._answer(message.steps, hello, key, context)
-
-    async def _answer(self, steps: pb.Steps, hello: pb.Hello, key: tuple[str, int, int], context: Any) -> None:
-        self.tape.append(("steps", hello.group, steps.seq))
-        last_seq, cached = self.leases[key]
-        assert steps.seq in (last_seq, last_seq + 1)
-        if steps.seq == last_seq + 1:
-            rows = unpack_steps(steps, spec_from_message(hello.spec), len(hello.environments))
-            assert steps.seq > 1 or (rows.step_type == StepType.FIRST).all()
-            index, _, _ = echo_decode(rows.observations[0])
-            assert index.tolist() == [environment.index for environment in hello.environments]
-            cached = pack_actions(steps.seq, [echo_action(rows.observations[0])], 0).SerializeToString()
-            self.leases[key] = (steps.seq, cached)
-        number, self._num_steps = self._num_steps, self._num_steps + 1
-        if number in self.faults:
-            await self.faults[number](self, steps, context)
-            return
-        await context.write(pb.ServerMessage.FromString(cached))
-
-
-async def break_stream(server: EchoServer, steps: pb.Steps, context: Any) -> None:
-    await context.abort(grpc.StatusCode.UNAVAILABLE, "injected")
-
-
-async def forget_and_break(server: EchoServer, steps: pb.Steps, context: Any) -> None:
-    server.leases.clear()
-    await context.abort(grpc.StatusCode.UNAVAILABLE, "injected")
-
-
-async def forget_seq_and_break(server: EchoServer, steps: pb.Steps, context: Any) -> None:
-    """As if the message had been lost on its way."""
-    server.leases = {key: (steps.seq - 1, b"") for key in server.leases}
-    await context.abort(grpc.StatusCode.UNAVAILABLE, "injected")
-
-
-def drain(reason: pb.Drain.Reason, retry_after_ms: int = 0) -> Step:
-    async def fault(server: EchoServer, steps: pb.Steps, context: Any) -> None:
-        await context.write(pb.ServerMessage(drain=pb.Drain(reason=reason, retry_after_ms=retry_after_ms)))
-
-    return fault
-
-
-def refusal(code: grpc.StatusCode, text: str, name: str | None = None) -> Callable[[Any], Any]:
-    async def refuse(context: Any) -> None:
-        await context.abort(code, text, ((ERROR_NAME_KEY, name),) if name else ())
-
-    return refuse
+from tests.echo_server import (
+    EchoServer,
+    break_stream,
+    drain,
+    forget_and_break,
+    forget_seq_and_break,
+    refusal,
+)
 
 
 @pytest.fixture
@@ -214,10 +109,13 @@ def test_two_groups_get_their_own_echoes(server: EchoServer, loop: asyncio.Abstr
     client = Client(server, loop, num_groups=2)
     client.run(50)
     client.close()
-    assert [entry for entry in server.tape if entry[0] == "hello"] == [("hello", 0, False), ("hello", 1, False)]
+    assert sorted(entry for entry in server.tape if entry[0] == "hello") == [("hello", 0, False), ("hello", 1, False)]
     assert seqs(server, 0) == list(range(1, 52))
     assert seqs(server, 1) == list(range(1, 52))
-    assert sorted(entry for entry in server.tape if entry[0] == "goodbye") == [("goodbye", 0), ("goodbye", 1)]
+    assert sorted(entry for entry in server.tape if entry[0] == "goodbye") == [
+        ("goodbye", 0, "done"),
+        ("goodbye", 1, "done"),
+    ]
 
 
 def test_send_does_not_wait_and_copies(server: EchoServer, loop: asyncio.AbstractEventLoop) -> None:
@@ -429,7 +327,27 @@ def test_interrupt_ends_the_wait_and_says_goodbye(server: EchoServer, loop: asyn
     with pytest.raises(Stopped):
         client.policy.receive(0)
     client.close()
-    assert server.tape[-1] == ("goodbye", 0)
+    assert server.tape[-1] == ("goodbye", 0, "done")
+
+
+@pytest.mark.parametrize("num_turns", range(8))
+def test_goodbye_arrives_however_far_the_last_write_got(
+    server: EchoServer, loop: asyncio.AbstractEventLoop, num_turns: int
+) -> None:
+    async def turn() -> None:
+        for _ in range(num_turns):
+            await asyncio.sleep(0)
+
+    server.check = False
+    big = make_environments("seedbed/Synthetic-v0,shape=1500x1500", "", [0], run_seed=0)  # takes a while to write
+    target = f"127.0.0.1:{server.port}"
+    policy = RemotePolicy(Endpoint(target=target), client_id="big", spec=big.spec, groups=[[0]], loop=loop)
+    policy.send(0, big.reset())
+    policy.send(0, big.step(policy.receive(0)))
+    loop.run_until_complete(turn())
+    loop.run_until_complete(policy._leave("done"))
+    loop.run_until_complete(server.stop())
+    assert server.tape[-1] == ("goodbye", 0, "done")
 
 
 def test_close_is_quick_without_a_server(server: EchoServer, loop: asyncio.AbstractEventLoop) -> None:
@@ -441,6 +359,15 @@ def test_close_is_quick_without_a_server(server: EchoServer, loop: asyncio.Abstr
     began_s = time.monotonic()
     client.policy.close("gone")
     assert time.monotonic() - began_s < 1.5
+
+
+def test_each_client_process_draws_its_own_run_id(server: EchoServer, loop: asyncio.AbstractEventLoop) -> None:
+    for _ in range(3):
+        client = Client(server, loop)
+        client.run(1)
+        loop.run_until_complete(client.policy._leave("done"))
+    loop.run_until_complete(server.stop())
+    assert len(server.run_ids - {0}) == 3
 
 
 def test_metadata_goes_with_every_stream(server: EchoServer, loop: asyncio.AbstractEventLoop) -> None:
@@ -459,44 +386,6 @@ def test_connection_is_logged_once_all_groups_are_in(
     client.close()
     lines = [record.message for record in caplog.records if record.message.startswith("connected")]
     assert lines == [f"connected to 127.0.0.1:{server.port}: 4 environments in 2 groups"]
-
-
-def test_describe_server(server: EchoServer, loop: asyncio.AbstractEventLoop) -> None:
-    spec = Checked([0]).spec
-    assert spec.num_actions == ECHO_ACTIONS
-    server.spec = spec_to_message(spec)
-    assert loop.run_until_complete(describe_server(Endpoint(target=f"127.0.0.1:{server.port}"))) == spec
-    loop.run_until_complete(server.stop())
-
-
-def test_backoff_is_full_jitter_below_a_doubling_limit() -> None:
-    highest = [0.0] * 8
-    for seed in range(400):
-        backoff = Backoff(_random=random.Random(seed))
-        for attempt in range(8):
-            wait_s = backoff.next_wait_s(UnavailableError("away"), now_s=0.0)
-            assert 0 <= wait_s <= min(0.25 * 2**attempt, 10)
-            highest[attempt] = max(highest[attempt], wait_s)
-    np.testing.assert_allclose(highest, [0.25, 0.5, 1, 2, 4, 8, 10, 10], rtol=0.05)
-
-
-def test_backoff_starts_over_after_an_answer() -> None:
-    backoff = Backoff(give_up_after_s=10)
-    for now_s in (0.0, 5.0, 9.9):
-        backoff.next_wait_s(UnavailableError("away"), now_s)
-    backoff.reset()
-    assert backoff.next_wait_s(UnavailableError("away"), 100.0) <= 0.25
-    with pytest.raises(UnavailableError, match="gave up after 10 s: away"):
-        backoff.next_wait_s(UnavailableError("away"), 110.0)
-
-
-def test_backoff_raises_what_is_not_worth_a_retry() -> None:
-    with pytest.raises(SpecError, match="other"):
-        Backoff().next_wait_s(SpecError("other"), 0.0)
-
-
-def test_default_patience_matches_the_documented_one() -> None:
-    assert (Backoff().initial_s, Backoff().max_s, connection.REPLY_TIMEOUT_S) == (0.25, 10.0, 10.0)
 
 
 def test_client_imports_neither_torch_nor_server_nor_gymnasium() -> None:
