@@ -280,9 +280,11 @@ class Tape:
 
 
 def test_order_of_what_reaches_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = CheckpointStore(tmp_path / "checkpoints", keep=1)
-    store.save(make(1))
     tape = Tape(monkeypatch)
+    store = CheckpointStore(tmp_path / "checkpoints", keep=1)
+    assert tape.calls == [("fsync", tmp_path.name)]  # the folder's own name
+    store.save(make(1))
+    tape.calls.clear()
     store.save(make(2))
     assert tape.calls == [
         ("open", TENSORS_FILE),

@@ -86,6 +86,7 @@ def test_every_type_from_text() -> None:
     ("argv", "path", "value"),
     [
         (("--count", "2e3"), "count", 2000),
+        (("--count", "1"), "count", 1),
         (("--count=20_000",), "count", 20_000),
         (("--sizes", "1,2,3"), "sizes", (1, 2, 3)),
         (("--sizes", ""), "sizes", ()),
