@@ -15,6 +15,7 @@ from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.config import OptimiserConfig
 from seedbed.server.experience.layout import TrainBatch
 from seedbed.server.learning.optimisers import clip_gradients, linear_decay, make_optimiser, set_learning_rate
+from seedbed.server.losses.policy_gradient import masked_reduce
 from seedbed.server.networks.interface import PolicyNetwork
 
 
@@ -59,14 +60,14 @@ class Learner:
         rate = linear_decay(self._config.learning_rate, self._config.final_learning_rate_share, progress)
         set_learning_rate(self._optimiser, rate)
         self._optimiser.step()
-        lag = self.num_updates - batch.fields["policy_version"][:-1][batch.valid]
+        lag = torch.where(batch.valid, self.num_updates - batch.fields["policy_version"][:-1], 0)
         self.num_updates += 1
         return {
             **loss.metrics,
             "gradient_norm": norm,
             "learning_rate": torch.tensor(rate),
-            "policy_lag_mean": lag.float().mean(),
-            "policy_lag_max": lag.max() if len(lag) else torch.tensor(0),
+            "policy_lag_mean": masked_reduce(lag.float(), batch.valid, "mean"),
+            "policy_lag_max": lag.max(),
         }
 
     def get_state(self) -> dict[str, Any]:

@@ -26,8 +26,10 @@ class ReservedPort:
 
         Raises:
             PortInUseError: somebody else listens there.
-            UsageError: the host is not an address of this machine.
+            UsageError: the host is not an address of this machine, or the port not a number that ports have.
         """
+        if not 0 <= port <= 65535:  # getaddrinfo would take it modulo 65536
+            raise UsageError(f"expected a port from 0 to 65535, got {port}")
         self.host = host
         self.port = _prove_free(host, port)
         self._socket = _bind(host, self.port, share=True)
@@ -52,7 +54,7 @@ def _bind(host: str, port: int, *, share: bool) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         holder = socket.socket(family, kind, protocol)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise UsageError(f"expected an address to listen on, got {host}:{port} ({error})") from error
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT if share else socket.SO_REUSEADDR, 1)
     try:

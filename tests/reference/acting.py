@@ -1,0 +1,175 @@
+"""Actors made by hand: timesteps written straight into a slot table, and a log of all that was sent and answered.
+
+`World` is the inside of a server on the CPU without threads and processes: slots, inference, open unrolls, queue,
+learner and published parameters, with V-trace as the algorithm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from seedbed.common.specs import ArraySpec, EnvironmentSpec
+from seedbed.common.timestep import StepType, Timesteps
+from seedbed.server.algorithms.vtrace import VTrace
+from seedbed.server.config import NetworkConfig, OptimiserConfig, VTraceConfig
+from seedbed.server.experience.collector import Collector
+from seedbed.server.experience.fifo import UnrollFifo
+from seedbed.server.experience.layout import TrainBatch, UnrollLayout
+from seedbed.server.experience.unrolls import UnrollStore
+from seedbed.server.learning.learner import Learner
+from seedbed.server.learning.parameters import Parameters
+from seedbed.server.serving.inference import Inference
+from seedbed.server.serving.slots import SlotTable
+
+CPU = torch.device("cpu")
+NUM_ACTIONS = 5
+VECTOR = ArraySpec(name="observation", dtype="float32", shape=(6,))
+IMAGE = ArraySpec(name="observation", dtype="uint8", shape=(22, 20))
+
+
+@dataclass
+class Sent:
+    """One timestep of a lease and the action that answered it."""
+
+    observation: NDArray[np.generic]
+    step_type: int
+    reward: float
+    discount: float
+    action: int = -1
+    version: int = -1
+
+
+class World:
+    """Everything between a Steps message and a train batch."""
+
+    def __init__(
+        self,
+        network: NetworkConfig,
+        *,
+        observation: ArraySpec = VECTOR,
+        vtrace: VTraceConfig | None = None,
+        optimiser: OptimiserConfig | None = None,
+        num_slots: int = 6,
+        seed: int = 0,
+    ) -> None:
+        torch.manual_seed(seed)
+        self.random = np.random.default_rng(seed)
+        action = ArraySpec(name="action", dtype="int64", minimum=0, maximum=NUM_ACTIONS - 1)
+        self.spec = EnvironmentSpec(environment="random", observations=(observation,), actions=(action,))
+        self.algorithm = VTrace(vtrace or VTraceConfig(unroll_length=5, batch_size=4), network, self.spec)
+        self.learner = Learner(self.algorithm, optimiser or OptimiserConfig(), CPU)
+        self.scramble(self.learner.network)
+        self.layout = UnrollLayout(
+            spec=self.spec,
+            num_rows=self.algorithm.num_rows,
+            period=self.algorithm.period,
+            frame_stack=network.frame_stack,
+            recorded=self.algorithm.recorded,
+            state_shapes=tuple(tuple(part.shape[1:]) for part in self.learner.network.initial_state(1)),
+        )
+        self.slots = SlotTable(self.spec, num_slots)
+        self.store = UnrollStore(self.layout, num_slots, CPU)
+        self.fifo = UnrollFifo(self.layout, 1000, CPU)
+        self.collector = Collector(self.store, self.fifo)
+        self.parameters = Parameters(self.make_acting, self.learner.network)
+        self.inference = Inference(
+            algorithm=self.algorithm,
+            parameters=self.parameters,
+            slots=self.slots,
+            unrolls=self.store,
+            device=CPU,
+            seed=seed,
+        )
+        self.logs: dict[int, list[Sent]] = {}
+        self.holders: dict[int, int] = {}
+
+    def make_acting(self) -> nn.Module:
+        """A copy that acts, as a server makes it."""
+        network = self.algorithm.make_network().requires_grad_(False)
+        network.store_for_acting()
+        return network
+
+    def scramble(self, network: nn.Module) -> None:
+        """Weights with which policies differ much from row to row; the usual start is nearly uniform."""
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+
+    def begin(self, slots: NDArray[np.int64]) -> None:
+        """Leases each slot anew; its environment's index is 100 + slot."""
+        for slot in slots.tolist():
+            self.holders[slot] = len(self.logs) + 1
+            self.logs[self.holders[slot]] = []
+            self.slots.clear(slot, 1)
+            self.inference.begin(np.array([slot]), self.holders[slot], [100 + slot])
+
+    def end(self, slots: NDArray[np.int64]) -> None:
+        """Ends the leases of these slots."""
+        self.collector.cut(slots)
+        for slot in slots.tolist():
+            del self.holders[slot]
+
+    def step(self, slots: NDArray[np.int64]) -> None:
+        """Sends the next timestep of each slot, has it answered and remembered."""
+        for slot in slots.tolist():
+            self._send(slot)
+        answered = self.inference.act(slots)
+        for slot in slots.tolist():
+            sent = self.logs[self.holders[slot]][-1]
+            sent.action, sent.version = int(self.slots.actions[0][slot]), int(self.slots.policy_version[slot])
+        self.collector.hand_over(self.inference.remember(answered))
+
+    def run(self, turns: int, *, publish_every: int = 0) -> None:
+        """Random sets of slots, episode ends, lease changes and, where asked, new versions."""
+        for turn in range(turns):
+            free = [slot for slot in range(self.slots.num_slots) if slot not in self.holders]
+            self.begin(np.array(free, np.int64))
+            chosen = [slot for slot in self.holders if self.random.random() < 0.7]
+            if chosen:
+                self.step(self.random.permutation(np.array(chosen, np.int64)))
+            self.end(np.array([slot for slot in self.holders if self.random.random() < 0.02], np.int64))
+            if publish_every and turn % publish_every == publish_every - 1:
+                self.publish()
+
+    def publish(self) -> None:
+        """A new version, far from the last one."""
+        self.scramble(self.learner.network)
+        self.learner.num_updates += 1
+        self.parameters.publish(self.learner.network, self.learner.num_updates)
+
+    def batches(self) -> list[TrainBatch]:
+        """All that waits in the queue, in batches of the algorithm's size."""
+        found = []
+        while len(self.fifo) >= self.algorithm.batch_size:
+            batch = self.fifo.get(self.algorithm.batch_size)
+            assert batch is not None
+            found.append(batch)
+        return found
+
+    def _send(self, slot: int) -> None:
+        log = self.logs[self.holders[slot]]
+        if not log or log[-1].step_type == StepType.LAST:
+            step_type = StepType.FIRST
+        else:
+            step_type = StepType.LAST if self.random.random() < 0.2 else StepType.MID
+        spec = self.spec.observations[0]
+        if spec.dtype == "uint8":
+            observation: NDArray[np.generic] = self.random.integers(0, 256, spec.shape, np.uint8)
+        else:
+            observation = self.random.normal(size=spec.shape).astype(np.float32)
+        moved = step_type != StepType.FIRST
+        ended = step_type == StepType.LAST and self.random.random() < 0.7
+        sent = Sent(observation, int(step_type), float(np.float32(self.random.normal())) * moved, 1.0 - ended)
+        log.append(sent)
+        rows = Timesteps(
+            step_type=np.array([sent.step_type], np.uint8),
+            reward=np.array([sent.reward], np.float32),
+            discount=np.array([sent.discount], np.float32),
+            observations=(observation[None],),
+        )
+        self.slots.accept(slot, 1, len(log), rows)
