@@ -157,9 +157,14 @@ def unpack_actions(message: pb.Actions, spec: EnvironmentSpec, num_rows: int) ->
     """Reads the answer: one array `[E, ...]` for each action spec.
 
     Raises:
-        InvalidMessageError: a length is not what the spec says.
+        InvalidMessageError: a length or a value is not what the spec says.
     """
-    return _unpack_arrays("actions", message.actions, spec.actions, num_rows)
+    actions = _unpack_arrays("actions", message.actions, spec.actions, num_rows)
+    for array, array_spec in zip(actions, spec.actions, strict=True):
+        low, high = array_spec.minimum, array_spec.maximum
+        if (low is not None and (array < low).any()) or (high is not None and (array > high).any()):
+            raise InvalidMessageError(f"actions[{array_spec.name!r}]: expected {array_spec}, got {array.tolist()}")
+    return actions
 
 
 def _array_spec_to_message(spec: ArraySpec) -> pb.ArraySpec:

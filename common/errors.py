@@ -125,6 +125,13 @@ ERROR_NAME_KEY = "seedbed-error"
 """Trailing metadata key under which a server names the exact class, since several share one gRPC status."""
 
 
+_UNNAMED = {
+    "PERMISSION_DENIED": AuthError,
+    "UNIMPLEMENTED": VersionError,  # something else than a seedbed server listens there
+    "RESOURCE_EXHAUSTED": InvalidMessageError,  # gRPC's own limits: the message is too large and will stay so
+}
+
+
 def error_from_status(status: str, details: str, name: str | None = None) -> SeedbedError:
     """Builds the client's error from what the server answered.
 
@@ -134,11 +141,12 @@ def error_from_status(status: str, details: str, name: str | None = None) -> See
         name: class name from the trailing metadata, if the server sent one.
 
     Returns:
-        An error of the named class, else of the first class with that status; statuses that mean "not now"
-        (UNAVAILABLE, CANCELLED, DEADLINE_EXCEEDED, UNKNOWN) and all unknown ones become UnavailableError.
+        An error of the named class, else of the class that this status stands for when gRPC itself sends it;
+        statuses that mean "not now" (UNAVAILABLE, CANCELLED, DEADLINE_EXCEEDED, UNKNOWN, INTERNAL) and all unknown
+        ones become UnavailableError.
     """
     classes = SeedbedError.__subclasses__()
-    matches = [cls for cls in classes if cls.__name__ == name] or [cls for cls in classes if cls.status == status]
-    if status == "INTERNAL" or not matches:
-        return UnavailableError(f"{status}: {details}")
-    return matches[0](details)
+    by_name = {cls.__name__: cls for cls in classes}
+    by_status = {cls.status: cls for cls in reversed(classes) if cls.status != "INTERNAL"} | _UNNAMED
+    found = by_name.get(name or "") or by_status.get(status)
+    return found(details) if found is not None else UnavailableError(f"{status}: {details}")

@@ -141,11 +141,9 @@ def make_environments(
         MissingExtraError: a package that the environment needs is not installed.
     """
     build = _builder(environment_id, preset, allow_import)
-    environments = []
-    for index in indices:
-        seed = environment_seed(run_seed, index)
-        environments.append(build(index, seed))
-        _log.info("environment %d: %s, seed %d", index, environments[-1].spec.environment, seed)
+    seeds = {index: environment_seed(run_seed, index) for index in indices}
+    environments = [build(index, seed) for index, seed in seeds.items()]
+    _log.info("%s, seed of each environment index: %s", environments[0].spec.environment, seeds)
     return Environments(environments, indices)
 
 

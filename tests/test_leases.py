@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from seedbed.common.errors import CapacityError, InvalidMessageError
+from seedbed.common.errors import CapacityError, FencedError, InvalidMessageError
 from seedbed.server.serving.leases import Lease, LeaseKey, LeaseTable, StreamId
 
 GRACE_S = 10.0
@@ -212,3 +212,12 @@ class LeaseLife(RuleBasedStateMachine):
 
 TestLeaseLife = LeaseLife.TestCase
 TestLeaseLife.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_a_replaced_incarnation_must_not_come_back() -> None:
+    table = LeaseTable(num_slots=4, grace_s=1.0)
+    table.retire("actor", 1)
+    with pytest.raises(FencedError, match="two live clients must not share a client_id"):
+        table.check_not_retired(LeaseKey("actor", 1, 0))
+    table.check_not_retired(LeaseKey("actor", 2, 0))
+    table.check_not_retired(LeaseKey("other", 1, 0))

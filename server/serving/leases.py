@@ -12,10 +12,13 @@ open unroll, but nobody waits for it. The same client may resume it until the gr
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seedbed.common.errors import CapacityError, InvalidMessageError
+from seedbed.common.errors import CapacityError, FencedError, InvalidMessageError
+
+_MAX_RETIRED = 4096  # replaced incarnations that are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class LeaseTable:
         self._by_first: dict[int, Lease] = {}
         self._by_key: dict[LeaseKey, Lease] = {}
         self._serials = 0
+        self._retired: OrderedDict[tuple[str, int], None] = OrderedDict()
 
     def __len__(self) -> int:
         """Leases, live and in grace."""
@@ -99,6 +103,24 @@ class LeaseTable:
             for lease in self._by_first.values()
             if lease.key.client_id == key.client_id and lease.key.run_id != key.run_id
         ]
+
+    def retire(self, client_id: str, run_id: int) -> None:
+        """An incarnation has been replaced by a newer one and must not come back, or the two would take turns."""
+        self._retired[client_id, run_id] = None
+        if len(self._retired) > _MAX_RETIRED:
+            self._retired.popitem(last=False)
+
+    def check_not_retired(self, key: LeaseKey) -> None:
+        """Refuses an incarnation that has been replaced.
+
+        Raises:
+            FencedError: it has.
+        """
+        if (key.client_id, key.run_id) in self._retired:
+            raise FencedError(
+                f"expected the newest run of client {key.client_id!r}, got one that another has replaced: "
+                "two live clients must not share a client_id"
+            )
 
     def on_frontend(self, frontend: int) -> list[Lease]:
         """Live leases whose stream ends at one frontend process."""

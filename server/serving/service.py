@@ -204,8 +204,16 @@ class InferenceService:
     def _open(self, request: Control) -> None:
         """Grants a lease now, or as soon as the streams that stand in its way have left."""
         key = LeaseKey(request["client_id"], request["run_id"], request["group"])
+        try:
+            self.leases.check_not_retired(key)
+        except SeedbedError as error:
+            self._refuse(request, error)
+            return
         same = self.leases.find(key)
         in_the_way = [*self.leases.fenced_by(key), *([same] if same else [])]
+        for lease in in_the_way:
+            if lease is not same:
+                self.leases.retire(lease.key.client_id, lease.key.run_id)
         attached = [lease for lease in in_the_way if lease.stream is not None]
         if attached:
             for lease in attached:
@@ -232,16 +240,19 @@ class InferenceService:
                 self._slots.clear(lease.first, lease.num_rows)
                 self._inference.begin(_slots_of(lease), lease.serial, lease.environment_indices)
         except SeedbedError as error:
-            name = type(error).__name__
-            self.stats.reject_counts[name] = self.stats.reject_counts.get(name, 0) + 1
-            refusal = {"type": "refused", "stream": stream.number, "error": name, "details": str(error)}
-            self._send(stream.frontend, refusal)
+            self._refuse(request, error)
             return
         logger.info(
             "%s group %d: %d rows, %s", key.client_id, key.group, lease.num_rows, "resumed" if same else "new lease"
         )
         grant = {"type": "granted", "stream": stream.number, "lease": lease.first, "resumed": same is not None}
         self._send(stream.frontend, grant)
+
+    def _refuse(self, request: Control, error: SeedbedError) -> None:
+        name = type(error).__name__
+        self.stats.reject_counts[name] = self.stats.reject_counts.get(name, 0) + 1
+        refusal = {"type": "refused", "stream": request["stream"], "error": name, "details": str(error)}
+        self._send(request["frontend"], refusal)
 
     def _recover_request(self, lease: Lease) -> None:
         """A frontend that died between copying rows in and sending their id has left a request that nobody knows."""
