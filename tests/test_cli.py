@@ -166,7 +166,9 @@ def test_run_main_keeps_the_trace_of_defects(capsys: pytest.CaptureFixture[str])
 
 def test_run_main_is_quiet_when_nobody_reads() -> None:
     code = "import sys; from seedbed.common.logs import run_main\nsys.exit(run_main(lambda argv: print('x') or 0, []))"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # Buffered, as users run it: what is left in the buffer is written again at the very end.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
