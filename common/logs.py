@@ -44,6 +44,7 @@ def setup_logging(process: str, level: str | None = None) -> None:
     name = (level or os.environ.get(LEVEL_VARIABLE) or "info").lower()
     if name not in LEVELS:
         raise UsageError(f"expected a log level out of {', '.join(LEVELS)}, got {name!r}")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its C core has a log of its own, read when gRPC is first used
     handler = _StderrHandler()
     text = "%(asctime)s %(levelname)s {process}: %(message)s".replace("{process}", process.replace("%", "%%"))
     handler.setFormatter(logging.Formatter(text, datefmt="%m-%d %H:%M:%S"))

@@ -7,7 +7,9 @@ supervises, logs and writes checkpoints. Frontends and local clients are process
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -16,7 +18,7 @@ from importlib.metadata import version
 import torch
 
 from seedbed.common.errors import SeedbedError
-from seedbed.common.logs import setup_logging
+from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.registry import make_algorithm
@@ -250,9 +252,11 @@ def train(config: ServerConfig, directory: RunDirectory, *, local: bool) -> int:
     else:
         logger.info("new run in %s", directory.path)
     progress = make_progress()
+    if sys.stderr.isatty():  # lines that other processes write would tear the live table
+        os.environ.setdefault(LEVEL_VARIABLE, "warning")
     try:
         TrainingRun(config, spec, directory, state, local=local, progress=progress).run()
-    except SeedbedError as error:
-        progress.close("")
-        raise error
+    except SeedbedError:
+        progress.close("the run has ended early")
+        raise
     return 0

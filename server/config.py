@@ -31,8 +31,8 @@ class EnvironmentConfig:
 class FleetConfig:
     """local environment clients"""
 
-    num_envs: int = option(64, "environments in all local clients together")
-    num_clients: int | None = option(None, "local client processes (default: one per core)")
+    num_envs: int = option(64, "environments in all local clients together", minimum=1)
+    num_clients: int | None = option(None, "local client processes (default: one per core)", minimum=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ class ServingConfig:
     port: int = option(0, "port to listen on; 0 lets the system choose")
     insecure: bool = option(False, "allow an address beyond loopback without TLS and token")
     num_slots: int | None = option(None, "environments the server has room for (default: 2 * num-envs)")
-    frontends: int = option(1, "gRPC processes; one serves about 20,000 messages/s")
+    frontends: int = option(1, "gRPC processes; one serves about 20,000 messages/s", minimum=1)
     max_inference_batch: int = option(256, "rows in one inference batch")
     max_wait_ms: float = option(5.0, "longest wait of a request for company, with --wait-when-idle")
     wait_when_idle: bool = option(False, "collect larger inference batches even when the device is idle")
@@ -146,6 +146,17 @@ class ServerConfig:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        if self.queue_unrolls < self.vtrace.batch_size:
+            raise UsageError(
+                f"expected --queue-unrolls of at least --batch-size ({self.vtrace.batch_size}), got "
+                f"{self.queue_unrolls}: a train batch could never be complete"
+            )
+        if self.num_slots < self.fleet.num_envs:
+            raise UsageError(
+                f"expected --num-slots of at least --num-envs ({self.fleet.num_envs}), got {self.num_slots}"
+            )
 
     @property
     def num_slots(self) -> int:

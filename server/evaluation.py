@@ -7,6 +7,7 @@ Every environment contributes the same number of episodes. Taking the first N th
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedbed.common.errors import ConfigError, UsageError
+from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.options import option, override, parse
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.registry import make_algorithm
@@ -91,6 +93,8 @@ class EpisodeCollection:
 def main(argv: Sequence[str]) -> int:
     """Evaluates and prints; returns the exit code."""
     options = parse(EvalConfig, argv, prog="seedbed eval", description="Score a checkpoint.")
+    os.environ.setdefault(LEVEL_VARIABLE, "warning")  # the result is what counts
+    setup_logging("eval")
     if options.checkpoint is None:
         raise UsageError("expected --checkpoint DIR")
     run, checkpoint = _find(options.checkpoint)
