@@ -1,0 +1,62 @@
+# The developer loop; continuous integration calls nothing else. `make help` lists the targets.
+#
+#   make train ARGS="--preset cartpole"     options after those of the target
+#   make train TORCH=cpu                    the CPU build of torch, a tenth of the download, for machines without a GPU
+#
+# TORCH counts when the environment is made. To change it later: rm -r .venv
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
+PACKAGES := proto common env_client server
+TYPES := $(PACKAGES:%=.types/seedbed/%)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-slow check format proto bench
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## make .venv with everything, under constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "expected Python 3.11 or later, $(PYTHON) is older: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+ifeq ($(TORCH),cpu)
+	$(BIN)/pip install --no-deps --extra-index-url https://download.pytorch.org/whl/cpu torch==$(TORCH_VERSION)+cpu
+endif
+	$(BIN)/pip install --constraint constraints.txt --editable '.[atari,server,plot,dev]'
+	@touch $@
+
+train: setup ## train Pong from pixels on this machine; again to resume
+	$(BIN)/seedbed train --preset pong $(ARGS)
+
+test: setup ## the tests that take less than 10 minutes on 2 cores
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: setup ## the others: minutes each
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+check: setup $(TYPES) ## format, lint, types, import rules, generated stubs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	MYPYPATH=.types $(BIN)/mypy -p seedbed -p tests
+	$(BIN)/python -m pytest -q tests/test_import_rules.py
+	$(BIN)/python proto/generate.py --check
+
+format: setup ## format, and mend what ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+proto: setup ## generate the stubs after a change of seedbed.proto
+	$(BIN)/python proto/generate.py
+
+bench: setup ## what a step costs here: client, emulator, whole system; writes build/bench.json
+	$(BIN)/python -m tests.bench $(ARGS)
+
+# mypy does not see the mapping of folders to packages in pyproject.toml; it sees these links.
+.types/seedbed/%:
+	@mkdir -p $(@D)
+	@ln -sfn ../../$* $@

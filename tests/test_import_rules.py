@@ -1,0 +1,203 @@
+"""Who may import whom: every file is parsed, so an import inside a function counts as well.
+
+The table is the architecture: read it from top to bottom and nothing points downwards but the composition roots.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("proto", "common", "env_client", "server")
+
+# Part of seedbed -> what else of seedbed it may import. The longest name that fits a module holds for it.
+RULES: dict[str, tuple[str, ...]] = {
+    "proto": (),
+    "common": ("proto",),
+    "env_client": ("proto", "common"),
+    "server": (),
+    "server.config": ("common",),
+    "server.presets": ("common",),
+    "server.losses": ("common",),
+    "server.networks": ("common",),
+    "server.experience": ("common",),
+    "server.algorithms": (
+        "common",
+        "server.config",
+        "server.losses",
+        "server.networks",
+        "server.experience.layout",
+    ),
+    "server.learning": (
+        "common",
+        "server.config",
+        "server.algorithms.interface",
+        "server.experience",
+        "server.networks.interface",
+    ),
+    "server.serving": (
+        "proto",
+        "common",
+        "server.config",
+        "server.algorithms.interface",
+        "server.experience",
+        "server.learning.parameters",
+        "server.networks.interface",
+    ),
+    "server.serving.frontend": ("proto", "common", "server.serving.channel", "server.serving.slots"),
+    "server.serving.channel": (),
+    "server.serving.slots": ("common",),
+    "server.serving.batching": (),
+    "server.serving.leases": ("common",),
+    "server.serving.port": ("common",),
+    "server.operations": ("common", "server.config", "server.serving.service"),
+    "server.parts": (
+        "common",
+        "server.config",
+        "server.algorithms",
+        "server.experience",
+        "server.networks",
+    ),
+    # The composition roots. Nothing imports them but the command line.
+    "server.app": ("common", "server"),
+    "server.evaluation": ("common", "server"),
+    "server.__main__": ("common", "server"),
+}
+ROOTS = ("server.app", "server.evaluation", "server.__main__")
+
+# Package from elsewhere -> the only parts that may import it.
+ONLY_IN: dict[str, tuple[str, ...]] = {
+    "torch": (
+        "server.losses",
+        "server.networks",
+        "server.experience",
+        "server.algorithms",
+        "server.learning",
+        "server.operations",
+        "server.parts",
+        "server.app",
+        "server.evaluation",
+        "server.serving.inference",
+        "server.serving.policy_server",
+    ),
+    "gymnasium": ("env_client",),
+    "ale_py": ("env_client.atari",),
+    "cv2": ("env_client.atari",),
+    "matplotlib": ("server.operations.plot",),
+    "rich": ("server.operations.progress",),
+    "safetensors": ("server.operations.checkpoint",),
+    "tensorboard": ("server.operations",),
+    "grpc": ("proto", "env_client", "server.serving.frontend"),
+    "grpc_tools": ("proto.generate",),
+    "numpy": ("common.codec", "common.echo", "common.specs", "common.timestep", "env_client", "server"),
+}
+
+# Entry point -> what starting it must not load.
+LIGHT: dict[str, tuple[str, ...]] = {
+    "seedbed.server": ("torch", "gymnasium", "numpy"),
+    "seedbed.server.serving.frontend": ("torch", "gymnasium", "rich"),
+    "seedbed.server.__main__": ("torch", "gymnasium", "grpc"),  # a spawned frontend imports it again
+    "seedbed.common.cli": ("torch", "gymnasium", "numpy", "grpc", "google"),
+    "seedbed.common.options": ("torch", "gymnasium", "numpy", "grpc"),
+    "seedbed.env_client.__main__": ("torch", "gymnasium", "ale_py", "cv2", "seedbed.server"),
+    "seedbed.env_client.atari": ("torch", "gymnasium"),
+}
+
+
+def source_files() -> dict[str, Path]:
+    """Module name without "seedbed." -> file, generated ones left out."""
+    files = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in files]
+    return {name: path for name, path in zip(names, files, strict=True) if "_pb2" not in name}
+
+
+def imports_of(source: str) -> set[str]:
+    """Full names of all that a file imports; for `from a import b` both "a" and "a.b"."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports name the whole path: from seedbed.common.x import ..."
+            module = node.module or ""
+            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def is_within(name: str, part: str) -> bool:
+    return name == part or name.startswith(f"{part}.")
+
+
+def broken_rules(module: str, source: str, modules: set[str]) -> list[str]:
+    """What a file imports against the tables."""
+    part = max((name for name in RULES if is_within(module, name)), key=len)
+    broken = []
+    for name in imports_of(source):
+        ours = name.removeprefix("seedbed.")
+        if name.startswith("seedbed."):
+            allowed = any(is_within(ours, other) for other in (*RULES[part], part))
+            forbidden_root = ours in ROOTS and module not in ROOTS
+            if ours in modules and has_code(ours) and (forbidden_root or not allowed):
+                broken.append(f"{module} imports {ours}")
+        else:
+            package = name.partition(".")[0]
+            homes = ONLY_IN.get(package)
+            if homes is not None and not any(is_within(module, home) for home in homes):
+                broken.append(f"{module} imports {package}")
+    return sorted(set(broken))
+
+
+def has_code(module: str) -> bool:
+    """Whether it is more than a folder: `from seedbed.common import codec` names an empty package too."""
+    return not (ROOT / Path(*module.split(".")) / "__init__.py").exists()
+
+
+def test_every_file_keeps_the_rules() -> None:
+    files = source_files()
+    assert len(files) > 60
+    broken = [line for name, path in files.items() for line in broken_rules(name, path.read_text(), set(files))]
+    assert not broken, "\n".join(broken)
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("common.codec", "import torch"),
+        ("common.logs", "import numpy as np"),
+        ("common.errors", "def f() -> None:\n    import numpy.linalg"),
+        ("common.echo", "from seedbed.env_client.actor import Policy"),
+        ("env_client.actor", "from seedbed.server.config import ServerConfig"),
+        ("env_client.actor", "import torch.nn.functional as F"),
+        ("server.app", "from seedbed.env_client import actor"),
+        ("server.app", "import gymnasium"),
+        ("server.config", "import torch"),
+        ("server.serving.frontend", "from torch import Tensor"),
+        ("server.serving.frontend", "from seedbed.server.serving.inference import Inference"),
+        ("server.serving.service", "from seedbed.server.app import train"),
+        ("server.serving.service", "from seedbed.server.operations.metrics import MetricsWriter"),
+        ("server.networks.body", "from seedbed.server.algorithms.vtrace import VTrace"),
+        ("server.losses.vtrace", "from seedbed.server.networks.body import Body"),
+        ("server.algorithms.vtrace", "from seedbed.server.experience.fifo import UnrollFifo"),
+        ("server.experience.fifo", "from seedbed.server.learning import learner"),
+        ("server.learning.learner", "from seedbed.server.serving.slots import SlotTable"),
+    ],
+)
+def test_rules_can_be_broken(module: str, line: str) -> None:
+    assert broken_rules(module, line, set(source_files()))
+
+
+def test_relative_imports_are_refused() -> None:
+    with pytest.raises(AssertionError, match="whole path"):
+        imports_of("from . import codec")
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_entry_points_load_only_what_they_need(module: str) -> None:
+    program = f"import {module}, sys; print([name for name in {LIGHT[module]!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"

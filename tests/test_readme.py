@@ -1,0 +1,69 @@
+"""The README is true where that can be computed: the tree of files, the targets, the options and the lag bound."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from seedbed.common.cli import VERBS
+from seedbed.common.options import options_of, override
+from seedbed.env_client.config import EnvConfig
+from seedbed.server.config import ServerConfig
+from seedbed.server.evaluation import EvalConfig
+from seedbed.server.presets import preset_values
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "proto" / "README.md", *(ROOT / "docs").glob("*.md")]
+
+
+def files_of_tree() -> set[str]:
+    """Paths in the tree under "The code", from its indentation."""
+    tree = README.partition("## The code")[2].partition("```\n")[2].partition("```")[0]
+    folders, files = [""] * 3, set()
+    for line in tree.splitlines():
+        name, depth = line.split()[0], (len(line) - len(line.lstrip())) // 2
+        if name.endswith("/"):
+            folders[depth:] = [name] + [""] * (2 - depth)
+        else:
+            files.add("".join(folders[:depth]) + name)
+    return files
+
+
+def test_tree_names_every_file() -> None:
+    sources = [path for folder in ("proto", "common", "env_client", "server") for path in (ROOT / folder).rglob("*.py")]
+    names = {str(path.relative_to(ROOT)) for path in sources if path.name != "__init__.py" and "_pb2" not in path.name}
+    assert files_of_tree() == names | {"proto/seedbed.proto"}
+
+
+def test_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {
+        name for path in DOCUMENTS for name in re.findall(r"(?:^|`)make ([a-z-]+)", path.read_text(), re.MULTILINE)
+    }
+    assert named
+    assert named - targets - {"itself"} == set()
+
+
+def test_options_and_verbs_exist() -> None:
+    flags = {leaf.flag for options in (ServerConfig, EnvConfig, EvalConfig) for leaf in options_of(options)}
+    known = flags | {"--preset", "--config", "--help", "--group", "--logdir"}
+    commands = [
+        line for path in DOCUMENTS for line in path.read_text().splitlines() if re.search(r"\bseedbed [a-z]+ ", line)
+    ]
+    assert {flag for line in commands for flag in re.findall(r"--[a-z][a-z-]*", line)} - known == set()
+    named = {verb for line in commands for verb in re.findall(r"(?:bin/|^|`)seedbed ([a-z]+) ", line)}
+    assert {"train", "server", "env", "eval", "plot"} <= named | {"server"}
+    assert named - set(VERBS) - {"trains"} == set()
+
+
+def test_links_lead_somewhere() -> None:
+    for path in DOCUMENTS:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path}: {target}"
+
+
+def test_lag_bound_of_the_pong_preset() -> None:
+    config = override(ServerConfig(), preset_values("pong"))
+    bound = (config.queue_unrolls + 2 * config.fleet.num_envs) / config.vtrace.batch_size + 1
+    assert f"({bound:g} for Pong's preset)" in README
