@@ -44,11 +44,13 @@ _HELLO_TIMEOUT_S = 10.0
 _MESSAGE_OVERHEAD_BYTES = 64 * 1024
 
 # Both ends of a connection set keepalive together: a server punishes pings it does not expect. A dead peer is noticed
-# within time + timeout = 15 s.
+# within time + timeout = 15 s. gRPC never arms the keepalive timeout (grpc/grpc pull request 39239): what ends the
+# connection is the ping timeout, 60 s unless set.
 _SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.so_reuseport", 1),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.server_handshake_timeout_ms", 10_000),
@@ -166,7 +168,10 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         if differences:
             raise SpecError("the client's environment is not the one this server serves: " + "; ".join(differences))
         if not hello.client_id or not hello.run_id or hello.group > 1:
-            raise InvalidMessageError("Hello: expected a client_id, a run_id that is not 0, and group 0 or 1")
+            raise InvalidMessageError(
+                "Hello: expected a client_id, a run_id that is not 0, and group 0 or 1, "
+                f"got {hello.client_id!r}, {hello.run_id} and {hello.group}"
+            )
         if not 1 <= len(hello.environments) <= self.config.num_slots:
             got = len(hello.environments)
             raise InvalidMessageError(f"Hello: expected 1 to {self.config.num_slots} environments, got {got}")

@@ -121,6 +121,12 @@ class InferenceService:
         for number in list(self._channels):
             self._send(number, control)
 
+    def close(self) -> None:
+        """Lets go of all frontends. Only after they have left."""
+        for channel in (*self._channels.values(), *(channel for _, channel in self._newcomers)):
+            channel.close()
+        self._selector.close()
+
     def end_all(self) -> None:
         """Ends every lease, cutting its unrolls. Only after `run` has returned."""
         while self.leases.used_rows:
