@@ -12,14 +12,14 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seedbed.common.timestep import StepType
 from seedbed.server.algorithms.interface import batch_inputs
 from seedbed.server.config import NetworkConfig
 from seedbed.server.experience.layout import TrainBatch
 from seedbed.server.losses.policy_gradient import log_prob
-from seedbed.server.networks.interface import Inputs
+from seedbed.server.networks.interface import Inputs, PolicyNetwork
 from tests.reference.acting import IMAGE, VECTOR, World
 
 NETWORKS = {
@@ -39,7 +39,7 @@ def make_world(name: str, seed: int = 0) -> World:
     return World(network, observation=observation, seed=seed)
 
 
-def log_rhos(network: nn.Module, batch: TrainBatch) -> Tensor:
+def log_rhos(network: PolicyNetwork, batch: TrainBatch) -> Tensor:
     """Learnt against recorded probability of each action on a valid row, `[M]`."""
     with torch.no_grad():
         outputs, _ = network.unroll(batch_inputs(batch), batch.state)
@@ -83,7 +83,7 @@ def test_a_bfloat16_torso_stays_close(
     assert ratios.mean() < 1e-2
 
 
-def step_through(networks: dict[int, nn.Module], batch: TrainBatch, b: int) -> list[Tensor]:
+def step_through(networks: dict[int, PolicyNetwork], batch: TrainBatch, b: int) -> list[Tensor]:
     """Logits of unroll b, each row computed alone by the network of the version that acted on it."""
     inputs, logits = batch_inputs(batch), []
     state = tuple(part[b : b + 1] for part in batch.state)
@@ -104,7 +104,7 @@ def step_through(networks: dict[int, nn.Module], batch: TrainBatch, b: int) -> l
 def test_the_recorded_version_is_the_one_whose_weights_give_the_recorded_logits(name: str) -> None:
     """New versions arrive in mid-unroll; the agent state that enters an unroll is theirs, whoever made it."""
     world = make_world(name, seed=1)
-    networks: dict[int, nn.Module] = {0: copy.deepcopy(world.learner.network)}
+    networks: dict[int, PolicyNetwork] = {0: copy.deepcopy(world.learner.network)}
     for _ in range(12):
         world.run(5)
         world.publish()

@@ -23,6 +23,7 @@ from seedbed.server.experience.layout import TrainBatch, UnrollLayout
 from seedbed.server.experience.unrolls import UnrollStore
 from seedbed.server.learning.learner import Learner
 from seedbed.server.learning.parameters import Parameters
+from seedbed.server.networks.interface import PolicyNetwork
 from seedbed.server.serving.inference import Inference
 from seedbed.server.serving.slots import SlotTable
 
@@ -88,7 +89,7 @@ class World:
         self.logs: dict[int, list[Sent]] = {}
         self.holders: dict[int, int] = {}
 
-    def make_acting(self) -> nn.Module:
+    def make_acting(self) -> PolicyNetwork:
         """A copy that acts, as a server makes it."""
         network = self.algorithm.make_network().requires_grad_(False)
         network.store_for_acting()
