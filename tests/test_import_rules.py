@@ -38,6 +38,7 @@ RULES: dict[str, tuple[str, ...]] = {
         "server.config",
         "server.algorithms.interface",
         "server.experience",
+        "server.losses",
         "server.networks.interface",
     ),
     "server.serving": (
