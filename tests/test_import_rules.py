@@ -51,6 +51,13 @@ RULES: dict[str, tuple[str, ...]] = {
         "server.networks.interface",
     ),
     "server.serving.frontend": ("proto", "common", "server.serving.channel", "server.serving.slots"),
+    "server.serving.frontend_process": (
+        "proto",
+        "common",
+        "server.serving.channel",
+        "server.serving.frontend",
+        "server.serving.slots",
+    ),
     "server.serving.channel": (),
     "server.serving.slots": ("common",),
     "server.serving.batching": (),
@@ -93,7 +100,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "rich": ("server.operations.progress",),
     "safetensors": ("server.operations.checkpoint",),
     "tensorboard": ("server.operations",),
-    "grpc": ("proto", "env_client", "server.serving.frontend"),
+    "grpc": ("proto", "env_client", "server.serving.frontend", "server.serving.frontend_process"),
     "grpc_tools": ("proto.generate",),
     "numpy": ("common.codec", "common.echo", "common.specs", "common.timestep", "env_client", "server"),
 }
@@ -101,7 +108,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
 # Entry point -> what starting it must not load.
 LIGHT: dict[str, tuple[str, ...]] = {
     "seedbed.server": ("torch", "gymnasium", "numpy"),
-    "seedbed.server.serving.frontend": ("torch", "gymnasium", "rich"),
+    "seedbed.server.serving.frontend_process": ("torch", "gymnasium", "rich"),
     "seedbed.server.__main__": ("torch", "gymnasium", "grpc"),  # a spawned frontend imports it again
     "seedbed.common.cli": ("torch", "gymnasium", "numpy", "grpc", "google"),
     "seedbed.common.options": ("torch", "gymnasium", "numpy", "grpc"),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd, StepType
-from seedbed.server.serving import service as service_module
+from seedbed.server.serving import links as links_module
 from seedbed.server.serving.batching import Batcher
 from seedbed.server.serving.channel import Channel, Control
 from seedbed.server.serving.leases import LeaseTable
@@ -79,7 +79,7 @@ class Scene:
         self.frontends: list[Channel] = []
         for number in range(num_frontends):
             ours, theirs = Channel.pair()
-            self.service.add_frontend(number, ours)
+            self.service.links.adopt(number, ours)
             self.frontends.append(theirs)
 
     def turn(self) -> None:
@@ -124,7 +124,7 @@ def scene() -> Iterator[Scene]:
     yield scene
     for channel in scene.frontends:
         channel.close()
-    for channel in scene.service._channels.values():
+    for channel in scene.service.links._channels.values():
         channel.close()
 
 
@@ -262,7 +262,7 @@ def test_a_dead_frontend_loses_its_streams_not_its_leases(scene: Scene) -> None:
     scene.turn()
     scene.frontends[0].close()
     scene.turn()
-    assert list(scene.service.lost_frontends) == [0]
+    assert list(scene.service.links.lost) == [0]
     assert (scene.leases.live_rows, scene.leases.used_rows) == (2, 4)
     scene.ask(5, frontend=1)
     scene.turn()
@@ -332,7 +332,7 @@ def test_requests_of_a_frontend_that_hears_nothing_any_more_leave_no_live_lease(
     scene.frontends[0].close()
     scene.turn()
     scene.turn()
-    assert list(scene.service.lost_frontends) == [0]
+    assert list(scene.service.links.lost) == [0]
     assert scene.leases.live_rows == 0
 
 
@@ -350,7 +350,7 @@ def test_what_a_slow_frontend_did_not_take_is_sent_when_it_reads_again(scene: Sc
     scene.ask(0)
     scene.turn()
     num_answers = 0
-    while not scene.service._channels[0].backlog_bytes:
+    while not scene.service.links._channels[0].backlog_bytes:
         scene.steps(0)
         scene.turn()
         num_answers += 1
@@ -364,10 +364,10 @@ def test_what_a_slow_frontend_did_not_take_is_sent_when_it_reads_again(scene: Sc
 
 
 def test_a_frontend_that_takes_nothing_is_given_up(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_module, "_MAX_BACKLOG_BYTES", 1000)
+    monkeypatch.setattr(links_module, "_MAX_BACKLOG_BYTES", 1000)
     scene.ask(0)
     scene.turn()
-    while not scene.service.lost_frontends:
+    while not scene.service.links.lost:
         scene.steps(0)
         scene.turn()
     assert scene.leases.live_rows == 0
@@ -381,6 +381,6 @@ def test_the_end_cuts_every_lease_and_tells_every_frontend(scene: Scene) -> None
     scene.service.stop()
     scene.service.run()
     scene.service.end_all()
-    scene.service.broadcast({"type": "stop"})
+    scene.service.links.broadcast({"type": "stop"})
     assert sorted(scene.tape.take()) == [("cut", [0, 1]), ("cut", [2, 3])]
     assert scene.heard(0)[-1] == scene.heard(1)[-1] == {"type": "stop"}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import signal
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -30,7 +29,6 @@ from seedbed.common.errors import (
     SpecError,
     UnavailableError,
 )
-from seedbed.common.logs import setup_logging
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import StepType
 from seedbed.proto import seedbed_pb2 as pb
@@ -41,21 +39,6 @@ from seedbed.server.serving.slots import SlotTable
 logger = logging.getLogger(__name__)
 
 _HELLO_TIMEOUT_S = 10.0
-_MESSAGE_OVERHEAD_BYTES = 64 * 1024
-
-# Both ends of a connection set keepalive together: a server punishes pings it does not expect. A dead peer is noticed
-# within time + timeout = 15 s. gRPC never arms the keepalive timeout (grpc/grpc pull request 39239): what ends the
-# connection is the ping timeout, 60 s unless set.
-_SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.so_reuseport", 1),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    ("grpc.server_handshake_timeout_ms", 10_000),
-    ("grpc.max_concurrent_streams", 64),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,26 +323,3 @@ async def _abort(context: Any, error: SeedbedError) -> NoReturn:
     code = getattr(grpc.StatusCode, error.status)
     await context.abort(code, str(error), trailing_metadata=((ERROR_NAME_KEY, type(error).__name__),))
     raise AssertionError("abort returns never")
-
-
-def run_frontend(config: FrontendConfig, slots: SlotTable, channel: Channel) -> None:
-    """Main function of a frontend process; returns when the device process says so or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the device process decides when to stop, and drains first
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    setup_logging(f"frontend {config.number}")
-    asyncio.run(_serve(config, slots, channel))
-
-
-async def _serve(config: FrontendConfig, slots: SlotTable, channel: Channel) -> None:
-    row_bytes = sum(spec.row_bytes for spec in config.spec.observations)
-    max_bytes = config.num_slots * (row_bytes * 5 // 4 + 64) + _MESSAGE_OVERHEAD_BYTES
-    options = (*_SERVER_OPTIONS, ("grpc.max_receive_message_length", max_bytes))
-    server = grpc.aio.server(options=options)
-    frontend = Frontend(config, slots, channel)
-    seedbed_pb2_grpc.add_SeedbedServicer_to_server(frontend, server)
-    server.add_insecure_port(config.address)
-    await server.start()
-    channel.send({"type": "ready"})
-    stop = await frontend.stopped
-    frontend.drain(stop["reason"], stop["retry_after_ms"])
-    await server.stop(stop["grace_s"])

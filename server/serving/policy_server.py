@@ -22,7 +22,8 @@ from seedbed.server.experience.unrolls import UnrollStore
 from seedbed.server.learning.parameters import Parameters
 from seedbed.server.serving.batching import Batcher
 from seedbed.server.serving.channel import Channel
-from seedbed.server.serving.frontend import FrontendConfig, run_frontend
+from seedbed.server.serving.frontend import FrontendConfig
+from seedbed.server.serving.frontend_process import run_frontend
 from seedbed.server.serving.inference import Inference
 from seedbed.server.serving.leases import LeaseTable
 from seedbed.server.serving.port import ReservedPort
@@ -69,7 +70,10 @@ class Frontends:
         )
 
     def start(self, number: int) -> Channel:
-        """Spawns frontend `number` and returns this end of its channel."""
+        """Spawns frontend `number`, in place of an earlier one, and returns this end of its channel."""
+        if number in self._processes:  # given up: gone, or it takes nothing any more
+            self._processes[number].kill()
+            self._processes[number].join()
         ours, theirs = Channel.pair()
         config = replace(self._config, number=number)
         process = self._context.Process(
@@ -147,7 +151,7 @@ class PolicyServer:
     def start(self) -> None:
         """Starts everything and returns when clients can connect."""
         for number in range(self._num_frontends):
-            self.service.add_frontend(number, self._frontends.start(number))
+            self.service.links.adopt(number, self._frontends.start(number))
         self._thread.start()
         deadline_s = time.monotonic() + _START_TIMEOUT_S
         while len(self.service.ready_frontends) < self._num_frontends:
@@ -160,10 +164,10 @@ class PolicyServer:
         """Raises what ended the inference thread, if anything did, and replaces frontends that died."""
         if self._failure is not None:
             raise self._failure
-        while self.service.lost_frontends and not self.service.stopping:
-            number = self.service.lost_frontends.popleft()
+        while self.service.links.lost and not self.service.stopping:
+            number = self.service.links.lost.popleft()
             logger.warning("frontend %d is gone, starting another: its clients reconnect", number)
-            self.service.adopt_frontend(number, self._frontends.start(number))
+            self.service.links.adopt(number, self._frontends.start(number))
 
     def stop(self, reason: str) -> None:
         """Answers nothing more, asks all clients to leave and ends the frontends.
@@ -175,7 +179,7 @@ class PolicyServer:
         if self._thread.is_alive():
             self._thread.join()
         self.service.end_all()
-        self.service.broadcast({"type": "stop", "reason": reason, "retry_after_ms": 1000, "grace_s": _DRAIN_S})
+        self.service.links.broadcast({"type": "stop", "reason": reason, "retry_after_ms": 1000, "grace_s": _DRAIN_S})
         self._frontends.join(_DRAIN_S + 5)
         self.service.close()
 

@@ -7,7 +7,6 @@ that it will write no more: so no slot is twice in a batch, and no ghost writes 
 from __future__ import annotations
 
 import logging
-import selectors
 import time
 from collections import deque
 from collections.abc import Callable
@@ -20,15 +19,15 @@ from numpy.typing import NDArray
 from seedbed.common.errors import SeedbedError
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.serving.batching import Batcher
-from seedbed.server.serving.channel import Channel, Control
+from seedbed.server.serving.channel import Control
 from seedbed.server.serving.inference import Inference
 from seedbed.server.serving.leases import Lease, LeaseKey, LeaseTable, StreamId
+from seedbed.server.serving.links import FrontendLinks
 from seedbed.server.serving.slots import SlotTable
 
 logger = logging.getLogger(__name__)
 
 _MAX_SLEEP_S = 0.25  # how late expiries and the stop request may be noticed
-_MAX_BACKLOG_BYTES = 16 << 20  # a frontend that takes nothing any more is dead
 
 EpisodeListener = Callable[[int, EpisodeEnd], None]
 """Called in the inference thread with the environment's stable index."""
@@ -78,24 +77,11 @@ class InferenceService:
         self._sink = sink
         self._on_episode = on_episode
         self._clock = clock
-        self._selector = selectors.DefaultSelector()
-        self._channels: dict[int, Channel] = {}
         self._waiting_opens: deque[Control] = deque()
-        self._newcomers: deque[tuple[int, Channel]] = deque()
-        self._broken: set[int] = set()  # frontends to give up; only `_listen` does, see there
+        self.links = FrontendLinks()
         self.stopping = False
         self.ready_frontends: set[int] = set()
-        self.lost_frontends: deque[int] = deque()
         self.stats = ServiceStats()
-
-    def add_frontend(self, number: int, channel: Channel) -> None:
-        """Serves the frontend at the other end of a channel."""
-        self._channels[number] = channel
-        self._selector.register(channel, selectors.EVENT_READ, number)
-
-    def adopt_frontend(self, number: int, channel: Channel) -> None:
-        """As `add_frontend`, but safe from another thread while `run` is under way."""
-        self._newcomers.append((number, channel))
 
     def run(self) -> None:
         """Serves until `stop`."""
@@ -106,8 +92,6 @@ class InferenceService:
         """Listens, waiting that long at most, expires leases, answers what is ready."""
         self._listen(timeout_s)
         self._expire()
-        while self._newcomers:
-            self.add_frontend(*self._newcomers.popleft())
         while self._is_ready() and not self.stopping:
             self._answer_batch()
             self._listen(0.0)
@@ -115,17 +99,6 @@ class InferenceService:
     def stop(self) -> None:
         """Asks `run` to return soon; safe from any thread and from signal handlers."""
         self.stopping = True
-
-    def broadcast(self, control: Control) -> None:
-        """Tells every frontend something. Only after `run` has returned."""
-        for number in list(self._channels):
-            self._send(number, control)
-
-    def close(self) -> None:
-        """Lets go of all frontends. Only after they have left."""
-        for channel in (*self._channels.values(), *(channel for _, channel in self._newcomers)):
-            channel.close()
-        self._selector.close()
 
     def end_all(self) -> None:
         """Ends every lease, cutting its unrolls. Only after `run` has returned."""
@@ -151,43 +124,20 @@ class InferenceService:
             if lease.stream is not None:
                 by_frontend.setdefault(lease.stream.frontend, []).append(lease.first)
         for number, ids in by_frontend.items():
-            self._send(number, ids)
+            self.links.send(number, ids)
 
     def _listen(self, timeout_s: float) -> None:
-        """Takes what has arrived and sends what was held back.
-
-        Frontends are given up here alone, where no batch and no message is being handled: that lets waiting clients
-        have the slots, and a batch in between would remember its rows under their leases.
-        """
-        for key, events in self._selector.select(timeout_s):
-            if events & selectors.EVENT_READ:
-                self._receive(key.data)
-            if events & selectors.EVENT_WRITE:
-                self._flush(key.data)
-        while self._broken:
-            self._lose_frontend(self._broken.pop())
-
-    def _flush(self, number: int) -> None:
-        channel = self._channels[number]
-        try:
-            channel.flush()
-        except OSError:
-            self._broken.add(number)
-        if not channel.backlog_bytes:
-            self._selector.modify(channel, selectors.EVENT_READ, number)
-
-    def _receive(self, number: int) -> None:
-        try:
-            messages = self._channels[number].receive()
-        except EOFError:
-            self._broken.add(number)
-            return
+        """Handles what has arrived; then, with no batch and no message in hand, frontends that are gone."""
+        received, given_up = self.links.poll(timeout_s)
         now_s = self._clock()
-        for message in messages:
-            if isinstance(message, int):
-                self._batcher.add(message, self._lease(message).num_rows, now_s)
-            else:
-                self._on_control(number, message)
+        for number, messages in received:
+            for message in messages:
+                if isinstance(message, int):
+                    self._batcher.add(message, self._lease(message).num_rows, now_s)
+                else:
+                    self._on_control(number, message)
+        for number in given_up:
+            self._lose_frontend(number)
 
     def _on_control(self, number: int, message: Control) -> None:
         match message["type"]:
@@ -252,13 +202,13 @@ class InferenceService:
             "%s group %d: %d rows, %s", key.client_id, key.group, lease.num_rows, "resumed" if same else "new lease"
         )
         grant = {"type": "granted", "stream": stream.number, "lease": lease.first, "resumed": same is not None}
-        self._send(stream.frontend, grant)
+        self.links.send(stream.frontend, grant)
 
     def _refuse(self, request: Control, error: SeedbedError) -> None:
         name = type(error).__name__
         self.stats.reject_counts[name] = self.stats.reject_counts.get(name, 0) + 1
         refusal = {"type": "refused", "stream": request["stream"], "error": name, "details": str(error)}
-        self._send(request["frontend"], refusal)
+        self.links.send(request["frontend"], refusal)
 
     def _recover_request(self, lease: Lease) -> None:
         """A frontend that died between copying rows in and sending their id has left a request that nobody knows."""
@@ -269,7 +219,7 @@ class InferenceService:
     def _fence(self, lease: Lease, by: str) -> None:
         assert lease.stream is not None
         details = f"{by} took over the lease of {lease.key.client_id!r} group {lease.key.group}"
-        self._send(lease.stream.frontend, {"type": "fence", "stream": lease.stream.number, "details": details})
+        self.links.send(lease.stream.frontend, {"type": "fence", "stream": lease.stream.number, "details": details})
 
     def _detach(self, stream: StreamId) -> None:
         """The stream writes no more."""
@@ -294,29 +244,12 @@ class InferenceService:
         self.leases.end(lease)
 
     def _lose_frontend(self, number: int) -> None:
-        channel = self._channels.pop(number)
-        self._selector.unregister(channel)
-        channel.close()
+        """Its streams are gone, and so are the leases that waited on it."""
         self.ready_frontends.discard(number)
-        self.lost_frontends.append(number)
         self._waiting_opens = deque(request for request in self._waiting_opens if request["frontend"] != number)
         for lease in self.leases.on_frontend(number):
             assert lease.stream is not None
             self._detach(lease.stream)
-
-    def _send(self, number: int, message: Control | list[int]) -> None:
-        channel = self._channels.get(number)
-        if channel is None:
-            return
-        try:
-            channel.send_ids(message) if isinstance(message, list) else channel.send(message)
-        except OSError:
-            self._broken.add(number)
-            return
-        if channel.backlog_bytes:
-            self._selector.modify(channel, selectors.EVENT_READ | selectors.EVENT_WRITE, number)
-        if channel.backlog_bytes > _MAX_BACKLOG_BYTES:
-            self._broken.add(number)
 
     def _is_ready(self) -> bool:
         # This thread is the one that computes: when it can ask, the device is idle.
