@@ -160,7 +160,8 @@ def unpack_actions(message: pb.Actions, spec: EnvironmentSpec, num_rows: int) ->
         InvalidMessageError: a length or a value is not what the spec says.
     """
     actions = _unpack_arrays("actions", message.actions, spec.actions, num_rows)
-    for array, array_spec in zip(actions, spec.actions, strict=True):
+    for part, array_spec in zip(actions, spec.actions, strict=True):
+        array: NDArray[Any] = part
         low, high = array_spec.minimum, array_spec.maximum
         if (low is not None and (array < low).any()) or (high is not None and (array > high).any()):
             raise InvalidMessageError(f"actions[{array_spec.name!r}]: expected {array_spec}, got {array.tolist()}")

@@ -77,6 +77,13 @@ class FrontendLinks:
         for number in self._channels:
             self.send(number, control)
 
+    def close(self) -> None:
+        """Closes all channels; frontends take that as the end of this process."""
+        for channel in self._channels.values():
+            channel.close()
+        self._channels.clear()
+        self._selector.close()
+
     def _receive(self, number: int) -> list[Message]:
         try:
             return self._channels[number].receive()

@@ -181,7 +181,7 @@ class PolicyServer:
         self.service.end_all()
         self.service.links.broadcast({"type": "stop", "reason": reason, "retry_after_ms": 1000, "grace_s": _DRAIN_S})
         self._frontends.join(_DRAIN_S + 5)
-        self.service.close()
+        self.service.links.close()
 
     def _run(self) -> None:
         try:
