@@ -120,8 +120,15 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, learning_rate: float) ->
 def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     """Scales the gradients so that their global norm is at most `max_norm`; infinity only measures.
 
+    A gradient that is not finite becomes zero: one absurd number of one client must not turn all parameters into NaN.
+
     Returns:
         The norm before clipping, a scalar on the parameters' device.
     """
     parameters = list(parameters)
-    return torch.nn.utils.clip_grad_norm_(parameters, max_norm, foreach=True)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm, foreach=True)
+    lost = ~norm.isfinite()  # stays on the device: asking for it would wait for the whole update
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad.masked_fill_(lost, 0.0)
+    return norm

@@ -152,7 +152,10 @@ class EpisodeWindow:
     def _statistic(self, function: Any, column: int) -> float | None:
         # A copy: whoever reads is another thread than whoever adds.
         values = [episode[column] for episode in tuple(self._episodes)]
-        return float(function(values)) if values else None
+        try:
+            return float(function(values)) if values else None
+        except OverflowError:  # clients may say anything that is finite; sums of it need not be
+            return math.inf
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
