@@ -29,6 +29,8 @@ _SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_concurrent_streams", 64),
 )
 
+_CANCEL_S = 0.5  # for what `stop` has cancelled
+
 
 def run_frontend(config: FrontendConfig, slots: SlotTable, channel: Channel) -> None:
     """Main function of a frontend process; returns when the device process says so or is gone."""
@@ -51,3 +53,6 @@ async def _serve(config: FrontendConfig, slots: SlotTable, channel: Channel) -> 
     stop = await frontend.stopped
     frontend.drain(stop["reason"], stop["retry_after_ms"])
     await server.stop(stop["grace_s"])
+    # Calls of clients that did not leave are cancelled now. gRPC prints a stack trace for each that the loop outruns.
+    if ending := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(ending, timeout=_CANCEL_S)
