@@ -198,7 +198,9 @@ def _vector(name: str, data: bytes, dtype: np.dtype[Any], num_rows: int) -> NDAr
     return np.frombuffer(data, dtype)
 
 
-def _unpack_arrays(kind: str, data: Sequence[bytes], specs: Sequence[ArraySpec], num_rows: int) -> tuple[Array, ...]:
+def _unpack_arrays(
+    kind: str, data: Sequence[bytes], specs: Sequence[ArraySpec], num_rows: int
+) -> tuple[NDArray[Any], ...]:
     if len(data) != len(specs):
         raise InvalidMessageError(f"{kind}: expected {len(specs)} arrays, got {len(data)}")
     arrays = []

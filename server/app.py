@@ -166,12 +166,12 @@ class TrainingRun:
             raise self._learner_failure
 
     def _shut_down(self, reached: str | None) -> None:
-        """Inference first, so that nothing new arrives; then clients are told; then the learner; then the files."""
-        self._fifo.close()
-        self._server.stop("finished" if reached else "restarting")
-        self._learner_thread.join()
+        """Local clients leave; then nothing is answered and remote ones are told; then the learner; then the files."""
+        self._fifo.close()  # or a full queue could hold inference up
         if self._clients is not None:
             self._clients.stop()
+        self._server.stop("finished" if reached else "restarting")
+        self._learner_thread.join()
         self._collector.finish()
         self._save(reached)
         self._telemetry.close(f"{reached or 'stopped'}; {self._current_state().describe()}")

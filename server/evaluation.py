@@ -120,8 +120,8 @@ def evaluate(run: RunFile, checkpoint: Checkpoint, options: EvalConfig) -> dict[
             server.check()
             clients.check()
     finally:
-        server.stop("finished")
         clients.stop()
+        server.stop("finished")
     return _result(run, checkpoint, options, collection.returns)
 
 

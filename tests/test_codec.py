@@ -57,7 +57,7 @@ def steps_message(**changes: Any) -> pb.Steps:
     """A valid Steps of three rows, with some of its fields replaced."""
     message = pack_steps(1, rows()).steps
     for name, value in changes.items():
-        message.ClearField(name)  # type: ignore[arg-type]
+        message.ClearField(name)
         if isinstance(value, list):
             getattr(message, name).extend(value)
         else:
@@ -178,8 +178,8 @@ def test_every_dtype_of_the_wire_has_a_name() -> None:
         message = pb.EnvironmentSpec(
             environment="x",
             frames_per_step=1,
-            observations=[pb.ArraySpec(name="o", dtype=code)],
-            actions=[pb.ArraySpec(name="a", dtype=code)],
+            observations=[pb.ArraySpec(name="o", dtype=pb.DType.Name(code))],
+            actions=[pb.ArraySpec(name="a", dtype=pb.DType.Name(code))],
         )
         if code != pb.DTYPE_INVALID:
             assert spec_to_message(spec_from_message(message)) == message

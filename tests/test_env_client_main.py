@@ -97,7 +97,7 @@ def test_signals_end_it_politely_and_soon(server: EchoServer, number: signal.Sig
         ("goodbye", group, "told to stop") for group in (0, 1)
     }
     assert f"connected to 127.0.0.1:{server.port}: 3 environments in 2 groups" in log
-    assert "environment 42: seedbed/Echo-v0, seed " in log
+    assert "seedbed/Echo-v0, seed of each environment index: {42: " in log
 
 
 def test_second_signal_ends_it_the_hard_way(server: EchoServer) -> None:

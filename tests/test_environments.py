@@ -169,7 +169,7 @@ def test_gymnasium_steps_equal_gymnasium() -> None:
     theirs.close()
 
 
-class Odd(gymnasium.Env):  # type: ignore[misc]
+class Odd(gymnasium.core.Env):  # type: ignore[name-defined]
     """Discrete observations and actions that do not start at 0; truncates after three steps, then both at once."""
 
     observation_space = gymnasium.spaces.Discrete(5, start=10)

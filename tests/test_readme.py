@@ -49,7 +49,10 @@ def test_options_and_verbs_exist() -> None:
     flags = {leaf.flag for options in (ServerConfig, EnvConfig, EvalConfig) for leaf in options_of(options)}
     known = flags | {"--preset", "--config", "--help", "--group", "--logdir"}
     commands = [
-        line for path in DOCUMENTS for line in path.read_text().splitlines() if re.search(r"\bseedbed [a-z]+ |make train", line)
+        line
+        for path in DOCUMENTS
+        for line in path.read_text().splitlines()
+        if re.search(r"\bseedbed [a-z]+ |make train", line)
     ]
     assert {flag for line in commands for flag in re.findall(r"--[a-z][a-z-]*", line)} - known == set()
     named = {verb for line in commands for verb in re.findall(r"(?:bin/|^|`)seedbed ([a-z]+) ", line)}

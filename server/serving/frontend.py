@@ -302,7 +302,7 @@ async def _read_message(context: Any) -> pb.ClientMessage | None:
         message = await context.read()
     except DecodeError as error:
         raise InvalidMessageError(f"expected a ClientMessage, got bytes that are none ({error})") from None
-    return None if message is grpc.aio.EOF else message  # type: ignore[attr-defined]
+    return None if message is grpc.aio.EOF else message
 
 
 async def _first_done(*coroutines: Coroutine[Any, Any, None]) -> None:
