@@ -186,6 +186,7 @@ class PolicyServer:
     def _run(self) -> None:
         try:
             if self._device.type == "cuda":
+                torch.cuda.synchronize(self._device)  # what was built on the default stream is there now
                 with torch.cuda.stream(torch.cuda.Stream(self._device)):
                     self.service.run()
             else:
