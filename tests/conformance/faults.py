@@ -1,0 +1,279 @@
+"""Messages that break the contract, each in one way: what is wrong, and how a server must refuse it.
+
+A fault changes a message that was right and returns words that the refusal must contain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+
+from seedbed.common.specs import EnvironmentSpec
+from seedbed.proto import seedbed_pb2 as pb
+
+Words = Sequence[str]
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One way to be wrong.
+
+    Attributes:
+        apply: changes a Hello or a Steps; returns words of the refusal, or None if the spec has no room for the fault.
+        status: of the refusal.
+    """
+
+    apply: Callable[[Any, EnvironmentSpec], Words | None]
+    status: grpc.StatusCode = INVALID
+
+    def __str__(self) -> str:
+        return self.apply.__name__.strip("_")
+
+
+def _other_major(hello: pb.Hello, _: EnvironmentSpec) -> Words:
+    ours = f"{hello.protocol.major}."
+    hello.protocol.major += 1
+    return ours, f"{hello.protocol.major}.{hello.protocol.minor}"
+
+
+def _no_protocol(hello: pb.Hello, _: EnvironmentSpec) -> Words:
+    ours = f"{hello.protocol.major}."
+    hello.ClearField("protocol")
+    return ours, "0.0"
+
+
+def _other_environment(hello: pb.Hello, spec: EnvironmentSpec) -> Words:
+    hello.spec.environment = "Other-v0"
+    return spec.environment, "Other-v0"
+
+
+def _other_preset(hello: pb.Hello, _: EnvironmentSpec) -> Words:
+    hello.spec.preset += "elsewhere"
+    return "preset", hello.spec.preset
+
+
+def _other_shape(hello: pb.Hello, spec: EnvironmentSpec) -> Words:
+    hello.spec.observations[0].shape.append(77)
+    return str(list(spec.observations[0].shape)), "77"
+
+
+def _other_dtype(hello: pb.Hello, spec: EnvironmentSpec) -> Words:
+    ours = spec.observations[0].dtype
+    hello.spec.observations[0].dtype = pb.DTYPE_INT32 if ours != "int32" else pb.DTYPE_UINT8
+    return ours, "int32" if ours != "int32" else "uint8"
+
+
+def _other_number_of_actions(hello: pb.Hello, spec: EnvironmentSpec) -> Words:
+    hello.spec.actions[0].maximum += 3
+    return str(spec.actions[0].maximum), str(hello.spec.actions[0].maximum)
+
+
+def _unknown_dtype(hello: pb.Hello, _: EnvironmentSpec) -> Words:
+    hello.spec.observations[0].dtype = 99  # type: ignore[assignment]
+    return ("99",)
+
+
+def _no_spec(hello: pb.Hello, _: EnvironmentSpec) -> Words:
+    hello.ClearField("spec")
+    return ()
+
+
+def _no_client_id(hello: pb.Hello, _: EnvironmentSpec) -> Words:
+    hello.client_id = ""
+    return ("client_id",)
+
+
+def _no_run_id(hello: pb.Hello, _: EnvironmentSpec) -> Words:
+    hello.run_id = 0
+    return ("run_id",)
+
+
+def _third_group(hello: pb.Hello, _: EnvironmentSpec) -> Words:
+    hello.group = 2
+    return ("group",)
+
+
+def _no_environments(hello: pb.Hello, _: EnvironmentSpec) -> Words:
+    hello.ClearField("environments")
+    return "expected", "0"
+
+
+def _unknown_task(hello: pb.Hello, spec: EnvironmentSpec) -> Words:
+    hello.environments[-1].task = "os:system"
+    return spec.environment, "os:system"
+
+
+HELLO_FAULTS = (
+    *(
+        Fault(apply, PRECONDITION)
+        for apply in (
+            _other_major,
+            _no_protocol,
+            _other_environment,
+            _other_preset,
+            _other_shape,
+            _other_dtype,
+            _other_number_of_actions,
+            _unknown_dtype,
+            _no_spec,
+            _unknown_task,
+        )
+    ),
+    *(Fault(apply) for apply in (_no_client_id, _no_run_id, _third_group, _no_environments)),
+)
+
+
+def _seq_gap(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    steps.seq += 1
+    return f"{steps.seq - 1}", f"{steps.seq}"
+
+
+def _seq_zero(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    expected, steps.seq = steps.seq, 0
+    return f"{expected}", "0"
+
+
+def _seq_long_gone(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    expected = steps.seq
+    steps.seq -= 2
+    return f"{expected}", f"{steps.seq}"
+
+
+def _seq_huge(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    steps.seq = 2**64 - 1
+    return (f"{steps.seq}",)
+
+
+def _short_step_type(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    steps.step_type = steps.step_type[:-1]
+    return "step_type", f"{len(steps.step_type)}"
+
+
+def _short_reward(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    steps.reward = steps.reward[:-1]
+    return "reward", f"{len(steps.reward)}"
+
+
+def _long_discount(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    steps.discount += b"\0"
+    return "discount", f"{len(steps.discount)}"
+
+
+def _short_observation(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    steps.observations[0] = steps.observations[0][:-1]
+    return "observation", f"{len(steps.observations[0])}"
+
+
+def _one_row_too_many(steps: pb.Steps, spec: EnvironmentSpec) -> Words:
+    steps.observations[0] += steps.observations[0][: spec.observations[0].row_bytes]
+    return "observation", f"{len(steps.observations[0])}"
+
+
+def _no_observation(steps: pb.Steps, spec: EnvironmentSpec) -> Words:
+    steps.ClearField("observations")
+    return "observations", f"{len(spec.observations)}", "0"
+
+
+def _one_observation_too_many(steps: pb.Steps, spec: EnvironmentSpec) -> Words:
+    steps.observations.append(b"")
+    return "observations", f"{len(spec.observations) + 1}"
+
+
+def _nothing_but_seq(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    seq = steps.seq
+    steps.Clear()
+    steps.seq = seq
+    return ()
+
+
+def _unknown_step_type(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    steps.step_type = b"\3" + steps.step_type[1:]
+    return "step_type", "3"
+
+
+def _reward_nan(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    steps.reward = _with_first(steps.reward, np.nan)
+    return ("reward",)
+
+
+def _reward_infinite(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    steps.reward = _with_first(steps.reward, -np.inf)
+    return ("reward",)
+
+
+def _discount_above_one(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    steps.discount = _with_first(steps.discount, 1.5)
+    return "discount", "1.5"
+
+
+def _discount_negative(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    steps.discount = _with_first(steps.discount, -0.5)
+    return "discount", "-0.5"
+
+
+def _discount_nan(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    steps.discount = _with_first(steps.discount, np.nan)
+    return ("discount",)
+
+
+def _observation_nan(steps: pb.Steps, spec: EnvironmentSpec) -> Words | None:
+    if spec.observations[0].dtype != "float32":
+        return None
+    steps.observations[0] = _with_first(steps.observations[0], np.nan)
+    return ("observation",)
+
+
+def _episode_end_of_no_row(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    steps.episode_ends.add(row=1000)
+    return "episode_ends", "1000"
+
+
+def _episode_return_nan(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    steps.episode_ends.add(row=0, episode_return=np.nan)
+    return ("episode_ends",)
+
+
+def _first_within_an_episode(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    steps.step_type = bytes(len(steps.step_type))
+    return ("step_type",)
+
+
+STEPS_FAULTS = (
+    *(Fault(apply, PRECONDITION) for apply in (_seq_gap, _seq_zero, _seq_long_gone, _seq_huge)),
+    *(
+        Fault(apply)
+        for apply in (
+            _short_step_type,
+            _short_reward,
+            _long_discount,
+            _short_observation,
+            _one_row_too_many,
+            _no_observation,
+            _one_observation_too_many,
+            _nothing_but_seq,
+            _unknown_step_type,
+            _reward_nan,
+            _reward_infinite,
+            _discount_above_one,
+            _discount_negative,
+            _discount_nan,
+            _observation_nan,
+            _episode_end_of_no_row,
+            _episode_return_nan,
+            _first_within_an_episode,
+        )
+    ),
+)
+
+
+def _with_first(data: bytes, value: float) -> bytes:
+    array = np.frombuffer(data, "<f4").copy()
+    array[0] = value
+    return array.tobytes()

@@ -1,0 +1,5 @@
+"""The whole system: real processes, real ports, real signals. Every wait is bounded."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.system.processes", "tests.system.echo")

@@ -1,0 +1,262 @@
+"""A real policy server whose right answers are arithmetic, and an audit of every unroll that it hands on.
+
+Nothing is faked but the policy and the learner: frontends are processes, and leases, batching, inference, unrolls and
+queue are those of training. What an echo observation must be answered with, what follows it and what it pays are all
+pure functions (`seedbed.common.echo`), so each row of each unroll is checked for itself.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from seedbed.common.echo import ECHO_ACTIONS, echo_action, echo_decode, echo_length, echo_reward, echo_truncates
+from seedbed.common.specs import ArraySpec, EnvironmentSpec
+from seedbed.common.timestep import EpisodeEnd, StepType
+from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss
+from seedbed.server.config import ServingConfig
+from seedbed.server.experience.collector import Collector
+from seedbed.server.experience.fifo import UnrollFifo
+from seedbed.server.experience.layout import FieldSpec, Provenance, TrainBatch, UnrollLayout
+from seedbed.server.experience.unrolls import UnrollStore
+from seedbed.server.learning.parameters import Parameters
+from seedbed.server.networks.interface import AgentState, Inputs, Outputs, PolicyNetwork
+from seedbed.server.serving.policy_server import Frontends, Identity, PolicyServer
+from seedbed.server.serving.slots import SlotTable
+
+ECHO_SPEC = EnvironmentSpec(
+    environment="seedbed/Echo-v0",
+    observations=(ArraySpec(name="observation", dtype="float32", shape=(3,), minimum=0),),
+    actions=(ArraySpec(name="action", dtype="int64", minimum=0, maximum=ECHO_ACTIONS - 1),),
+)
+
+_CPU = torch.device("cpu")
+
+
+class EchoNetwork(PolicyNetwork):
+    """Its agent state `[N, 1]` counts the rows of the episode so far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> AgentState:
+        """Zero rows."""
+        return (torch.zeros(batch_size, 1, device=device),)
+
+    def step(self, inputs: Inputs, state: AgentState) -> tuple[Outputs, AgentState]:
+        """Counts."""
+        first = (inputs.step_type == StepType.FIRST)[:, None]
+        empty = torch.zeros(len(first), 0)
+        return Outputs(empty, empty), (torch.where(first, 0.0, state[0]) + 1,)
+
+    def unroll(self, inputs: Inputs, state: AgentState) -> tuple[Outputs, AgentState]:
+        """Nobody learns here."""
+        raise NotImplementedError
+
+    def store_for_acting(self) -> None:
+        """Nothing to convert."""
+
+
+class EchoAlgorithm(Algorithm):
+    """Answers every observation with its echo, and records the agent state it answered from."""
+
+    recorded: Mapping[str, FieldSpec] = {"state": FieldSpec((1,), torch.float32)}
+    num_rows = 8
+    period = 7
+    batch_size = 4
+
+    def make_network(self) -> EchoNetwork:
+        """See the base class."""
+        return EchoNetwork()
+
+    def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
+        """The echo."""
+        action = torch.from_numpy(echo_action(inputs.observations[0][:, -1].numpy()))
+        return Decision(action, {"state": state[0]}, network.step(inputs, state)[1])
+
+    def loss(self, network: PolicyNetwork, batch: TrainBatch) -> Loss:
+        """Nobody learns here."""
+        raise NotImplementedError
+
+
+class CountingStore(UnrollStore):
+    """Counts transitions as they arrive.
+
+    Attributes:
+        received: rows that followed another row of their lease.
+    """
+
+    received = 0
+
+    def append(self, slots: NDArray[np.int64], fields: Mapping[str, Tensor], state: Any) -> NDArray[np.int64]:
+        """See the base class."""
+        self.received += int(np.count_nonzero(self._seq[slots] > 0))
+        return super().append(slots, fields, state)
+
+
+@dataclass
+class Audit:
+    """Takes the learner's place: takes train batches and checks them row by row.
+
+    Attributes:
+        problems: what was wrong; the first few.
+        unrolls, cut, transitions, trained: how many were seen; `cut` ones are shorter than they should be, and
+            `trained` are the valid ones among the transitions that no unroll before held.
+        environments: lease -> slot -> environment.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    unrolls: int = 0
+    cut: int = 0
+    transitions: int = 0
+    trained: int = 0
+    environments: dict[int, dict[int, int]] = field(default_factory=dict)
+    _ends: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def run(self, fifo: UnrollFifo) -> None:
+        """Until the queue is closed."""
+        while (batch := fifo.get(EchoAlgorithm.batch_size)) is not None:
+            self.trained += int(batch.valid.sum())
+            for number, source in enumerate(batch.provenance):
+                self._check_source(source)
+                self._check_rows(batch, number, source)
+
+    def _expect(self, right: Any, what: str, source: Provenance) -> None:
+        if not np.all(right) and len(self.problems) < 20:
+            self.problems.append(f"{what}: {source}")
+
+    def _check_source(self, source: Provenance) -> None:
+        """One slot, one lease, one environment; no step missing, none twice."""
+        key = (source.lease, source.slot)
+        continued = key in self._ends
+        shared = EchoAlgorithm.num_rows - EchoAlgorithm.period if continued else 0
+        self._expect(source.first_seq == self._ends.get(key, 0) - shared, "not where the last unroll ended", source)
+        self._ends[key] = source.first_seq + source.length
+        self.environments.setdefault(source.lease, {}).setdefault(source.slot, source.environment_index)
+        known = self.environments[source.lease][source.slot]
+        self._expect(known == source.environment_index, "a slot changed its environment", source)
+        self.unrolls += 1
+        self.cut += source.length < EchoAlgorithm.num_rows
+        self.transitions += source.length - 1
+
+    def _check_rows(self, batch: TrainBatch, number: int, source: Provenance) -> None:
+        rows = {name: tensor[: source.length, number].numpy() for name, tensor in batch.fields.items()}
+        observation = batch.observations[0][: source.length, number, 0].numpy()
+        index, episode, step = echo_decode(observation)
+        last, first = step == echo_length(index, episode), step == 0
+        self._expect(index == source.environment_index, "a foreign row", source)
+        self._expect(rows["action"] == echo_action(observation), "an action that answers another observation", source)
+        self._expect(rows["reward"] == echo_reward(observation, rows["last_action"]), "a foreign reward", source)
+        self._expect(rows["age"] == step, "a wrong age", source)
+        self._expect((rows["step_type"] == StepType.FIRST) == first, "FIRST misplaced", source)
+        self._expect((rows["step_type"] == StepType.LAST) == last, "LAST misplaced", source)
+        terminated = last & ~echo_truncates(index, episode)
+        self._expect(rows["discount"] == np.where(terminated, 0, 1), "a wrong discount", source)
+        self._expect(np.where(first, 0, rows["state"][:, 0] - step) == 0, "an agent state of another row", source)
+        self._expect(np.array_equal(batch.state[0][number], rows["state"][0]), "a wrong initial state", source)
+        self._expect(np.where(first, 0, rows["last_action"])[1:] == np.where(first[1:], 0, rows["action"][:-1]),
+                     "a wrong last action", source)  # fmt: skip
+        following = np.where(last[:-1], episode[1:] == episode[:-1] + 1, episode[1:] == episode[:-1])
+        self._expect(following & (step[1:] == np.where(last[:-1], 0, step[:-1] + 1)), "a step is missing", source)
+        valid = batch.valid[:, number].numpy()
+        self._expect(valid[: source.length - 1] == ~last[:-1], "a wrong mask", source)
+        self._expect(~valid[source.length - 1 :], "rows that never came are trained on", source)
+
+
+class EchoServer:
+    """The server; use it as a context.
+
+    Attributes:
+        audit: of all unrolls, complete when the context has been left.
+        episodes: (environment index, end), as they came.
+    """
+
+    def __init__(self, *, num_slots: int, grace_s: float, frontends: int = 2) -> None:
+        config = ServingConfig(num_slots=num_slots, grace_s=grace_s, frontends=frontends)
+        slots = SlotTable(ECHO_SPEC, num_slots)
+        processes = Frontends(config, slots, Identity(run_name="echo", version="0"))
+        algorithm = EchoAlgorithm()
+        network = algorithm.make_network()
+        layout = UnrollLayout(
+            spec=ECHO_SPEC,
+            num_rows=algorithm.num_rows,
+            period=algorithm.period,
+            frame_stack=1,
+            recorded=algorithm.recorded,
+            state_shapes=((1,),),
+        )
+        self.audit = Audit()
+        self.episodes: list[tuple[int, EpisodeEnd]] = []
+        self._store = CountingStore(layout, num_slots, _CPU)
+        self._fifo = UnrollFifo(layout, 4 * algorithm.batch_size, _CPU)
+        self._collector = Collector(self._store, self._fifo)
+        self.server = PolicyServer(
+            config=config,
+            frontends=processes,
+            algorithm=algorithm,
+            parameters=Parameters(algorithm.make_network, network),
+            slots=slots,
+            unrolls=self._store,
+            sink=self._collector,
+            on_episode=lambda index, end: self.episodes.append((index, end)),
+            device=_CPU,
+            seed=0,
+        )
+        self.address = self.server.address
+        self._stopping = threading.Event()
+        self._failure: BaseException | None = None
+        self._threads = [threading.Thread(target=self._supervise), threading.Thread(target=self._learn)]
+
+    @property
+    def num_steps(self) -> int:
+        """Agent steps so far."""
+        return self.server.inference.num_steps
+
+    def kill_frontend(self, number: int) -> None:
+        """Ends a frontend process the hard way."""
+        name = f"seedbed-frontend-{number}"
+        next(process for process in multiprocessing.active_children() if process.name == name).kill()
+
+    def check_account(self) -> None:
+        """Every transition that was received is somewhere. Only after the context has been left."""
+        account = self._collector.account
+        assert self._store.received == self.audit.transitions + account.dropped
+        assert account.queued == self.audit.transitions
+        assert 0 < self.audit.trained < self.audit.transitions
+
+    def __enter__(self) -> Self:
+        self.server.start()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._fifo.close()
+        self.server.stop("finished")
+        for thread in self._threads:
+            thread.join()
+        self._collector.finish()
+        assert self._failure is None, self._failure
+
+    def _supervise(self) -> None:
+        while not self._stopping.is_set():
+            self.server.check()
+            time.sleep(0.05)
+
+    def _learn(self) -> None:
+        try:
+            self.audit.run(self._fifo)
+        except BaseException as error:
+            self._failure = error
+            self._fifo.close()

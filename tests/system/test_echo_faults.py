@@ -1,0 +1,189 @@
+"""Action i answers observation i, whoever shares the batch, and every transition is accounted for: under every fault.
+
+The environments check each action they get, and the server's side checks each row of each unroll (`Audit`).
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from seedbed.server.serving.service import ServiceStats
+from tests.system.echo import EchoServer
+from tests.system.processes import Program, eventually
+
+pytestmark = pytest.mark.system
+
+GRACE_S = 1.5
+SIZES = (1, 3, 8, 8)
+COUNTERS = ("leases_opened", "leases_expired", "leases_fenced")
+DETECTION_S = 15.0
+"""For a peer that says nothing at all: 10 s until it is pinged, 5 s until the answer is missed."""
+
+
+class Fleet:
+    """Real clients with echo environments; one ends with an error as soon as an action is not the echo."""
+
+    def __init__(self, echo: EchoServer, stack: ExitStack) -> None:
+        self._echo = echo
+        self._stack = stack
+        self.clients = [self.start(number) for number in range(len(SIZES))]
+
+    def start(self, number: int) -> Program:
+        """Starts client `number`, which may have been there before."""
+        options = ("--num-envs", SIZES[number], "--first-index", sum(SIZES[:number]), "--client-id", f"client-{number}")
+        program = Program("env", "--server", self._echo.address, "--env", "seedbed/Echo-v0,check=1,step_ms=1", *options)
+        return self._stack.enter_context(program)
+
+    def restart(self, number: int) -> None:
+        """Kills a client the hard way and starts it again."""
+        self.clients[number].process.kill()
+        self.clients[number].process.wait()
+        self.clients[number] = self.start(number)
+
+    @contextmanager
+    def frozen(self, number: int) -> Iterator[None]:
+        """Stops a client in whatever it does, for a while."""
+        process = psutil.Process(self.clients[number].process.pid)
+        process.suspend()
+        try:
+            yield
+        finally:
+            process.resume()
+
+    def indices(self, number: int) -> range:
+        """Environments of a client."""
+        return range(sum(SIZES[:number]), sum(SIZES[: number + 1]))
+
+    def await_progress(self, *numbers: int, episodes: int = 3) -> None:
+        """Waits until every environment of these clients has ended so many more episodes."""
+        seen = len(self._echo.episodes)
+        wanted = {index for number in numbers for index in self.indices(number)}
+
+        def all_moved() -> bool:
+            ended = Counter(index for index, _ in self._echo.episodes[seen:])
+            return all(ended[index] >= episodes for index in wanted)
+
+        eventually(all_moved, f"episodes of clients {numbers}")
+
+    def assert_alive(self) -> None:
+        """No client has met a wrong action."""
+        for client in self.clients:
+            assert client.process.poll() is None, client.stderr
+
+    def stop(self) -> None:
+        """Asks all to leave; leaving is no error."""
+        for client in self.clients:
+            client.send(signal.SIGTERM)
+        for client in self.clients:
+            assert client.wait() == 0, client.stderr
+
+
+@pytest.fixture(scope="module")
+def echo() -> Iterator[EchoServer]:
+    """One server that lives through all of this."""
+    with EchoServer(num_slots=2 * sum(SIZES), grace_s=GRACE_S, frontends=2) as server:
+        yield server
+    assert server.audit.problems == []
+    server.check_account()
+
+
+@pytest.fixture(scope="module")
+def running(echo: EchoServer) -> Iterator[Fleet]:
+    with ExitStack() as stack:
+        fleet = Fleet(echo, stack)
+        yield fleet
+        fleet.stop()
+
+
+@pytest.fixture
+def fleet(echo: EchoServer, running: Fleet) -> Iterator[Fleet]:
+    """The clients, all of them well before and after."""
+    _assert_well(echo, running)
+    yield running
+    _assert_well(echo, running)
+
+
+def _assert_well(echo: EchoServer, fleet: Fleet) -> None:
+    fleet.await_progress(*range(len(SIZES)))
+    fleet.assert_alive()
+    assert echo.audit.problems == []
+    leases = echo.server.service.leases
+    eventually(lambda: leases.used_rows == sum(SIZES), "rows for the living alone", GRACE_S + 5)
+
+
+def _changes(echo: EchoServer, before: ServiceStats) -> tuple[int, int, int]:
+    """Leases opened, expired and fenced since then."""
+    now = echo.server.service.stats
+    return tuple(getattr(now, name) - getattr(before, name) for name in COUNTERS)
+
+
+def test_without_faults(echo: EchoServer, fleet: Fleet) -> None:
+    """Two groups of a client share no slot, and every environment has one."""
+    before = replace(echo.server.service.stats)
+    fleet.await_progress(*range(len(SIZES)), episodes=20)
+    assert len(echo.server.service.leases) == 1 + 2 * 3
+    assert _changes(echo, before) == (0, 0, 0)
+
+
+def test_killed_clients_start_again(echo: EchoServer, fleet: Fleet) -> None:
+    before = replace(echo.server.service.stats)
+    for number in (1, 2, 1):
+        fleet.restart(number)
+        fleet.await_progress(*range(len(SIZES)))
+    opened, expired, fenced = _changes(echo, before)
+    assert opened == expired + fenced == 6
+
+
+def test_a_killed_client_that_stays_away_costs_its_rows_only(echo: EchoServer, fleet: Fleet) -> None:
+    fleet.clients[3].process.kill()
+    leases = echo.server.service.leases
+    eventually(lambda: leases.used_rows == sum(SIZES[:3]), "the rows to be free", GRACE_S + 5)
+    fleet.await_progress(0, 1, 2)
+    fleet.restart(3)
+
+
+def test_a_briefly_frozen_client_loses_nothing(echo: EchoServer, fleet: Fleet) -> None:
+    before = replace(echo.server.service.stats)
+    with fleet.frozen(2):
+        fleet.await_progress(0, 1, 3)
+    fleet.await_progress(2)
+    assert _changes(echo, before) == (0, 0, 0)
+
+
+def test_a_frozen_client_loses_its_lease_and_comes_back(echo: EchoServer, fleet: Fleet) -> None:
+    """Longer than detection and grace; the others never wait for it."""
+    leases = echo.server.service.leases
+    deadline_s = time.monotonic() + DETECTION_S + GRACE_S + 5
+    with fleet.frozen(2):
+        while leases.used_rows > sum(SIZES) - SIZES[2]:
+            fleet.await_progress(0, 1, 3)
+            assert time.monotonic() < deadline_s
+    fleet.await_progress(2)
+    assert "lease lost" in fleet.clients[2].stderr
+
+
+def test_a_killed_frontend_is_replaced_and_leases_go_on(echo: EchoServer, fleet: Fleet) -> None:
+    """Its clients reconnect, perhaps to the other one, and find the same rows, agent state and open unrolls."""
+    before = replace(echo.server.service.stats)
+    for number in (0, 1, 0):
+        echo.kill_frontend(number)
+        fleet.await_progress(*range(len(SIZES)))
+        eventually(lambda: len(echo.server.service.ready_frontends) == 2, "another frontend")
+    assert echo.server.service.stats.leases_resumed > before.leases_resumed
+    assert _changes(echo, before) == (0, 0, 0)
+
+
+def test_all_at_once(echo: EchoServer, fleet: Fleet) -> None:
+    with fleet.frozen(3):
+        fleet.restart(1)
+        echo.kill_frontend(1)
+        fleet.restart(2)
+        fleet.await_progress(0, 1, 2)

@@ -1,0 +1,47 @@
+"""`seedbed eval` and `seedbed plot` on a run that training has left."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+
+from tests.system.processes import run
+
+pytestmark = pytest.mark.system
+
+
+def test_eval_plays_exactly_the_episodes_it_promises(finished_run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "scores.json"
+    done = run("eval", "--checkpoint", finished_run, "--episodes", 10, "--eval-envs", 4, "--json", file)
+    done.assert_well()
+    scores = json.loads(file.read_text())
+    assert scores["episodes"] == len(scores["returns"]) == 12, "the same number from each of four environments"
+    assert scores["mean"] == pytest.approx(statistics.fmean(scores["returns"]))
+    assert scores["median"] == pytest.approx(statistics.median(scores["returns"]))
+    error = statistics.stdev(scores["returns"]) / 12**0.5
+    assert scores["standard_error"] == pytest.approx(error)
+    assert scores["environment"] == "CartPole-v1"
+    assert scores["policy"] == "sampled"
+    assert 3000 <= scores["agent_steps"] == scores["frames"]
+    assert all(1 <= value <= 500 and value == int(value) for value in scores["returns"])
+    assert len(set(scores["returns"])) > 1, "all episodes were the same one"
+    assert "12 episodes" in done.stdout
+
+
+def test_eval_prints_json_and_nothing_else(finished_run: Path) -> None:
+    newest = max((finished_run / "checkpoints").iterdir())
+    options = ("--episodes", 4, "--eval-envs", 2, "--greedy", "--json", "-")
+    done = run("eval", "--checkpoint", newest, *options)
+    done.assert_well()
+    assert json.loads(done.stdout)["policy"] == "greedy"
+
+
+def test_plot_draws_a_picture(finished_run: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "curve.png"
+    run("plot", finished_run, "--out", picture).assert_well()
+    data = picture.read_bytes()
+    assert data.startswith(b"\x89PNG\r\n")
+    assert len(data) > 5000

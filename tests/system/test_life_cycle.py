@@ -1,0 +1,143 @@
+"""A run from its first start to its last: stop conditions, signals, crashes, resuming."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from seedbed.server.config import NetworkConfig, OptimiserConfig
+from seedbed.server.learning.learner import Learner
+from seedbed.server.operations.checkpoint import CheckpointStore, load_newest
+from seedbed.server.operations.metrics import REQUIRED
+from seedbed.server.operations.run_directory import RunDirectory
+from seedbed.server.operations.run_state import RunState
+from tests.reference.acting import World
+from tests.system.processes import Program, read_metrics, run
+
+pytestmark = pytest.mark.system
+
+COUNTERS = ("wall_s", "agent_steps", "frames", "updates", "episodes")
+
+
+def _assert_monotone(lines: list[dict[str, Any]]) -> None:
+    for before, after in itertools.pairwise(lines):
+        for counter in COUNTERS:
+            assert before[counter] <= after[counter], (counter, before, after)
+
+
+def _state(run_dir: Path, folder: str = "checkpoints") -> RunState:
+    checkpoint = load_newest(run_dir / folder)
+    assert checkpoint is not None
+    return RunState.from_checkpoint(checkpoint)
+
+
+@pytest.fixture
+def run_dir(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run."""
+    return shutil.copytree(finished_run, tmp_path / "run")
+
+
+def test_a_stop_condition_leaves_a_complete_run(finished_run: Path) -> None:
+    lines, state = read_metrics(finished_run), _state(finished_run)
+    assert state.finished is not None
+    assert "3,000 agent steps" in state.finished
+    assert state.agent_steps >= 3000
+    assert lines[-1]["agent_steps"] >= 3000
+    assert lines[-1]["updates"] <= state.updates
+    assert set(REQUIRED) <= set(lines[-1])
+    assert lines[-1]["episodes"] > 0
+    assert lines[-1]["episode_return_mean"] > 1
+    _assert_monotone(lines)
+    config = RunDirectory(finished_run).read()
+    assert config is not None
+    assert config.spec.environment == "CartPole-v1"
+
+
+def test_a_finished_run_says_so(run_dir: Path) -> None:
+    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+    done = run("train", "--run-dir", run_dir)
+    done.assert_well()
+    assert "finished" in done.stdout
+    assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before
+
+
+def test_a_raised_limit_continues(run_dir: Path) -> None:
+    """Counters, learnt parameters and metrics go on where they were."""
+    before, lines = _state(run_dir), read_metrics(run_dir)
+    run("train", "--run-dir", run_dir, "--max-steps", 5000).assert_well()
+    after = _state(run_dir)
+    assert after.agent_steps >= 5000
+    assert after.updates > before.updates
+    assert after.wall_s > before.wall_s
+    assert after.episodes["num_episodes"] > before.episodes["num_episodes"]
+    now = read_metrics(run_dir)
+    assert now[: len(lines)] == lines
+    assert now[len(lines)]["agent_steps"] < 5000 + 2000, "the counters did not start again"
+    _assert_monotone(now)
+    assert json.loads((run_dir / "config.json").read_text())["config"]["run"]["max_steps"] == 5000
+
+
+def test_signals_save_and_starts_resume(run_dir: Path) -> None:
+    """SIGINT, then SIGTERM: all processes end, exit code 0, and the next start goes on from there."""
+    before = _state(run_dir)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with Program("train", "--run-dir", run_dir, "--max-steps", 10**8) as program:
+            wanted = before.agent_steps + 1500
+            program.eventually(lambda wanted=wanted: read_metrics(run_dir)[-1]["agent_steps"] > wanted, "progress")
+            assert len(program.children()) >= 2
+            program.send(number)
+            assert program.wait() == 0
+            program.assert_alone()
+            assert f"resuming {run_dir}" in program.stderr
+            assert "Traceback" not in program.stderr
+        state = _state(run_dir)
+        assert state.finished is None
+        assert state.updates > before.updates
+        assert state.agent_steps >= read_metrics(run_dir)[-1]["agent_steps"] > wanted
+        _assert_monotone(read_metrics(run_dir))
+        before = state
+
+
+def test_a_killed_server_leaves_nothing_behind(run_dir: Path) -> None:
+    """Neither processes nor half written files; the run goes on from its last checkpoint."""
+    before = _state(run_dir)
+    with Program("train", "--run-dir", run_dir, "--max-steps", 10**8) as program:
+        program.eventually(lambda: read_metrics(run_dir)[-1]["agent_steps"] > 5000, "progress")
+        assert len(program.children()) >= 2
+        program.send(signal.SIGKILL)
+        program.wait()
+        program.assert_alone()
+    run("train", "--run-dir", run_dir, "--max-steps", before.agent_steps + 500).assert_well()
+    lines = read_metrics(run_dir)
+    assert lines[-1]["agent_steps"] < 5000, "lines of the future that did not happen are gone"
+    _assert_monotone(lines)
+    assert all(not path.name.startswith(".") for path in (run_dir / "checkpoints").iterdir())
+
+
+def test_a_resumed_learner_is_bit_equal(tmp_path: Path) -> None:
+    """From a real checkpoint on disk: the next updates on the same batches give the same parameters and metrics."""
+    config = OptimiserConfig(learning_rate=1e-3)
+    world = World(NetworkConfig(torso="mlp", core="lstm", core_size=16, precision="float32"), optimiser=config)
+    world.run(60)
+    batches, learner = world.batches(), world.learner
+    for batch in batches[:3]:
+        learner.update(batch, 0.1)
+    CheckpointStore(tmp_path).save(RunState(learner=learner.get_state()).to_checkpoint())
+    saved = _state(tmp_path.parent, tmp_path.name).learner
+    assert saved is not None
+    resumed = Learner(world.algorithm, config, torch.device("cpu"))
+    resumed.set_state(saved)
+    assert len(batches) > 4
+    for batch in batches[3:]:
+        metrics, again = learner.update(batch, 0.2), resumed.update(batch, 0.2)
+        assert all(torch.equal(metrics[name], again[name]) for name in metrics)
+    ours, theirs = learner.network.state_dict(), resumed.network.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert resumed.num_updates == len(batches)
