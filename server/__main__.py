@@ -29,9 +29,9 @@ def main(argv: Sequence[str]) -> int:
     verb, *options = argv
     match verb:
         case "train" | "server":
-            from seedbed.server.app import train
-
             config, directory = resolve(options, prog=f"seedbed {verb}", description=_DESCRIPTIONS[verb])
+            from seedbed.server.app import train  # torch takes seconds: a wrong option is told before
+
             return train(config, directory, local=verb == "train")
         case "eval":
             from seedbed.server import evaluation
