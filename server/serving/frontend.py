@@ -237,11 +237,15 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
             self._channel.send_ids((message,)) if isinstance(message, int) else self._channel.send(message)
         except OSError:
             self._lose_device_process()
+            return
         if self._channel.backlog_bytes:
             loop.add_writer(self._channel, self._flush)
 
     def _flush(self) -> None:
-        self._channel.flush()
+        try:
+            self._channel.flush()
+        except OSError:
+            self._lose_device_process()
         if not self._channel.backlog_bytes:
             asyncio.get_running_loop().remove_writer(self._channel)
 
@@ -282,6 +286,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
 
     def _lose_device_process(self) -> None:
         asyncio.get_running_loop().remove_reader(self._channel)
+        asyncio.get_running_loop().remove_writer(self._channel)
         if not self.stopped.done():
             self.stopped.set_result({"reason": "restarting", "retry_after_ms": 1000, "grace_s": 0.5})
 
