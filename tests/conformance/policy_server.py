@@ -12,7 +12,7 @@ from seedbed.common.codec import PROTOCOL_MAJOR, spec_from_message
 from seedbed.common.timestep import StepType
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
-from tests.conformance.faults import HELLO_FAULTS, INVALID, STEPS_FAULTS, Fault
+from tests.conformance.faults import HELLO_FAULTS, INVALID, STEPS_FAULTS, Fault, Words
 from tests.conformance.leases import LeaseChecks
 from tests.conformance.wire import PATIENCE_S, Ended, RawClient, ServerUnderTest
 
@@ -27,7 +27,7 @@ class ConversationChecks:
 
     def test_describe_says_what_is_served(self, server: ServerUnderTest) -> None:
         with grpc.insecure_channel(server.address) as channel:
-            reply = SeedbedStub(channel).Describe(pb.DescribeRequest(), timeout=PATIENCE_S)  # type: ignore[no-untyped-call]
+            reply = SeedbedStub(channel).Describe(pb.DescribeRequest(), timeout=PATIENCE_S)
         assert reply.protocol.major == PROTOCOL_MAJOR
         assert spec_from_message(reply.spec) == server.spec
 
@@ -217,7 +217,7 @@ class PolicyServerConformance(ConversationChecks, HostileChecks, LeaseChecks):
             client.leave()
 
 
-def _assert_refused(ended: Ended, status: grpc.StatusCode, words: tuple[str, ...] | list[str]) -> None:
+def _assert_refused(ended: Ended, status: grpc.StatusCode, words: Words) -> None:
     assert ended.status is status, ended
     assert ended.error_name, f"expected the name of the error in the trailing metadata, {ended} has none"
     wanted = ["expected", "got", *words] if status is INVALID else words

@@ -152,7 +152,7 @@ class _Stream:
         if self._left:
             return None
         message = await self._reading
-        if message is grpc.aio.EOF:  # type: ignore[attr-defined]
+        if message is grpc.aio.EOF:
             return None
         kind = message.WhichOneof("body")
         body = getattr(message, kind)
@@ -182,7 +182,7 @@ def serving(spec: EnvironmentSpec, script: Script) -> Iterator[tuple[ScriptedSer
 
     async def start() -> tuple[ScriptedServer, grpc.aio.Server, int]:
         servicer, server = ScriptedServer(spec, script), grpc.aio.server()
-        add_SeedbedServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
+        add_SeedbedServicer_to_server(servicer, server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         return servicer, server, port

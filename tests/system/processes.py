@@ -43,7 +43,7 @@ class Program:
         process: the process.
     """
 
-    def __init__(self, *arguments: str | int | Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *arguments: str | float | Path, environment: Mapping[str, str] | None = None) -> None:
         self._arguments = list(map(str, arguments))
         self._stdout = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed by __exit__
         self._stderr = tempfile.NamedTemporaryFile("w+", suffix=".stderr")  # noqa: SIM115
@@ -76,8 +76,8 @@ class Program:
     @property
     def address(self) -> str:
         """HOST:PORT of a server, once it serves."""
-        found = self.eventually(lambda: re.search(r"serving on (\S+)", self.stderr), "a server that serves")
-        return found[1]
+        found = self.eventually(lambda: re.findall(r"serving on (\S+)", self.stderr), "a server that serves")
+        return str(found[0])
 
     def eventually(self, condition: Callable[[], _T], what: str, within_s: float = START_S) -> _T:
         """Waits for a condition, as long as the program runs."""
@@ -107,7 +107,7 @@ class Program:
 
     def assert_alone(self) -> None:
         """Nothing that the program started is left, now that it has ended."""
-        eventually(lambda: not self.children(), "all its processes to end", 5.0)
+        eventually(lambda: not self.children(), "all its processes to end", 15.0)
 
     def send(self, number: signal.Signals) -> None:
         """Sends a signal to the program alone."""
@@ -134,7 +134,7 @@ class Program:
 
 
 def run(
-    *arguments: str | int | Path, environment: Mapping[str, str] | None = None, within_s: float = START_S
+    *arguments: str | float | Path, environment: Mapping[str, str] | None = None, within_s: float = START_S
 ) -> Finished:
     """Runs a command to its end."""
     with Program(*arguments, environment=environment) as program:

@@ -26,7 +26,7 @@ TRAIN = ("train", "--preset", "cartpole", *FAST)
         (["train", "--env", "Pendulum-v1", "--torso", "mlp"], SPEC, ["action"]),
         (["env", "--describe", "--env", "CratPole-v1"], SPEC, ["CratPole-v1"]),
         (["env", "--describe", "--env", "seedbed/Nothing-v0"], SPEC, ["seedbed/Nothing-v0"]),
-        (["env", "--describe", "--env", "FrozenLake-v1"], SPEC, ["observation"]),
+        (["train", "--env", "FrozenLake-v1", "--torso", "mlp"], SPEC, ["observation"]),
         ([*TRAIN, "--host", "0.0.0.0"], USAGE, ["--insecure", "0.0.0.0"]),
         ([*TRAIN, "--device", "cuda"], USAGE, ["cuda"]),
         ([*TRAIN, "--learning-rat", "0.1"], USAGE, ["--learning-rat"]),

@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ def _state(run_dir: Path, folder: str = "checkpoints") -> RunState:
     checkpoint = load_newest(run_dir / folder)
     assert checkpoint is not None
     return RunState.from_checkpoint(checkpoint)
+
+
+def _has_steps(run_dir: Path, wanted: int) -> bool:
+    return bool(read_metrics(run_dir)[-1]["agent_steps"] > wanted)
 
 
 @pytest.fixture
@@ -90,7 +95,7 @@ def test_signals_save_and_starts_resume(run_dir: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         with Program("train", "--run-dir", run_dir, "--max-steps", 10**8) as program:
             wanted = before.agent_steps + 1500
-            program.eventually(lambda wanted=wanted: read_metrics(run_dir)[-1]["agent_steps"] > wanted, "progress")
+            program.eventually(partial(_has_steps, run_dir, wanted), "progress")
             assert len(program.children()) >= 2
             program.send(number)
             assert program.wait() == 0
@@ -109,7 +114,7 @@ def test_a_killed_server_leaves_nothing_behind(run_dir: Path) -> None:
     """Neither processes nor half written files; the run goes on from its last checkpoint."""
     before = _state(run_dir)
     with Program("train", "--run-dir", run_dir, "--max-steps", 10**8) as program:
-        program.eventually(lambda: read_metrics(run_dir)[-1]["agent_steps"] > 5000, "progress")
+        program.eventually(partial(_has_steps, run_dir, 5000), "progress")
         assert len(program.children()) >= 2
         program.send(signal.SIGKILL)
         program.wait()
