@@ -50,7 +50,14 @@ RULES: dict[str, tuple[str, ...]] = {
         "server.learning.parameters",
         "server.networks.interface",
     ),
-    "server.serving.frontend": ("proto", "common", "server.serving.channel", "server.serving.slots"),
+    "server.serving.frontend": (
+        "proto",
+        "common",
+        "server.serving.channel",
+        "server.serving.rpc",
+        "server.serving.slots",
+    ),
+    "server.serving.rpc": ("proto", "common"),
     "server.serving.frontend_process": (
         "proto",
         "common",
@@ -100,7 +107,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "rich": ("server.operations.progress",),
     "safetensors": ("server.operations.checkpoint",),
     "tensorboard": ("server.operations",),
-    "grpc": ("proto", "env_client", "server.serving.frontend", "server.serving.frontend_process"),
+    "grpc": ("proto", "env_client", "server.serving.rpc", "server.serving.frontend_process"),
     "grpc_tools": ("proto.generate",),
     "numpy": ("common.codec", "common.echo", "common.specs", "common.timestep", "env_client", "server"),
 }

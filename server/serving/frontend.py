@@ -10,17 +10,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
-import grpc
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from seedbed.common import codec
 from seedbed.common.errors import (
-    ERROR_NAME_KEY,
     FencedError,
     InvalidMessageError,
     PipeliningError,
@@ -34,6 +30,7 @@ from seedbed.common.timestep import StepType
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto import seedbed_pb2_grpc
 from seedbed.server.serving.channel import Channel, Control
+from seedbed.server.serving.rpc import abort, first_done, read_message
 from seedbed.server.serving.slots import SlotTable
 
 logger = logging.getLogger(__name__)
@@ -105,17 +102,17 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         self._streams[stream.number] = stream
         try:
             await self._agree(stream, context)
-            await _first_done(self._read(stream, context), self._write(stream, context))
+            await first_done(self._read(stream, context), self._write(stream, context))
         except SeedbedError as error:
             logger.info("stream of %s ended: %s", context.peer(), error)
-            await _abort(context, error)
+            await abort(context, error)
         finally:
             self._leave(stream)
 
     async def _agree(self, stream: _Stream, context: Any) -> None:
         """Hello -> lease -> Welcome."""
         try:
-            message = await asyncio.wait_for(_read_message(context), _HELLO_TIMEOUT_S)
+            message = await asyncio.wait_for(read_message(context), _HELLO_TIMEOUT_S)
         except TimeoutError:
             raise InvalidMessageError(f"expected Hello within {_HELLO_TIMEOUT_S:g} s") from None
         if message is None or message.WhichOneof("body") != "hello":
@@ -164,7 +161,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
 
     async def _read(self, stream: _Stream, context: Any) -> None:
         while True:
-            message = await _read_message(context)
+            message = await read_message(context)
             if message is None:
                 return
             match message.WhichOneof("body"):
@@ -299,32 +296,3 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
                 stream.granted.set_exception(UnavailableError("the server is draining"))
             stream.drain = message
             stream.wake.set()
-
-
-async def _read_message(context: Any) -> pb.ClientMessage | None:
-    """The next message, or None when the client has closed its half."""
-    try:
-        message = await context.read()
-    except DecodeError as error:
-        raise InvalidMessageError(f"expected a ClientMessage, got bytes that are none ({error})") from None
-    return None if message is grpc.aio.EOF else message
-
-
-async def _first_done(*coroutines: Coroutine[Any, Any, None]) -> None:
-    """Runs the coroutines until the first ends; the others are cancelled and its exception, if any, is raised."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        errors = [task.exception() for task in done]
-    finally:
-        for task in tasks:
-            task.cancel()
-    for error in errors:
-        if error is not None:
-            raise error
-
-
-async def _abort(context: Any, error: SeedbedError) -> NoReturn:
-    code = getattr(grpc.StatusCode, error.status)
-    await context.abort(code, str(error), trailing_metadata=((ERROR_NAME_KEY, type(error).__name__),))
-    raise AssertionError("abort returns never")

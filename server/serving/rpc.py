@@ -1,0 +1,43 @@
+"""What a stream's handler needs of gRPC's asyncio server, and that does not give by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from seedbed.common.errors import ERROR_NAME_KEY, InvalidMessageError, SeedbedError
+from seedbed.proto import seedbed_pb2 as pb
+
+
+async def read_message(context: Any) -> pb.ClientMessage | None:
+    """The next message, or None when the client has closed its half."""
+    try:
+        message = await context.read()
+    except DecodeError as error:
+        raise InvalidMessageError(f"expected a ClientMessage, got bytes that are none ({error})") from None
+    return None if message is grpc.aio.EOF else message
+
+
+async def first_done(*coroutines: Coroutine[Any, Any, None]) -> None:
+    """Runs the coroutines until the first ends; the others are cancelled and its exception, if any, is raised."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        errors = [task.exception() for task in done]
+    finally:
+        for task in tasks:
+            task.cancel()
+    for error in errors:
+        if error is not None:
+            raise error
+
+
+async def abort(context: Any, error: SeedbedError) -> NoReturn:
+    """Ends a call with the status of an error, and its name, which several share a status."""
+    code = getattr(grpc.StatusCode, error.status)
+    await context.abort(code, str(error), trailing_metadata=((ERROR_NAME_KEY, type(error).__name__),))
+    raise AssertionError("abort returns never")
