@@ -111,7 +111,7 @@ class TrainingRun:
         self._telemetry = Telemetry(
             config.run,
             spec,
-            MetricsWriter(directory.path, resume_step=state.agent_steps),
+            MetricsWriter(directory.path, resume_step=state.agent_steps, resume_wall_s=state.wall_s),
             progress,
             waiting_for="local environments" if local else f"seedbed env --server {self._server.address}",
         )

@@ -54,20 +54,21 @@ Metrics = Mapping[str, float | int | None]
 class MetricsWriter:
     """Appends to a run's metrics. One process writes."""
 
-    def __init__(self, run_dir: Path, *, resume_step: int) -> None:
+    def __init__(self, run_dir: Path, *, resume_step: int, resume_wall_s: float = math.inf) -> None:
         """Opens both records.
 
         Args:
             run_dir: of the run.
             resume_step: agent steps of the checkpoint from which the run goes on, 0 for a new run. Lines beyond it
                 tell of a future that did not happen, and are removed.
+            resume_wall_s: its time. A start that was killed before its first step has left a line with the same steps.
         """
         # Slow to import, and not needed by those who only read.
         from torch.utils.tensorboard import SummaryWriter
 
         run_dir.mkdir(parents=True, exist_ok=True)
         path = run_dir / METRICS_FILE
-        last = _truncate(path, resume_step)
+        last = _truncate(path, resume_step, resume_wall_s)
         self._file = path.open("a")
         purge_step = None if last is None else int(last["frames"]) + 1
         self._events = SummaryWriter(str(run_dir), purge_step=purge_step)
@@ -188,11 +189,15 @@ def _complete_lines(path: Path, text: str) -> Iterable[tuple[str, dict[str, Any]
             raise ConfigError(f"{path}, line {number}: expected a JSON object, got {line!r:.100}") from error
 
 
-def _truncate(path: Path, resume_step: int) -> dict[str, Any] | None:
-    """Removes the lines beyond a step and an incomplete last one, all at once. Returns the last that stays."""
+def _truncate(path: Path, resume_step: int, resume_wall_s: float) -> dict[str, Any] | None:
+    """Removes the lines beyond a step and time and an incomplete last one, all at once. Returns the last that stays."""
     if not path.exists():
         return None
-    kept = [item for item in _complete_lines(path, path.read_text()) if item[1]["agent_steps"] <= resume_step]
+    kept = [
+        (line, metrics)
+        for line, metrics in _complete_lines(path, path.read_text())
+        if metrics["agent_steps"] <= resume_step and metrics["wall_s"] <= resume_wall_s
+    ]
     draft = path.with_suffix(".tmp")
     with draft.open("w") as stream:
         stream.writelines(line for line, _ in kept)
