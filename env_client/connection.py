@@ -58,6 +58,7 @@ class Endpoint:
             # A dead peer is noticed within 15 s. gRPC's own defaults (no pings) would never notice one.
             ("grpc.keepalive_time_ms", 10_000),
             ("grpc.keepalive_timeout_ms", 5_000),
+            ("grpc.http2.ping_timeout_ms", 5_000),  # what acts; the option above is never armed in gRPC's core
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.max_pings_without_data", 0),
             # The slow back-off is ours (below). The channel's only has to be quicker, so that they do not add up.

@@ -12,7 +12,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "pong": {
         "environment.env": "ALE/Pong-v5",
         "environment.atari_preset": "paper",
-        "fleet.num_envs": 32,
+        "fleet.num_envs": 64,
+        "serving.wait_when_idle": True,  # two messages a batch: +6 % on two cores
+        "serving.max_wait_ms": 3.0,
         "vtrace.batch_size": 8,
         "vtrace.lambda_": 0.95,
         "vtrace.advantage": "rlax",

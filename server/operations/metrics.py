@@ -142,7 +142,8 @@ class EpisodeWindow:
 
     def get_state(self) -> dict[str, Any]:
         """What JSON can hold."""
-        return {"num_episodes": self.num_episodes, "episodes": [list(episode) for episode in self._episodes]}
+        # A copy in one step: episodes are added by another thread, here and below.
+        return {"num_episodes": self.num_episodes, "episodes": [list(episode) for episode in tuple(self._episodes)]}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `get_state`."""
@@ -151,7 +152,6 @@ class EpisodeWindow:
         self._episodes.extend((episode[0], episode[1], episode[2]) for episode in state["episodes"])
 
     def _statistic(self, function: Any, column: int) -> float | None:
-        # A copy: whoever reads is another thread than whoever adds.
         values = [episode[column] for episode in tuple(self._episodes)]
         try:
             return float(function(values)) if values else None
