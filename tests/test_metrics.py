@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,21 @@ def test_episode_window_survives_a_restart() -> None:
     assert again.get_state() == window.get_state()
     again.add(5.0, 5, 5)
     assert (again.return_mean, again.num_episodes) == (4.0, 6)
+
+
+def test_state_is_taken_while_another_thread_adds_episodes() -> None:
+    window = EpisodeWindow()
+    stop = threading.Event()
+
+    def add() -> None:
+        while not stop.is_set():
+            window.add(1.0, 2, 8)
+
+    thread = threading.Thread(target=add)
+    thread.start()
+    try:
+        for _ in range(2000):
+            assert all(episode == [1.0, 2, 8] for episode in window.get_state()["episodes"])
+    finally:
+        stop.set()
+        thread.join()
