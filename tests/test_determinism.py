@@ -12,7 +12,7 @@ BATCH_SIZE = 4
 
 
 def train_in_turn(seed: int, num_updates: int = 12) -> tuple[list[Tensor], int]:
-    """Acts until a train batch is there, learns from it, publishes, and so on; parameters and agent steps at the end."""
+    """Acts until a train batch is there, learns from it, publishes, and so on; returns parameters and agent steps."""
     network = NetworkConfig(torso="mlp", core="lstm", core_size=16, frame_stack=1, precision="float32")
     world = World(network, seed=seed)
     for update in range(num_updates):
