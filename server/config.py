@@ -78,6 +78,7 @@ class NetworkConfig:
     )
     core: Literal["none", "lstm"] = option("none", "memory; fed with last action and clipped reward too")
     core_size: int = option(256, "H, width of the memory")
+    background: float = option(0.0, "subtracted from the pixels of images: what means nothing should be 0")
     frame_stack: int = option(4, "K, newest frames the network sees at once; clients send one")
     precision: Literal["float32", "bfloat16"] = option(
         "bfloat16", "of the torso; weights, heads, memory and losses are float32"

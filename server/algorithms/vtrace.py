@@ -51,6 +51,7 @@ class VTrace(Algorithm):
             frame_stack=self._network.frame_stack,
             core=self._network.core,
             core_size=self._network.core_size,
+            background=self._network.background,
             dtype=torch.bfloat16 if self._network.precision == "bfloat16" else torch.float32,
         )
 

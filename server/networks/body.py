@@ -20,7 +20,7 @@ class Body(nn.Module):
     Args:
         observation_specs: of one frame.
         num_actions: A, for cores that see the last action.
-        torso, frame_stack, dtype, mlp_sizes, mlp_activation: see `make_torso`.
+        torso, frame_stack, dtype, background, mlp_sizes, mlp_activation: see `make_torso`.
         core, core_size: see `make_core`.
 
     Attributes:
@@ -41,6 +41,7 @@ class Body(nn.Module):
         core: CoreName = "none",
         core_size: int = 256,
         dtype: torch.dtype = torch.float32,
+        background: float = 0.0,
         mlp_sizes: tuple[int, ...] = (64, 64),
         mlp_activation: Activation = "tanh",
     ) -> None:
@@ -50,6 +51,7 @@ class Body(nn.Module):
             observation_specs,
             frame_stack,
             dtype=dtype,
+            background=background,
             mlp_sizes=mlp_sizes,
             mlp_activation=mlp_activation,
         )

@@ -65,6 +65,16 @@ def stack_channels(frames: Tensor) -> Tensor:
     return torch.cat(frames.unbind(1), dim=-1).permute(0, 3, 1, 2)
 
 
+def read_image(frames: Tensor, dtype: torch.dtype, background: float) -> Tensor:
+    """Stacked frames as `[N, C, h, w]` in the dtype of computation, the background at 0.
+
+    What is constant in every frame moves all weights of a filter the same way, and one large step then leaves it dead:
+    with a background of 0, only what changes has a gradient. (Whole pixel values up to 256 are exact in bfloat16.)
+    """
+    image = stack_channels(frames).to(dtype)
+    return image - background if background else image
+
+
 def flatten_image(x: Tensor) -> Tensor:
     """`[N, C, h, w]` to `[N, h * w * C]`: a view when channels are last in memory."""
     return x.permute(0, 2, 3, 1).flatten(1)

@@ -30,8 +30,8 @@ from seedbed.server.networks.observations import (
     input_scale,
     num_channels,
     num_elements,
+    read_image,
     single_image,
-    stack_channels,
 )
 
 TorsoName = Literal["mlp", "impala_shallow", "nature", "impala_deep"]
@@ -102,10 +102,12 @@ class ConvTorso(Torso):
         observation_specs: tuple[ArraySpec, ...],
         frame_stack: int,
         dtype: torch.dtype,
+        background: float,
         filters: tuple[tuple[int, int, int], ...],
         hidden_size: int,
     ) -> None:
         super().__init__(hidden_size, dtype)
+        self.background = background
         spec = single_image(observation_specs)
         channels, height, width = num_channels(spec, frame_stack), *spec.shape[:2]
         scale = input_scale(spec)
@@ -127,7 +129,7 @@ class ConvTorso(Torso):
 
     def forward(self, observations: tuple[Tensor, ...]) -> Tensor:
         """See `Torso`."""
-        x = stack_channels(observations[0]).to(self.dtype)
+        x = read_image(observations[0], self.dtype, self.background)
         for layer in self.convolutions:
             x = torch.relu(layer(x))
         return torch.relu(self.hidden(flatten_image(x)))
@@ -160,8 +162,11 @@ class ResidualSection(nn.Module):
 class ResidualTorso(Torso):
     """IMPALA's deep network: three residual sections of 16, 32 and 32 filters, then 256 units."""
 
-    def __init__(self, observation_specs: tuple[ArraySpec, ...], frame_stack: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, observation_specs: tuple[ArraySpec, ...], frame_stack: int, dtype: torch.dtype, background: float
+    ) -> None:
         super().__init__(256, dtype)
+        self.background = background
         spec = single_image(observation_specs)
         channels, height, width = num_channels(spec, frame_stack), *spec.shape[:2]
         scale = input_scale(spec)
@@ -176,7 +181,7 @@ class ResidualTorso(Torso):
 
     def forward(self, observations: tuple[Tensor, ...]) -> Tensor:
         """See `Torso`."""
-        x = stack_channels(observations[0]).to(self.dtype)
+        x = read_image(observations[0], self.dtype, self.background)
         for section in self.sections:
             x = section(x)
         return torch.relu(self.hidden(flatten_image(torch.relu(x))))
@@ -188,6 +193,7 @@ def make_torso(
     frame_stack: int = 1,
     *,
     dtype: torch.dtype = torch.float32,
+    background: float = 0.0,
     mlp_sizes: tuple[int, ...] = (64, 64),
     mlp_activation: Activation = "tanh",
 ) -> Torso:
@@ -198,6 +204,7 @@ def make_torso(
         observation_specs: of one frame.
         frame_stack: K.
         dtype: of computation, torch.float32 or torch.bfloat16; weights start in float32 in both cases.
+        background: value of an image's pixels that means nothing, subtracted from it; see `read_image`.
         mlp_sizes: width of each layer of "mlp".
         mlp_activation: of "mlp". Tanh does better on small control tasks (arXiv 2006.05990, section 3.2).
 
@@ -212,9 +219,9 @@ def make_torso(
     if name == "mlp":
         return MLP(observation_specs, frame_stack, dtype, mlp_sizes, mlp_activation)
     if name == "impala_shallow":
-        return ConvTorso(observation_specs, frame_stack, dtype, ((16, 8, 4), (32, 4, 2)), 256)
+        return ConvTorso(observation_specs, frame_stack, dtype, background, ((16, 8, 4), (32, 4, 2)), 256)
     if name == "nature":
-        return ConvTorso(observation_specs, frame_stack, dtype, ((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512)
+        return ConvTorso(observation_specs, frame_stack, dtype, background, ((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512)
     if name == "impala_deep":
-        return ResidualTorso(observation_specs, frame_stack, dtype)
+        return ResidualTorso(observation_specs, frame_stack, dtype, background)
     raise ValueError(f"expected torso 'mlp', 'impala_shallow', 'nature' or 'impala_deep', got {name!r}")
