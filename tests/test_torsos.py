@@ -225,3 +225,20 @@ def test_other_dtypes_are_refused(name: TorsoName) -> None:
 def test_options_that_make_no_sense_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_torso(**({"name": "mlp", "observation_specs": (vector(3),)} | arguments))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["impala_shallow", "nature", "impala_deep"])
+def test_the_background_is_nothing(name: TorsoName, dtype: torch.dtype) -> None:
+    torso = make_torso(name, (image(84, 84),), 4, dtype=dtype, background=87.0)
+    empty = torch.full((2, 4, 84, 84), 87, dtype=torch.uint8)
+    features = torso((empty,))
+    features.sum().backward()
+    first = next(module for module in torso.modules() if isinstance(module, Conv2d))
+    assert first.weight.grad is not None
+    assert not first.weight.grad.any(), "what is constant moves no filter"
+    plain = copy.deepcopy(torso)
+    plain.background = 0.0
+    frames = random_frames(2, 4, 84, 84)
+    shifted = frames.to(torch.float32) - 87.0
+    torch.testing.assert_close(torso((frames,)), plain((shifted,)), rtol=0, atol=0)
