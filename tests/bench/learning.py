@@ -29,7 +29,7 @@ TASKS = (
     Task("cartpole", "cartpole", 120),
     Task("catch", "catch", 60),
     Task("memory", "memory", 60),
-    Task("memory-feed-forward", "memory", 60, ("--core", "none")),
+    Task("memory-feed-forward", "memory", 30, ("--core", "none")),
 )
 
 
