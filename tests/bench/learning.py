@@ -14,6 +14,8 @@ from pathlib import Path
 
 from seedbed.server.operations.metrics import read_metrics
 
+SEEDBED = str(Path(sys.executable).with_name("seedbed"))
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -36,7 +38,7 @@ TASKS = (
 def train(task: Task, seed: int, out: Path) -> Path:
     """Runs one seed to its end and returns its run directory."""
     run = out / task.name / f"seed-{seed}"
-    command = [sys.executable, "-m", "seedbed.common.cli", "train", "--preset", task.preset, "--seed", str(seed)]
+    command = [SEEDBED, "train", "--preset", task.preset, "--seed", str(seed)]
     command += ["--run-dir", str(run), "--resume", "never", "--max-seconds", str(task.seconds), *task.options]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL, timeout=task.seconds + 120)
     return run
@@ -72,7 +74,7 @@ def main() -> int:
         table += report(task, runs)
         print("\n".join(table[-len(runs) :]), flush=True)
         picture = ["--out", str(arguments.out / f"{task.name}.png"), "--title", task.name]
-        subprocess.run([sys.executable, "-m", "seedbed.common.cli", "plot", *map(str, runs), *picture], check=True)
+        subprocess.run([SEEDBED, "plot", *map(str, runs), *picture], check=True)
     (arguments.out / "table.md").write_text("\n".join(table) + "\n")
     return 0
 
