@@ -28,7 +28,7 @@ from seedbed.common.timestep import (
 from seedbed.proto import seedbed_pb2 as pb
 
 PROTOCOL_MAJOR = 1
-PROTOCOL_MINOR = 0
+PROTOCOL_MINOR = 1
 
 _DTYPE_CODES = {
     "uint8": pb.DTYPE_UINT8,

@@ -191,3 +191,91 @@ class Goodbye(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     reason: str
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class StatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StatusResponse(_message.Message):
+    __slots__ = ("protocol", "run_name", "server_version", "phase", "uptime_s", "counters", "gauges", "stages", "batch_sizes", "refusals", "processes")
+    class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        PHASE_STARTING: _ClassVar[StatusResponse.Phase]
+        PHASE_SERVING: _ClassVar[StatusResponse.Phase]
+        PHASE_DRAINING: _ClassVar[StatusResponse.Phase]
+        PHASE_FAILED: _ClassVar[StatusResponse.Phase]
+    PHASE_STARTING: StatusResponse.Phase
+    PHASE_SERVING: StatusResponse.Phase
+    PHASE_DRAINING: StatusResponse.Phase
+    PHASE_FAILED: StatusResponse.Phase
+    class CountersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class GaugesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class StagesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Histogram
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Histogram, _Mapping]] = ...) -> None: ...
+    class RefusalsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    RUN_NAME_FIELD_NUMBER: _ClassVar[int]
+    SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_S_FIELD_NUMBER: _ClassVar[int]
+    COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    GAUGES_FIELD_NUMBER: _ClassVar[int]
+    STAGES_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZES_FIELD_NUMBER: _ClassVar[int]
+    REFUSALS_FIELD_NUMBER: _ClassVar[int]
+    PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    protocol: ProtocolVersion
+    run_name: str
+    server_version: str
+    phase: StatusResponse.Phase
+    uptime_s: float
+    counters: _containers.ScalarMap[str, float]
+    gauges: _containers.ScalarMap[str, float]
+    stages: _containers.MessageMap[str, Histogram]
+    batch_sizes: Histogram
+    refusals: _containers.ScalarMap[str, int]
+    processes: _containers.RepeatedCompositeFieldContainer[Process]
+    def __init__(self, protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., run_name: _Optional[str] = ..., server_version: _Optional[str] = ..., phase: _Optional[_Union[StatusResponse.Phase, str]] = ..., uptime_s: _Optional[float] = ..., counters: _Optional[_Mapping[str, float]] = ..., gauges: _Optional[_Mapping[str, float]] = ..., stages: _Optional[_Mapping[str, Histogram]] = ..., batch_sizes: _Optional[_Union[Histogram, _Mapping]] = ..., refusals: _Optional[_Mapping[str, int]] = ..., processes: _Optional[_Iterable[_Union[Process, _Mapping]]] = ...) -> None: ...
+
+class Histogram(_message.Message):
+    __slots__ = ("sum", "buckets")
+    SUM_FIELD_NUMBER: _ClassVar[int]
+    BUCKETS_FIELD_NUMBER: _ClassVar[int]
+    sum: float
+    buckets: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, sum: _Optional[float] = ..., buckets: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Process(_message.Message):
+    __slots__ = ("name", "pid", "cpu_s", "rss_bytes")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    CPU_S_FIELD_NUMBER: _ClassVar[int]
+    RSS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    pid: int
+    cpu_s: float
+    rss_bytes: int
+    def __init__(self, name: _Optional[str] = ..., pid: _Optional[int] = ..., cpu_s: _Optional[float] = ..., rss_bytes: _Optional[int] = ...) -> None: ...

@@ -44,6 +44,11 @@ class SeedbedStub:
                 request_serializer=seedbed_dot_proto_dot_seedbed__pb2.ClientMessage.SerializeToString,
                 response_deserializer=seedbed_dot_proto_dot_seedbed__pb2.ServerMessage.FromString,
                 _registered_method=True)
+        self.Status = channel.unary_unary(
+                '/seedbed.v1.Seedbed/Status',
+                request_serializer=seedbed_dot_proto_dot_seedbed__pb2.StatusRequest.SerializeToString,
+                response_deserializer=seedbed_dot_proto_dot_seedbed__pb2.StatusResponse.FromString,
+                _registered_method=True)
 
 
 class SeedbedServicer:
@@ -63,6 +68,13 @@ class SeedbedServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Status(self, request, context):
+        """How the server is doing, for load testers and for people. Cheap: numbers that are kept anyway. Since protocol 1.1.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SeedbedServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +87,11 @@ def add_SeedbedServicer_to_server(servicer, server):
                     servicer.Act,
                     request_deserializer=seedbed_dot_proto_dot_seedbed__pb2.ClientMessage.FromString,
                     response_serializer=seedbed_dot_proto_dot_seedbed__pb2.ServerMessage.SerializeToString,
+            ),
+            'Status': grpc.unary_unary_rpc_method_handler(
+                    servicer.Status,
+                    request_deserializer=seedbed_dot_proto_dot_seedbed__pb2.StatusRequest.FromString,
+                    response_serializer=seedbed_dot_proto_dot_seedbed__pb2.StatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +148,33 @@ class Seedbed:
             '/seedbed.v1.Seedbed/Act',
             seedbed_dot_proto_dot_seedbed__pb2.ClientMessage.SerializeToString,
             seedbed_dot_proto_dot_seedbed__pb2.ServerMessage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Status(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seedbed.v1.Seedbed/Status',
+            seedbed_dot_proto_dot_seedbed__pb2.StatusRequest.SerializeToString,
+            seedbed_dot_proto_dot_seedbed__pb2.StatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

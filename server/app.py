@@ -103,7 +103,13 @@ class TrainingRun:
         if state.random is not None:
             self._server.inference.random_state = state.random
         self._loop = LearnerLoop(
-            learner, self._fifo, parameters, algorithm.batch_size, self._share_done, consumed=state.consumed
+            learner,
+            self._fifo,
+            parameters,
+            algorithm.batch_size,
+            self._share_done,
+            frontends.vitals.device,
+            state.consumed,
         )
         self._learner_thread = threading.Thread(target=self._learn, name="learner", daemon=True)
         self._learner_failure: BaseException | None = None
@@ -142,8 +148,10 @@ class TrainingRun:
         run = self._config.run
         next_log_s = time.monotonic()
         next_save_s = next_log_s + run.checkpoint_interval_s
+        vitals = self._server.vitals.device
         while self._signal is None:
             time.sleep(_TICK_S)
+            vitals["tick_s"], vitals["queued_unrolls"] = time.monotonic(), len(self._fifo)
             self._check_alive()
             state = self._current_state()
             reached = state.stop_condition(run)
@@ -205,7 +213,7 @@ class TrainingRun:
             "transitions_dropped": account.dropped,
             "unrolls_cut": account.cut_unrolls,
         }
-        self._telemetry.log(state, self._episodes, self._server.service, metrics)
+        self._telemetry.log(state, self._episodes, self._server.vitals, metrics)
 
     def _share_done(self) -> float:
         return self._loop.consumed / self._config.run.max_steps

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from seedbed.server.experience.layout import Provenance
 from seedbed.server.learning.loop import LearnerLoop
+from seedbed.server.vitals import VitalsTable
 
 
 class CountingLearner:
@@ -78,6 +79,7 @@ def make_loop(names: Iterator[str], tape: list[Any], consumed: int = 0) -> Learn
         TapeParameters(tape),  # type: ignore[arg-type]
         2,
         lambda: 0.25,
+        VitalsTable(0).device,
         consumed,
     )
 

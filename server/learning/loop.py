@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from seedbed.server.experience.layout import TrainBatch
 from seedbed.server.learning.learner import Learner
 from seedbed.server.learning.parameters import Parameters
+from seedbed.server.vitals import Vitals
 
 
 class BatchSource(Protocol):
@@ -36,26 +38,35 @@ class LearnerLoop:
         parameters: Parameters,
         batch_size: int,
         progress: Callable[[], float],
+        vitals: Vitals,
         consumed: int = 0,
     ) -> None:
-        """See `Learner.update` for `progress`, the share of the run that is over."""
+        """See `Learner.update` for `progress`, the share of the run that is over; `vitals` are the device process's."""
         self.learner = learner
         self.consumed = consumed
         self._source = source
         self._parameters = parameters
         self._batch_size = batch_size
         self._progress = progress
+        self._vitals = vitals
         self._between_updates = threading.Lock()
         self._metrics: list[Mapping[str, Tensor]] = []
         self._trained = torch.zeros((), dtype=torch.int64, device=next(learner.network.parameters()).device)
 
     def run(self) -> None:
         """One turn: take, update, publish, count."""
+        free_s = time.monotonic()
         while (batch := self._source.get(self._batch_size)) is not None:
+            taken_s = time.monotonic()
             with self._between_updates:
                 metrics = self.learner.update(batch, self._progress())
                 self._parameters.publish(self.learner.network, self.learner.num_updates)
                 self._count(batch, metrics)
+            self._vitals.observe("batch_wait", taken_s - free_s)
+            free_s = time.monotonic()
+            self._vitals.observe("update", free_s - taken_s)
+            self._vitals.add("updates")
+            self._vitals["update_s"] = free_s
 
     def _count(self, batch: TrainBatch, metrics: Mapping[str, Tensor]) -> None:
         self.consumed += sum(source.length - 1 for source in batch.provenance)

@@ -11,7 +11,7 @@ from seedbed.server.config import RunConfig
 from seedbed.server.operations.metrics import EpisodeWindow, MetricsWriter
 from seedbed.server.operations.progress import Progress, Status
 from seedbed.server.operations.run_state import RunState
-from seedbed.server.serving.service import InferenceService
+from seedbed.server.vitals import VitalsTable
 
 
 class Telemetry:
@@ -35,20 +35,16 @@ class Telemetry:
         self._waiting_for = waiting_for
         self._last_s = time.monotonic()
         self._last_steps: int | None = None
-        self._last_batches = self._last_rows = 0
+        self._before: Mapping[str, float] = {}
 
-    def log(
-        self, state: RunState, episodes: EpisodeWindow, service: InferenceService, learned: Mapping[str, float]
-    ) -> None:
+    def log(self, state: RunState, episodes: EpisodeWindow, vitals: VitalsTable, learned: Mapping[str, float]) -> None:
         """Reports the time since the last call."""
         now_s = time.monotonic()
         frames_per_step = self._spec.frames_per_step
         last_steps = state.agent_steps if self._last_steps is None else self._last_steps
         steps_per_s = (state.agent_steps - last_steps) / max(1e-9, now_s - self._last_s)
-        batches = service.stats.num_batches - self._last_batches
-        rows = service.stats.num_rows - self._last_rows
+        stages = self._stages(vitals, now_s - self._last_s)
         self._last_s, self._last_steps = now_s, state.agent_steps
-        self._last_batches, self._last_rows = service.stats.num_batches, service.stats.num_rows
         optional: dict[str, Any] = {name: learned.get(name) for name in ("policy_lag_mean", "policy_lag_max", "loss")}
         common: dict[str, Any] = {
             "agent_steps": state.agent_steps,
@@ -63,8 +59,8 @@ class Telemetry:
             {
                 "wall_s": state.wall_s,
                 "episode_steps_mean": episodes.steps_mean,
-                "inference_batch_mean": rows / batches if batches else None,
-                "slots_in_use": service.leases.used_rows,
+                "slots_in_use": int(vitals.device["used_rows"]),
+                **stages,
                 **common,
                 **optional,
                 **learned,
@@ -75,11 +71,34 @@ class Telemetry:
                 elapsed_s=state.wall_s,
                 max_steps=self._run.max_steps,
                 max_seconds=self._run.max_seconds,
-                waiting_for=None if service.leases.live_rows else self._waiting_for,
+                waiting_for=None if vitals.device["live_rows"] else self._waiting_for,
                 **common,
                 **optional,
             )
         )
+
+    def _stages(self, vitals: VitalsTable, elapsed_s: float) -> dict[str, float | None]:
+        """Where the time since the last call went: what tells a slow run's reader which part to look at."""
+        stages = {
+            name: vitals.histogram(name) for name in ("wait", "inference", "batch_wait", "update", "back_pressure")
+        }
+        now = {"batches": vitals.total("batches"), "batch_rows": vitals.total("batch_rows")}
+        now |= {f"{name}_s": stage.sum for name, stage in stages.items()}
+        now |= {f"{name}_count": stage.count for name, stage in stages.items()}
+        new = {name: value - self._before.get(name, 0) for name, value in now.items()}
+        self._before = now
+
+        def mean(total: str, count: str, scale: float = 1) -> float | None:
+            return scale * new[total] / new[count] if new[count] else None
+
+        return {
+            "inference_batch_mean": mean("batch_rows", "batches"),
+            "wait_ms_mean": mean("wait_s", "wait_count", 1000),
+            "inference_ms_mean": mean("inference_s", "inference_count", 1000),
+            "update_ms_mean": mean("update_s", "update_count", 1000),
+            "learner_idle_share": min(1.0, new["batch_wait_s"] / max(1e-9, elapsed_s)),
+            "back_pressure_share": min(1.0, new["back_pressure_s"] / max(1e-9, elapsed_s)),
+        }
 
     def close(self, summary: str) -> None:
         """Ends both records."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,42 +24,21 @@ from seedbed.common.errors import (
     PipeliningError,
     SeedbedError,
     SequenceError,
-    SpecError,
     UnavailableError,
 )
-from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import StepType
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto import seedbed_pb2_grpc
 from seedbed.server.serving.channel import Channel, Control
+from seedbed.server.serving.contract import FrontendConfig, check_hello
 from seedbed.server.serving.rpc import abort, first_done, read_message
 from seedbed.server.serving.slots import SlotTable
+from seedbed.server.serving.status import status_message
+from seedbed.server.vitals import VitalsTable
 
 logger = logging.getLogger(__name__)
 
 _HELLO_TIMEOUT_S = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FrontendConfig:
-    """What a frontend process needs to know.
-
-    Attributes:
-        number: which frontend this is.
-        address: HOST:PORT to listen on, shared with the others.
-        spec: the contract; a Hello that differs is refused.
-        num_slots: largest lease there can be.
-        run_name, server_version: for people.
-        grace_s: told to clients.
-    """
-
-    number: int
-    address: str
-    spec: EnvironmentSpec
-    num_slots: int
-    run_name: str
-    server_version: str
-    grace_s: float
 
 
 @dataclass(slots=True, eq=False)
@@ -69,6 +50,7 @@ class _Stream:
     lease: int = -1
     num_rows: int = 0
     in_flight_seq: int = 0  # 0: no Steps waits for its answer
+    read_s: float = 0.0  # when that Steps was read
     wake: asyncio.Event = field(default_factory=asyncio.Event)  # for the writer: an answer, or one of the next two
     error: SeedbedError | None = None
     drain: pb.ServerMessage | None = None
@@ -77,9 +59,13 @@ class _Stream:
 class Frontend(seedbed_pb2_grpc.SeedbedServicer):
     """The service, and this end of the channel to the device process."""
 
-    def __init__(self, config: FrontendConfig, slots: SlotTable, channel: Channel) -> None:
+    def __init__(self, config: FrontendConfig, slots: SlotTable, vitals: VitalsTable, channel: Channel) -> None:
         self.config = config
         self._slots = slots
+        self._all_vitals = vitals
+        self._vitals = vitals.frontends[config.number]
+        self._vitals["pid"], self._vitals["started_s"] = os.getpid(), time.monotonic()
+        self._vitals["streams"] = 0
         self._channel = channel
         self._numbers = itertools.count()
         self._streams: dict[int, _Stream] = {}
@@ -96,14 +82,20 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
             server_version=self.config.server_version,
         )
 
+    async def Status(self, request: pb.StatusRequest, context: Any) -> pb.StatusResponse:
+        """Answers how this server is doing."""
+        return status_message(self.config, self._all_vitals)
+
     async def Act(self, _: Any, context: Any) -> None:
         """One stream: agree, then read and answer until either side leaves."""
         stream = _Stream(next(self._numbers), asyncio.get_running_loop().create_future())
         self._streams[stream.number] = stream
+        self._vitals["streams"] = len(self._streams)
         try:
             await self._agree(stream, context)
             await first_done(self._read(stream, context), self._write(stream, context))
         except SeedbedError as error:
+            self._vitals.refuse(error)
             logger.info("stream of %s ended: %s", context.peer(), error)
             await abort(context, error)
         finally:
@@ -118,7 +110,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         if message is None or message.WhichOneof("body") != "hello":
             raise InvalidMessageError(f"expected Hello first, got {message and message.WhichOneof('body')}")
         hello = message.hello
-        self._check_hello(hello)
+        check_hello(hello, self.config)
         self._send(
             {
                 "type": "open",
@@ -132,6 +124,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         grant = await stream.granted
         stream.lease, stream.num_rows = grant["lease"], len(hello.environments)
         self._by_lease[stream.lease] = stream
+        self._vitals.add("streams_opened")
         welcome = pb.Welcome(
             protocol=codec.protocol_version(),
             resumed=grant["resumed"],
@@ -141,23 +134,6 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
             server_version=self.config.server_version,
         )
         await context.write(pb.ServerMessage(welcome=welcome))
-
-    def _check_hello(self, hello: pb.Hello) -> None:
-        codec.check_protocol(hello.protocol, "client")
-        differences = self.config.spec.differences(codec.spec_from_message(hello.spec))
-        if differences:
-            raise SpecError("the client's environment is not the one this server serves: " + "; ".join(differences))
-        if not hello.client_id or not hello.run_id or hello.group > 1:
-            raise InvalidMessageError(
-                "Hello: expected a client_id, a run_id that is not 0, and group 0 or 1, "
-                f"got {hello.client_id!r}, {hello.run_id} and {hello.group}"
-            )
-        if not 1 <= len(hello.environments) <= self.config.num_slots:
-            got = len(hello.environments)
-            raise InvalidMessageError(f"Hello: expected 1 to {self.config.num_slots} environments, got {got}")
-        tasks = {environment.task for environment in hello.environments}
-        if tasks != {self.config.spec.environment}:
-            raise SpecError(f"expected the task {self.config.spec.environment!r} only, got {sorted(tasks)}")
 
     async def _read(self, stream: _Stream, context: Any) -> None:
         while True:
@@ -189,6 +165,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         """Checks one Steps, copies it into the slots and tells the device process."""
         if stream.in_flight_seq:
             raise PipeliningError(f"expected to answer Steps {stream.in_flight_seq} before another, got {steps.seq}")
+        stream.read_s = time.monotonic()
         lease, slots = stream.lease, self._slots
         accepted = int(slots.accepted_seq[lease])
         stream.in_flight_seq = steps.seq
@@ -209,6 +186,10 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
             self._send({"type": "episode_ends", "lease": lease, "ends": ends})
         slots.accept(lease, stream.num_rows, steps.seq, rows)
         self._send(lease)
+        self._vitals.add("messages")
+        self._vitals.add("rows", stream.num_rows)
+        self._vitals.add("received_bytes", sum(map(len, steps.observations)))
+        self._vitals.observe("accept", time.monotonic() - stream.read_s)
 
     def _on_answer(self, stream: _Stream) -> None:
         """Wakes the writer if the Steps in flight has its actions."""
@@ -219,11 +200,16 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         where = slice(stream.lease, stream.lease + stream.num_rows)
         seq, stream.in_flight_seq = stream.in_flight_seq, 0
         actions = [table[where] for table in self._slots.actions]
+        now_s = time.monotonic()
+        self._vitals.observe("reply", now_s - self._slots.answered_s.item(stream.lease))
+        self._vitals.observe("residence", now_s - stream.read_s)
+        self._vitals.add("sent_bytes", sum(array.nbytes for array in actions))
         return codec.pack_actions(seq, actions, int(self._slots.policy_version[stream.lease]))
 
     def _leave(self, stream: _Stream) -> None:
         """The stream has written its last row; from here on another one may take the lease over."""
         del self._streams[stream.number]
+        self._vitals["streams"] = len(self._streams)
         if self._by_lease.get(stream.lease) is stream:
             del self._by_lease[stream.lease]
         self._send({"type": "detach", "stream": stream.number})

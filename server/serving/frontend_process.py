@@ -10,8 +10,10 @@ import grpc
 from seedbed.common.logs import setup_logging
 from seedbed.proto import seedbed_pb2_grpc
 from seedbed.server.serving.channel import Channel
-from seedbed.server.serving.frontend import Frontend, FrontendConfig
+from seedbed.server.serving.contract import FrontendConfig
+from seedbed.server.serving.frontend import Frontend
 from seedbed.server.serving.slots import SlotTable
+from seedbed.server.vitals import VitalsTable
 
 _MESSAGE_OVERHEAD_BYTES = 64 * 1024
 
@@ -32,20 +34,20 @@ _SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
 _CANCEL_S = 0.5  # for what `stop` has cancelled
 
 
-def run_frontend(config: FrontendConfig, slots: SlotTable, channel: Channel) -> None:
+def run_frontend(config: FrontendConfig, slots: SlotTable, vitals: VitalsTable, channel: Channel) -> None:
     """Main function of a frontend process; returns when the device process says so or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the device process decides when to stop, and drains first
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     setup_logging(f"frontend {config.number}")
-    asyncio.run(_serve(config, slots, channel))
+    asyncio.run(_serve(config, slots, vitals, channel))
 
 
-async def _serve(config: FrontendConfig, slots: SlotTable, channel: Channel) -> None:
+async def _serve(config: FrontendConfig, slots: SlotTable, vitals: VitalsTable, channel: Channel) -> None:
     row_bytes = sum(spec.row_bytes for spec in config.spec.observations)
     max_bytes = config.num_slots * (row_bytes * 5 // 4 + 64) + _MESSAGE_OVERHEAD_BYTES
     options = (*_SERVER_OPTIONS, ("grpc.max_receive_message_length", max_bytes))
     server = grpc.aio.server(options=options)
-    frontend = Frontend(config, slots, channel)
+    frontend = Frontend(config, slots, vitals, channel)
     seedbed_pb2_grpc.add_SeedbedServicer_to_server(frontend, server)
     server.add_insecure_port(config.address)
     await server.start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import multiprocessing
+import os
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -22,13 +23,14 @@ from seedbed.server.experience.unrolls import UnrollStore
 from seedbed.server.learning.parameters import Parameters
 from seedbed.server.serving.batching import Batcher
 from seedbed.server.serving.channel import Channel
-from seedbed.server.serving.frontend import FrontendConfig
+from seedbed.server.serving.contract import FrontendConfig
 from seedbed.server.serving.frontend_process import run_frontend
 from seedbed.server.serving.inference import Inference
 from seedbed.server.serving.leases import LeaseTable
 from seedbed.server.serving.port import ReservedPort
 from seedbed.server.serving.service import EpisodeListener, InferenceService, UnrollSink
 from seedbed.server.serving.slots import SlotTable
+from seedbed.server.vitals import Phase, VitalsTable
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +47,12 @@ class Identity:
 
 
 class Frontends:
-    """The gRPC processes. Spawn them before torch or gRPC are used in this process: a fork could not."""
+    """The gRPC processes. Spawn them before torch or gRPC are used in this process: a fork could not.
+
+    Attributes:
+        vitals: what they and this process have to tell about themselves.
+        port: the one they share.
+    """
 
     def __init__(self, config: ServingConfig, slots: SlotTable, identity: Identity) -> None:
         """Reserves the port.
@@ -56,6 +63,9 @@ class Frontends:
         """
         _check_exposure(config)
         self._slots = slots
+        self.vitals = VitalsTable(config.frontends)
+        device = self.vitals.device
+        device["pid"], device["started_s"] = os.getpid(), time.monotonic()
         self._context = multiprocessing.get_context("spawn")
         self._processes: dict[int, SpawnProcess] = {}
         self.port = ReservedPort(config.host, config.port)
@@ -77,7 +87,10 @@ class Frontends:
         ours, theirs = Channel.pair()
         config = replace(self._config, number=number)
         process = self._context.Process(
-            target=run_frontend, args=(config, self._slots, theirs), name=f"seedbed-frontend-{number}", daemon=True
+            target=run_frontend,
+            args=(config, self._slots, self.vitals, theirs),
+            name=f"seedbed-frontend-{number}",
+            daemon=True,
         )
         process.start()
         theirs.close()
@@ -102,6 +115,7 @@ class PolicyServer:
     Attributes:
         inference: the policy over all slots.
         service: the inference thread's loop.
+        vitals: numbers about all of it.
         address: HOST:PORT to connect to.
     """
 
@@ -140,7 +154,9 @@ class PolicyServer:
             inference=self.inference,
             sink=sink,
             on_episode=on_episode,
+            vitals=frontends.vitals.device,
         )
+        self.vitals = frontends.vitals
         self._num_frontends = config.frontends
         self._frontends = frontends
         self._device = device
@@ -159,6 +175,7 @@ class PolicyServer:
             if time.monotonic() > deadline_s:
                 raise RuntimeError(f"the frontends did not start within {_START_TIMEOUT_S:g} s")
             time.sleep(0.01)
+        self.vitals.device["phase"] = Phase.SERVING
 
     def check(self) -> None:
         """Raises what ended the inference thread, if anything did, and replaces frontends that died."""
@@ -175,6 +192,7 @@ class PolicyServer:
         Args:
             reason: "finished" or "restarting".
         """
+        self.vitals.device["phase"] = Phase.DRAINING
         self.service.stop()
         if self._thread.is_alive():
             self._thread.join()
@@ -193,6 +211,7 @@ class PolicyServer:
                 self.service.run()
         except BaseException as error:
             logger.exception("inference failed")
+            self.vitals.device["phase"] = Phase.FAILED
             self._failure = error
 
 

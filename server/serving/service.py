@@ -10,7 +10,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +23,7 @@ from seedbed.server.serving.inference import Inference
 from seedbed.server.serving.leases import Lease, LeaseKey, LeaseTable, StreamId
 from seedbed.server.serving.links import FrontendLinks
 from seedbed.server.serving.slots import SlotTable
+from seedbed.server.vitals import Vitals
 
 logger = logging.getLogger(__name__)
 
@@ -43,19 +43,6 @@ class UnrollSink(Protocol):
         """The lease of these slots is over: takes what is worth taking of their open unrolls."""
 
 
-@dataclass(slots=True)
-class ServiceStats:
-    """Counters since the start; written by the inference thread, read by others."""
-
-    num_batches: int = 0
-    num_rows: int = 0
-    leases_opened: int = 0
-    leases_resumed: int = 0
-    leases_expired: int = 0
-    leases_fenced: int = 0
-    reject_counts: dict[str, int] = field(default_factory=dict)
-
-
 class InferenceService:
     """The loop of the inference thread."""
 
@@ -68,6 +55,7 @@ class InferenceService:
         inference: Inference,
         sink: UnrollSink,
         on_episode: EpisodeListener,
+        vitals: Vitals,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._slots = slots
@@ -81,7 +69,7 @@ class InferenceService:
         self.links = FrontendLinks()
         self.stopping = False
         self.ready_frontends: set[int] = set()
-        self.stats = ServiceStats()
+        self.vitals = vitals
 
     def run(self) -> None:
         """Serves until `stop`."""
@@ -90,6 +78,8 @@ class InferenceService:
 
     def turn(self, timeout_s: float) -> None:
         """Listens, waiting that long at most, expires leases, answers what is ready."""
+        self.vitals["turn_s"] = self._clock()
+        self.vitals["live_rows"], self.vitals["used_rows"] = self.leases.live_rows, self.leases.used_rows
         self._listen(timeout_s)
         self._expire()
         while self._is_ready() and not self.stopping:
@@ -109,17 +99,25 @@ class InferenceService:
     def _answer_batch(self) -> None:
         leases = [self._lease(first) for first in self._batcher.take()]
         slots = np.concatenate([_slots_of(lease) for lease in leases])
+        taken_s = self._clock()
         answered = self._inference.act(slots)
-        self._reply(leases)
+        answered_s = self._clock()
+        self._reply(leases, answered_s)
         complete = self._inference.remember(answered)
+        remembered_s = self._clock()
         if len(complete):
             self._sink.hand_over(complete)
-        self.stats.num_batches += 1
-        self.stats.num_rows += len(slots)
+            self.vitals.observe("back_pressure", self._clock() - remembered_s)
+        self.vitals.observe_batch(len(slots))
+        self.vitals.observe_each("wait", taken_s - self._slots.accepted_s[[lease.first for lease in leases]])
+        self.vitals.observe("inference", answered_s - taken_s)
+        self.vitals.observe("remember", remembered_s - answered_s)
+        self.vitals["agent_steps"] = self._inference.num_steps
 
-    def _reply(self, leases: list[Lease]) -> None:
+    def _reply(self, leases: list[Lease], now_s: float) -> None:
         by_frontend: dict[int, list[int]] = {}
         for lease in leases:
+            self._slots.answered_s[lease.first] = now_s
             self._slots.answered_seq[lease.first] = self._slots.accepted_seq[lease.first]
             if lease.stream is not None:
                 by_frontend.setdefault(lease.stream.frontend, []).append(lease.first)
@@ -178,7 +176,7 @@ class InferenceService:
             return
         for lease in in_the_way:
             if lease is not same:
-                self.stats.leases_fenced += 1
+                self.vitals.add("leases_fenced")
                 self._end(lease)
         self._grant(request, key, same)
 
@@ -187,12 +185,12 @@ class InferenceService:
         try:
             if same is not None:
                 self.leases.resume(same, request["environment_indices"], stream)
-                self.stats.leases_resumed += 1
+                self.vitals.add("leases_resumed")
                 lease = same
                 self._recover_request(lease)
             else:
                 lease = self.leases.open(key, request["environment_indices"], stream)
-                self.stats.leases_opened += 1
+                self.vitals.add("leases_opened")
                 self._slots.clear(lease.first, lease.num_rows)
                 self._inference.begin(_slots_of(lease), lease.serial, lease.environment_indices)
         except SeedbedError as error:
@@ -206,7 +204,6 @@ class InferenceService:
 
     def _refuse(self, request: Control, error: SeedbedError) -> None:
         name = type(error).__name__
-        self.stats.reject_counts[name] = self.stats.reject_counts.get(name, 0) + 1
         refusal = {"type": "refused", "stream": request["stream"], "error": name, "details": str(error)}
         self.links.send(request["frontend"], refusal)
 
@@ -234,7 +231,7 @@ class InferenceService:
     def _expire(self) -> None:
         for lease in self.leases.expired(self._clock()):
             logger.info("%s group %d did not come back", lease.key.client_id, lease.key.group)
-            self.stats.leases_expired += 1
+            self.vitals.add("leases_expired")
             self._end(lease)
 
     def _end(self, lease: Lease) -> None:

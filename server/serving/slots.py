@@ -5,17 +5,13 @@ lease has at most one Steps in flight and the channel (`channel.py`) tells each 
 survive a frontend lives here too: the numbers of the last Steps accepted and answered, and the answer itself, which
 stays in its rows until the next Steps.
 
-The memory is anonymous: it has no name to collide with or to leave behind, and it goes with the last process that
-holds it. Only processes spawned by the creator can map it.
-
 Shapes: S slots.
 """
 
 from __future__ import annotations
 
 import mmap
-import os
-import tempfile
+import time
 from collections.abc import Sequence
 from multiprocessing import reduction
 from typing import Any
@@ -25,6 +21,7 @@ from numpy.typing import NDArray
 
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import DISCOUNT_DTYPE, REWARD_DTYPE, STEP_TYPE_DTYPE, Array, StepType, Timesteps
+from seedbed.server.shared_memory import anonymous_file
 
 _ALIGNMENT_BYTES = 64  # a cache line: no two arrays share one
 
@@ -42,6 +39,7 @@ class SlotTable:
         accepted_seq: uint64 `[S]`, the last Steps a frontend copied in.
         answered_seq: uint64 `[S]`, the last Steps whose actions stand in `actions`.
         policy_version: uint64 `[S]`, updates in the parameters that answered.
+        accepted_s, answered_s: float64 `[S]`, when those two were written, by the monotonic clock all processes share.
     """
 
     observations: tuple[Array, ...]
@@ -52,6 +50,8 @@ class SlotTable:
     accepted_seq: NDArray[np.uint64]
     answered_seq: NDArray[np.uint64]
     policy_version: NDArray[np.uint64]
+    accepted_s: NDArray[np.float64]
+    answered_s: NDArray[np.float64]
 
     def __init__(self, spec: EnvironmentSpec, num_slots: int) -> None:
         """Allocates the table; all of it is zero.
@@ -62,7 +62,7 @@ class SlotTable:
         """
         self.spec = spec
         self.num_slots = num_slots
-        self._map(_anonymous_file())
+        self._map(anonymous_file(self._lay_out()[1]))
 
     def accept(self, lease: int, num_rows: int, seq: int, rows: Timesteps) -> None:
         """Copies one Steps into the rows of a lease (frontend side)."""
@@ -72,6 +72,7 @@ class SlotTable:
         self.step_type[where] = rows.step_type
         self.reward[where] = rows.reward
         self.discount[where] = rows.discount
+        self.accepted_s[lease] = time.monotonic()
         self.accepted_seq[lease] = seq
 
     def clear(self, lease: int, num_rows: int) -> None:
@@ -104,11 +105,12 @@ class SlotTable:
             "accepted_seq": [(np.dtype("<u8"), ())],
             "answered_seq": [(np.dtype("<u8"), ())],
             "policy_version": [(np.dtype("<u8"), ())],
+            "accepted_s": [(np.dtype("<f8"), ())],
+            "answered_s": [(np.dtype("<f8"), ())],
         }
 
-    def _map(self, file: int) -> None:
-        """Lays the arrays out one after the other over the shared file."""
-        self._file = file
+    def _lay_out(self) -> tuple[dict[str, list[tuple[int, np.dtype[Any], tuple[int, ...]]]], int]:
+        """Offset, dtype and shape of every array, one after the other, and the size of them all in bytes."""
         places: dict[str, list[tuple[int, np.dtype[Any], tuple[int, ...]]]] = {}
         size = 0
         for name, parts in self._fields().items():
@@ -118,17 +120,12 @@ class SlotTable:
                 places[name].append((size, dtype, shape))
                 num_bytes = int(np.prod(shape)) * dtype.itemsize
                 size += -(-num_bytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
-        if os.fstat(file).st_size == 0:
-            os.ftruncate(file, size)
+        return places, size
+
+    def _map(self, file: int) -> None:
+        self._file = file
+        places, size = self._lay_out()
         memory = mmap.mmap(file, size)
         for name, found in places.items():
             arrays = tuple(np.ndarray(shape, dtype, memory, offset) for offset, dtype, shape in found)
             setattr(self, name, arrays if name in ("observations", "actions") else arrays[0])
-
-
-def _anonymous_file() -> int:
-    """A file descriptor without a name; not on /dev/shm where avoidable, which containers keep small."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("seedbed-slots")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())

@@ -8,14 +8,12 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 
 import psutil
 import pytest
 
-from seedbed.server.serving.service import ServiceStats
 from tests.system.echo import EchoServer
 from tests.system.processes import Program, eventually
 
@@ -119,22 +117,26 @@ def _assert_well(echo: EchoServer, fleet: Fleet) -> None:
     eventually(lambda: leases.used_rows == sum(SIZES), "rows for the living alone", GRACE_S + 5)
 
 
-def _changes(echo: EchoServer, before: ServiceStats) -> tuple[int, int, int]:
+def _counts(echo: EchoServer) -> dict[str, float]:
+    return {name: echo.server.vitals.device[name] for name in (*COUNTERS, "leases_resumed")}
+
+
+def _changes(echo: EchoServer, before: Mapping[str, float]) -> tuple[float, ...]:
     """Leases opened, expired and fenced since then."""
-    now = echo.server.service.stats
-    return tuple(getattr(now, name) - getattr(before, name) for name in COUNTERS)
+    now = _counts(echo)
+    return tuple(now[name] - before[name] for name in COUNTERS)
 
 
 def test_without_faults(echo: EchoServer, fleet: Fleet) -> None:
     """Two groups of a client share no slot, and every environment has one."""
-    before = replace(echo.server.service.stats)
+    before = _counts(echo)
     fleet.await_progress(*range(len(SIZES)), episodes=20)
     assert len(echo.server.service.leases) == 1 + 2 * 3
     assert _changes(echo, before) == (0, 0, 0)
 
 
 def test_killed_clients_start_again(echo: EchoServer, fleet: Fleet) -> None:
-    before = replace(echo.server.service.stats)
+    before = _counts(echo)
     for number in (1, 2, 1):
         fleet.restart(number)
         fleet.await_progress(*range(len(SIZES)))
@@ -151,7 +153,7 @@ def test_a_killed_client_that_stays_away_costs_its_rows_only(echo: EchoServer, f
 
 
 def test_a_briefly_frozen_client_loses_nothing(echo: EchoServer, fleet: Fleet) -> None:
-    before = replace(echo.server.service.stats)
+    before = _counts(echo)
     with fleet.frozen(2):
         fleet.await_progress(0, 1, 3)
     fleet.await_progress(2)
@@ -172,12 +174,12 @@ def test_a_frozen_client_loses_its_lease_and_comes_back(echo: EchoServer, fleet:
 
 def test_a_killed_frontend_is_replaced_and_leases_go_on(echo: EchoServer, fleet: Fleet) -> None:
     """Its clients reconnect, perhaps to the other one, and find the same rows, agent state and open unrolls."""
-    before = replace(echo.server.service.stats)
+    before = _counts(echo)
     for number in (0, 1, 0):
         echo.kill_frontend(number)
         fleet.await_progress(*range(len(SIZES)))
         eventually(lambda: len(echo.server.service.ready_frontends) == 2, "another frontend")
-    assert echo.server.service.stats.leases_resumed > before.leases_resumed
+    assert _counts(echo)["leases_resumed"] > before["leases_resumed"]
     assert _changes(echo, before) == (0, 0, 0)
 
 

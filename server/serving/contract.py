@@ -1,0 +1,57 @@
+"""What a server agrees on with every client, before it gives it anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seedbed.common import codec
+from seedbed.common.errors import InvalidMessageError, SpecError
+from seedbed.common.specs import EnvironmentSpec
+from seedbed.proto import seedbed_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontendConfig:
+    """What a frontend process needs to know.
+
+    Attributes:
+        number: which frontend this is.
+        address: HOST:PORT to listen on, shared with the others.
+        spec: the contract; a Hello that differs is refused.
+        num_slots: largest lease there can be.
+        run_name, server_version: for people.
+        grace_s: told to clients.
+    """
+
+    number: int
+    address: str
+    spec: EnvironmentSpec
+    num_slots: int
+    run_name: str
+    server_version: str
+    grace_s: float
+
+
+def check_hello(hello: pb.Hello, config: FrontendConfig) -> None:
+    """Refuses a client that is not one for this server.
+
+    Raises:
+        VersionError: it speaks another protocol.
+        SpecError: it has another environment.
+        InvalidMessageError: it does not say who it is, or asks for more than there is.
+    """
+    codec.check_protocol(hello.protocol, "client")
+    differences = config.spec.differences(codec.spec_from_message(hello.spec))
+    if differences:
+        raise SpecError("the client's environment is not the one this server serves: " + "; ".join(differences))
+    if not hello.client_id or not hello.run_id or hello.group > 1:
+        raise InvalidMessageError(
+            "Hello: expected a client_id, a run_id that is not 0, and group 0 or 1, "
+            f"got {hello.client_id!r}, {hello.run_id} and {hello.group}"
+        )
+    if not 1 <= len(hello.environments) <= config.num_slots:
+        got = len(hello.environments)
+        raise InvalidMessageError(f"Hello: expected 1 to {config.num_slots} environments, got {got}")
+    tasks = {environment.task for environment in hello.environments}
+    if tasks != {config.spec.environment}:
+        raise SpecError(f"expected the task {config.spec.environment!r} only, got {sorted(tasks)}")

@@ -1,0 +1,21 @@
+"""Memory that a process shares with the processes it spawns.
+
+It is anonymous: it has no name to collide with or to leave behind, and it goes with the last process that holds it.
+Only processes spawned by the creator can map it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+
+def anonymous_file(size_bytes: int) -> int:
+    """A file descriptor of zeroed memory to map; not on /dev/shm where avoidable, which containers keep small."""
+    if hasattr(os, "memfd_create"):
+        file = os.memfd_create("seedbed")
+    else:
+        with tempfile.TemporaryFile() as temporary:
+            file = os.dup(temporary.fileno())
+    os.ftruncate(file, size_bytes)
+    return file
