@@ -18,6 +18,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from seedbed.server.losses.returns import accumulate, check_shapes
+
 Advantage = Literal["seed", "rlax"]
 
 
@@ -71,7 +73,7 @@ def vtrace(
     Raises:
         ValueError: shapes or options that do not fit together.
     """
-    _check_shapes(log_rhos=log_rhos, rewards=rewards, discounts=discounts, values=values, valid=valid)
+    check_shapes(log_rhos=log_rhos, rewards=rewards, discounts=discounts, values=values, valid=valid)
     _check_options(clip_rho, clip_c, clip_pg_rho, lambda_, advantage)
 
     values_tm1, values_t = values[:-1], values[1:]
@@ -79,7 +81,7 @@ def vtrace(
     deltas = rhos.clamp(max=clip_rho) * (rewards + discounts * values_t - values_tm1)
     decays = discounts * rhos.clamp(max=clip_c) * lambda_
     # Selected, never multiplied by a mask: 0 * NaN is NaN.
-    errors = _accumulate(torch.where(valid, deltas, 0.0), torch.where(valid, decays, 0.0))
+    errors = accumulate(torch.where(valid, deltas, 0.0), torch.where(valid, decays, 0.0))
     vs = values_tm1 + errors
 
     bootstraps = torch.cat((vs[1:], values[-1:]))
@@ -87,31 +89,6 @@ def vtrace(
         bootstraps = torch.lerp(values_t, bootstraps, lambda_)
     advantages = rhos.clamp(max=clip_pg_rho) * (rewards + discounts * bootstraps - values_tm1)
     return VTraceTargets(vs=vs, advantages=torch.where(valid, advantages, 0.0))
-
-
-def _accumulate(deltas: Tensor, decays: Tensor) -> Tensor:
-    """Solves e_t = delta_t + decay_t e_{t+1} with e_T = 0, backwards; all `[T, B]`."""
-    error = torch.zeros_like(deltas[0])
-    errors = []
-    for delta, decay in zip(reversed(deltas.unbind()), reversed(decays.unbind()), strict=True):
-        error = torch.addcmul(delta, decay, error)
-        errors.append(error)
-    return torch.stack(errors[::-1])
-
-
-def _check_shapes(**arrays: Tensor) -> None:
-    """Broadcasting would hide a [B] among [T, B]: demand the exact shapes."""
-    shape = arrays["rewards"].shape
-    if len(shape) != 2 or shape[0] < 1:
-        raise ValueError(f"expected rewards of shape [T, B] with T of at least 1, got {list(shape)}")
-    for name, array in arrays.items():
-        expected = (shape[0] + 1, shape[1]) if name == "values" else tuple(shape)
-        if tuple(array.shape) != expected:
-            raise ValueError(
-                f"expected {name} of shape {list(expected)} beside rewards {list(shape)}, got {list(array.shape)}"
-            )
-    if arrays["valid"].dtype != torch.bool:
-        raise ValueError(f"expected valid of dtype torch.bool, got {arrays['valid'].dtype}")
 
 
 def _check_options(clip_rho: float, clip_c: float, clip_pg_rho: float, lambda_: float, advantage: str) -> None:

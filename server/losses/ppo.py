@@ -1,0 +1,61 @@
+"""The clipped surrogate objective of proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347).
+
+Shapes: T transitions, B unrolls, A actions, time-major.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seedbed.server.losses.policy_gradient import Reduction, log_prob, masked_reduce
+
+
+def clipped_surrogate_loss(
+    *,
+    logits: Tensor,
+    behaviour_logits: Tensor,
+    actions: Tensor,
+    advantages: Tensor,
+    valid: Tensor,
+    clip_ratio: float,
+    reduction: Reduction,
+) -> Tensor:
+    """-min(r_t A_t, clip(r_t, 1 - epsilon, 1 + epsilon) A_t), reduced, with r_t = pi(a_t) / mu(a_t) (equation 7).
+
+    Args:
+        logits: of the policy being learnt, `[T, B, A]`.
+        behaviour_logits: of the one that acted, `[T, B, A]`.
+        actions: integers `[T, B]`.
+        advantages: `[T, B]`; no gradient flows through them.
+        valid: bool `[T, B]`; other steps change neither loss nor gradient, whatever they hold.
+        clip_ratio: epsilon, more than 0.
+        reduction: "sum" or "mean" over valid steps.
+
+    Raises:
+        ValueError: shapes or clip ratio that do not fit.
+    """
+    if not clip_ratio > 0:
+        raise ValueError(f"expected clip_ratio of more than 0, got {clip_ratio}")
+    if advantages.shape != valid.shape:
+        raise ValueError(f"expected advantages of shape {list(valid.shape)}, got {list(advantages.shape)}")
+    logits = torch.where(valid.unsqueeze(-1), logits, 0.0)
+    behaviour_logits = torch.where(valid.unsqueeze(-1), behaviour_logits, 0.0)
+    actions = torch.where(valid, actions, 0)
+    advantages = torch.where(valid, advantages.detach(), 0.0)
+    ratios = (log_prob(logits, actions) - log_prob(behaviour_logits, actions)).exp()
+    clipped = ratios.clamp(1.0 - clip_ratio, 1.0 + clip_ratio)
+    return masked_reduce(-torch.minimum(ratios * advantages, clipped * advantages), valid, reduction)
+
+
+@torch.no_grad()
+def normalise(advantages: Tensor, valid: Tensor) -> Tensor:
+    """Advantages of mean 0 and standard deviation 1 over valid steps, `[T, B]`; 0 on the others.
+
+    Not in the paper, but in OpenAI's code and in all that were compared with it (Engstrom et al. 2020,
+    arXiv 2005.12729). The small constant keeps equal advantages at 0.
+    """
+    kept = advantages[valid]
+    if not len(kept):
+        return torch.zeros_like(advantages)
+    return torch.where(valid, (advantages - kept.mean()) / (kept.std(correction=0) + 1e-8), 0.0)

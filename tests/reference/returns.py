@@ -1,0 +1,27 @@
+"""Returns as A3C's paper writes them (arXiv 1602.01783, algorithms S2 and S3): backwards, one unroll, plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def n_step_returns(
+    rewards: Sequence[float], discounts: Sequence[float], values: Sequence[float], valid: Sequence[bool]
+) -> list[float | None]:
+    """R <- r_i + gamma R, from the value of the last row; None where nothing is learnt.
+
+    Args:
+        rewards, discounts: of T transitions; a discount of 0 is a terminal state.
+        values: of T + 1 rows.
+        valid: of T transitions; another one ends the sum, and the row before it bootstraps.
+    """
+    returns: list[float | None] = []
+    following = values[-1]
+    for t in reversed(range(len(rewards))):
+        if valid[t]:
+            following = rewards[t] + discounts[t] * following
+            returns.append(following)
+        else:
+            following = values[t]
+            returns.append(None)
+    return returns[::-1]
