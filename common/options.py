@@ -122,8 +122,12 @@ def parse(
     description: str = "",
     defaults: T | None = None,
     layers: Sequence[Layer] = (),
+    implied: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _: {},
 ) -> T:
-    """Reads a command line; explicit flags win over layers, later layers over earlier ones, all of them over defaults.
+    """Reads a command line.
+
+    Explicit flags win over layers, later layers over earlier ones, all of them over what they imply for the options
+    they leave out, and that over defaults.
 
     Args:
         cls: a frozen dataclass of options.
@@ -131,6 +135,7 @@ def parse(
         prog, description: for --help.
         defaults: `cls()` if None.
         layers: what else may bring values.
+        implied: from the values brought so far to more of them.
 
     Raises:
         UsageError: an option is unknown or wrong.
@@ -147,7 +152,8 @@ def parse(
         text = getattr(namespace, layer.flag)
         if text is not None:
             values |= layer.read(text)
-    return override(start, values | explicit(namespace, cls))
+    values |= explicit(namespace, cls)
+    return override(start, {**implied(values), **values})
 
 
 def flatten(instance: Any) -> dict[str, Any]:

@@ -51,31 +51,70 @@ def resolve(argv: Sequence[str], *, prog: str, description: str = "") -> tuple[S
         UsageError: wrong options.
         ConfigError: the run in --run-dir was made with other options, or may not be resumed.
     """
-    presets: list[str] = []
-
-    def read_preset(name: str) -> Mapping[str, Any]:
-        presets.append(name)
-        return preset_values(name)
-
-    layers = (
-        Layer("--config", "FILE", "repeat a run: options from its config.json", _read_config),
-        Layer("--preset", "NAME", f"settings that work: {', '.join(PRESETS)}", read_preset),
-    )
-    config = parse(ServerConfig, argv, prog=prog, description=description, layers=layers)
-    name = presets[-1] if presets else re.sub(r"[^\w.-]+", "-", config.environment.env)
-    directory = RunDirectory(config.run.run_dir or Path("runs") / name)
+    line = _CommandLine(argv, prog, description)
+    config = line.read(ServerConfig(), new=True)
+    directory = RunDirectory(config.run.run_dir or Path("runs") / _run_name(config, line.preset))
     before = directory.read()
     if before is not None:
         if config.run.resume == "never":
             raise ConfigError(f"expected no run in {directory.path} with --resume never, there is one")
-        config = parse(ServerConfig, argv, prog=prog, defaults=before.config, layers=layers)
+        config = line.read(before.config, new=False)
         check_unchanged(before.config, config, directory.path)
     return override(config, {"run.run_dir": directory.path}), directory
 
 
-def _read_config(text: str) -> Mapping[str, Any]:
-    values = flatten(read_run_file(Path(text)).config)
-    return {name: value for name, value in values.items() if name not in ("run.run_dir", "run.resume")}
+class _CommandLine:
+    """A command line, which can be read over different defaults.
+
+    Attributes:
+        preset: the name it gives, once read.
+    """
+
+    def __init__(self, argv: Sequence[str], prog: str, description: str) -> None:
+        self.preset: str | None = None
+        self._argv = argv
+        self._prog = prog
+        self._description = description
+        self._has_config = False
+
+    def read(self, start: ServerConfig, *, new: bool) -> ServerConfig:
+        """The configuration it makes of `start`; a `new` run follows its algorithm even without a preset."""
+
+        def implied(values: Mapping[str, Any]) -> Mapping[str, Any]:
+            if new or self.preset is not None:
+                return preset_values(self.preset, values.get("algorithm", start.algorithm))
+            return {}
+
+        layers = (
+            Layer("--config", "FILE", "repeat a run: options from its config.json", self._read_config),
+            Layer("--preset", "NAME", f"settings that work: {', '.join(PRESETS)}", self._read_preset),
+        )
+        return parse(
+            ServerConfig,
+            self._argv,
+            prog=self._prog,
+            description=self._description,
+            defaults=start,
+            layers=layers,
+            implied=implied,
+        )
+
+    def _read_config(self, text: str) -> Mapping[str, Any]:
+        self._has_config = True
+        values = flatten(read_run_file(Path(text)).config)
+        return {name: value for name, value in values.items() if name not in ("run.run_dir", "run.resume")}
+
+    def _read_preset(self, name: str) -> Mapping[str, Any]:
+        if self._has_config:
+            raise UsageError(f"expected --config or --preset, got both: a config.json is complete without {name!r}")
+        self.preset = name
+        return {}
+
+
+def _run_name(config: ServerConfig, preset: str | None) -> str:
+    """Where a run lives that was given no place: by preset or environment, and by algorithm if not the usual one."""
+    task = preset or re.sub(r"[^\w.-]+", "-", config.environment.env)
+    return task if config.algorithm == ServerConfig().algorithm else f"{task}-{config.algorithm}"
 
 
 if __name__ == "__main__":

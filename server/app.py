@@ -82,7 +82,7 @@ class TrainingRun:
         layout = make_layout(config, spec, algorithm, learner.network)
         store = UnrollStore(layout, slots.num_slots, device)
         self._fifo = UnrollFifo(layout, config.queue_unrolls, device)
-        self._collector = Collector(store, self._fifo)
+        self._collector = Collector(store, self._fifo, config.fleet.greedy_environments)
         parameters = Parameters(
             lambda: make_acting_network(algorithm, device), learner.network, version=learner.num_updates
         )
@@ -99,6 +99,8 @@ class TrainingRun:
             on_episode=self._on_episode,
             device=device,
             seed=config.environment.seed,
+            steps_before=state.agent_steps,
+            greedy_environments=config.fleet.greedy_environments,
         )
         if state.random is not None:
             self._server.inference.random_state = state.random
@@ -218,8 +220,10 @@ class TrainingRun:
     def _share_done(self) -> float:
         return self._loop.consumed / self._config.run.max_steps
 
-    def _on_episode(self, _: int, end: EpisodeEnd) -> None:
-        self._episodes.add(end.episode_return, end.steps, end.frames)
+    def _on_episode(self, environment_index: int, end: EpisodeEnd) -> None:
+        shown = self._config.fleet.greedy_environments
+        if not shown or environment_index in shown:
+            self._episodes.add(end.episode_return, end.steps, end.frames)
 
     def _learn(self) -> None:
         try:

@@ -13,7 +13,7 @@ from typing import Literal
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 
-FIXED = ("environment", "algorithm", "vtrace", "network", "optimiser")
+FIXED = ("environment", "algorithm", "learning", "vtrace", "network", "optimiser")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +33,41 @@ class FleetConfig:
 
     num_envs: int = option(64, "environments in all local clients together", minimum=1)
     num_clients: int | None = option(None, "local client processes (default: one per core)", minimum=1)
+    num_greedy_envs: int = option(
+        0,
+        "of these, the last so many only show the score: they explore nothing and nothing is learnt from them "
+        "(0: all environments count)",
+        minimum=0,
+    )
+
+    def __post_init__(self) -> None:
+        if self.num_greedy_envs >= self.num_envs:
+            raise UsageError(
+                f"expected --num-greedy-envs below --num-envs ({self.num_envs}), got {self.num_greedy_envs}"
+            )
+
+    @property
+    def greedy_environments(self) -> range:
+        """Indices of the environments that only show the score."""
+        return range(self.num_envs - self.num_greedy_envs, self.num_envs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearningConfig:
+    """learning, whatever the algorithm"""
+
+    unroll_length: int = option(20, "T, transitions of an unroll that are trained on", minimum=1)
+    batch_size: int = option(32, "B, unrolls in a train batch", minimum=1)
+    discount: float = option(0.99, "gamma")
+    reward_clipping: Literal["none", "abs_one", "soft_asymmetric", "paper_asymmetric"] = option(
+        "abs_one", "how rewards are squashed before the loss; scores stay raw"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VTraceConfig:
     """V-trace"""
 
-    unroll_length: int = option(20, "T, transitions in an unroll")
-    batch_size: int = option(32, "B, unrolls in a train batch")
-    discount: float = option(0.99, "gamma")
     lambda_: float = option(1.0, "multiplies the clipped trace coefficients c (SEED RL)", flag="--lambda")
     clip_rho: float = option(1.0, "rho-bar: decides what is learnt")
     clip_c: float = option(1.0, "c-bar: variance against speed of the traces")
@@ -51,9 +77,6 @@ class VTraceConfig:
     )
     baseline_cost: float = option(0.5, "weight of half the squared value error")
     entropy_cost: float = option(0.01, "weight of the entropy bonus")
-    reward_clipping: Literal["none", "abs_one", "soft_asymmetric", "paper_asymmetric"] = option(
-        "abs_one", "how rewards are squashed before the loss; scores stay raw"
-    )
     reduction: Literal["mean", "sum"] = option(
         "mean",
         "over valid steps; sum as in IMPALA's paper wants its optimiser: --optimiser rmsprop --epsilon 0.01 "
@@ -61,10 +84,6 @@ class VTraceConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.unroll_length < 1 or self.batch_size < 1:
-            raise UsageError(
-                f"expected --unroll-length and --batch-size of at least 1, got {self.unroll_length}, {self.batch_size}"
-            )
         if self.clip_rho < self.clip_c:
             raise UsageError(f"expected --clip-rho >= --clip-c, got {self.clip_rho} and {self.clip_c}")
 
@@ -124,7 +143,9 @@ class ServingConfig:
 class RunConfig:
     """run"""
 
-    run_dir: Path | None = option(None, "where the run lives (default: runs/PRESET-or-ENV)")
+    run_dir: Path | None = option(
+        None, "where the run lives (default: runs/PRESET-or-ENV, with the algorithm if it is not vtrace)"
+    )
     resume: Literal["auto", "never"] = option("auto", "auto continues a run found in --run-dir; never refuses one")
     device: Literal["auto", "cpu", "cuda"] = option("auto", "of inference and learning")
     torch_threads: int = option(1, "threads of each torch operation on a CPU")
@@ -142,6 +163,7 @@ class ServerConfig:
     algorithm: Literal["vtrace"] = option("vtrace", "what learns")
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     fleet: FleetConfig = field(default_factory=FleetConfig)
+    learning: LearningConfig = field(default_factory=LearningConfig)
     vtrace: VTraceConfig = field(default_factory=VTraceConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
@@ -149,9 +171,9 @@ class ServerConfig:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        if self.queue_unrolls < self.vtrace.batch_size:
+        if self.queue_unrolls < self.learning.batch_size:
             raise UsageError(
-                f"expected --queue-unrolls of at least --batch-size ({self.vtrace.batch_size}), got "
+                f"expected --queue-unrolls of at least --batch-size ({self.learning.batch_size}), got "
                 f"{self.queue_unrolls}: a train batch could never be complete"
             )
         if self.num_slots < self.fleet.num_envs:
@@ -167,4 +189,4 @@ class ServerConfig:
     @property
     def queue_unrolls(self) -> int:
         """Capacity of the learner's queue."""
-        return self.serving.queue_unrolls or 2 * self.vtrace.batch_size
+        return self.serving.queue_unrolls or 2 * self.learning.batch_size

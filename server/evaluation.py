@@ -22,6 +22,7 @@ from seedbed.common.errors import ConfigError, UsageError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.options import option, override, parse
 from seedbed.common.timestep import EpisodeEnd
+from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.registry import make_algorithm
 from seedbed.server.config import ServerConfig
 from seedbed.server.experience.unrolls import UnrollStore
@@ -45,7 +46,10 @@ class EvalConfig:
     checkpoint: Path | None = option(None, "a run directory, or one checkpoint folder in it", metavar="DIR")
     episodes: int = option(100, "episodes in all; rounded up to the same number for every environment", minimum=1)
     eval_envs: int = option(16, "environments", minimum=1)
-    greedy: bool = option(False, "take the best action instead of sampling")
+    greedy: bool | None = option(
+        None,
+        "take the best action instead of exploring (default: the algorithm's: sample from policies, not from values)",
+    )
     eval_seed: int = option(0, "seed of the evaluation")
     device: Literal["auto", "cpu", "cuda"] = option("auto", "of inference")
     json: str | None = option(None, "write the result there too, as JSON; - prints only that", metavar="FILE")
@@ -131,6 +135,7 @@ def _evaluation_config(config: ServerConfig, options: EvalConfig, num_envs: int)
         {
             "environment.seed": options.eval_seed + _SEED_OFFSET,
             "fleet.num_envs": num_envs,
+            "fleet.num_greedy_envs": 0,
             "fleet.num_clients": None,
             "serving.host": "127.0.0.1",
             "serving.port": 0,
@@ -147,6 +152,7 @@ def _make_server(
     frontends = Frontends(config.serving, slots, Identity(run_name="evaluation", version=run.version))
     device = choose_device(config.run)
     algorithm = make_algorithm(config, run.spec)
+    greedy = _acts_greedily(options, algorithm)
     network = algorithm.make_network()
     learner = RunState.from_checkpoint(checkpoint).learner
     assert learner is not None, "every checkpoint holds the learner"
@@ -163,8 +169,12 @@ def _make_server(
         on_episode=collection.add,
         device=device,
         seed=config.environment.seed,
-        greedy=options.greedy,
+        greedy_environments=range(config.fleet.num_envs if greedy else 0),
     )
+
+
+def _acts_greedily(options: EvalConfig, algorithm: Algorithm) -> bool:
+    return algorithm.evaluates_greedily if options.greedy is None else options.greedy
 
 
 def _find(path: Path) -> tuple[RunFile, Checkpoint]:
@@ -188,7 +198,7 @@ def _result(run: RunFile, checkpoint: Checkpoint, options: EvalConfig, returns: 
         "preset": spec.preset,
         "agent_steps": checkpoint.agent_steps,
         "frames": checkpoint.agent_steps * spec.frames_per_step,
-        "policy": "greedy" if options.greedy else "sampled",
+        "policy": "greedy" if _acts_greedily(options, make_algorithm(run.config, spec)) else "sampled",
         "episodes": summary.episodes,
         "mean": summary.mean,
         "standard_error": summary.standard_error,

@@ -200,11 +200,22 @@ def test_actions_are_drawn_from_the_logits() -> None:
 
 
 def test_greedy_takes_the_best_action() -> None:
-    world = make_world("mlp")
-    world.inference._greedy = True
-    slots = np.arange(6)
+    world = World(NETWORKS["mlp"][0], num_slots=200, seed=3, greedy_environments=range(150, 300))
+    slots = np.arange(200)
     world.begin(slots)
     for slot in slots.tolist():
         world._send(slot)
     decision = world.inference.act(slots).decision
-    assert torch.equal(decision.action, decision.recorded["behaviour_logits"].argmax(-1))
+    best = decision.recorded["behaviour_logits"].argmax(-1)
+    assert torch.equal(decision.action[50:], best[50:]), "the environment of slot s is 100 + s"
+    assert not torch.equal(decision.action[:50], best[:50])
+
+
+def test_what_greedy_environments_do_is_shown_and_not_learnt_from() -> None:
+    world = World(NETWORKS["mlp"][0], greedy_environments=range(103, 106))
+    world.run(60)
+    assert {source.environment_index for batch in world.batches() for source in batch.provenance} == {100, 101, 102}
+    account = world.collector.account
+    assert account.shown > 50
+    received = sum(max(0, len(log) - 1) for log in world.logs.values())
+    assert account.queued + account.shown + world.collector.open_transitions() + account.dropped == received

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from seedbed.server.experience.layout import Provenance
+from seedbed.server.learning.learner import Update
 from seedbed.server.learning.loop import LearnerLoop
 from seedbed.server.vitals import VitalsTable
 
@@ -24,17 +25,19 @@ class CountingLearner:
         self.num_updates = 0
         self.moment = torch.zeros(50)
         self.tape = tape
+        self.prioritises = False
         self._fill()
 
     def _fill(self) -> None:
         for tensor in (*self.network.parameters(), self.moment):
             tensor.fill_(float(self.num_updates))
 
-    def update(self, batch: Any, progress: float) -> dict[str, Tensor]:
+    def update(self, batch: Any, progress: float) -> Update:
         self.tape.append(("update", batch.name, progress))
         self.num_updates += 1
         self._fill()
-        return {"loss": torch.tensor(float(self.num_updates)), "lag_max": torch.tensor(self.num_updates)}
+        metrics = {"loss": torch.tensor(float(self.num_updates)), "lag_max": torch.tensor(self.num_updates)}
+        return Update(metrics, torch.tensor([1.0, 2.0]) if self.prioritises else None)
 
     def get_state(self) -> dict[str, Any]:
         return {
@@ -71,6 +74,9 @@ class Batches:
         sources = (Provenance(0, 1, 0, 0, 5), Provenance(1, 1, 1, 0, 3))
         return SimpleNamespace(name=name, valid=valid, provenance=sources)
 
+    def update_priorities(self, batch: Any, priorities: Tensor) -> None:
+        self.tape.append(("priorities", batch.name, priorities.tolist()))
+
 
 def make_loop(names: Iterator[str], tape: list[Any], consumed: int = 0) -> LearnerLoop:
     return LearnerLoop(
@@ -96,6 +102,14 @@ def test_one_turn_takes_updates_and_publishes() -> None:
         ("publish", 2, 2.0),
         ("get", 2),
     ]
+
+
+def test_priorities_go_back_to_the_source_after_publishing() -> None:
+    tape: list[Any] = []
+    loop = make_loop(iter("a"), tape)
+    loop.learner.prioritises = True  # type: ignore[attr-defined]
+    loop.run()
+    assert tape[2:4] == [("publish", 1, 1.0), ("priorities", "a", [1.0, 2.0])]
 
 
 def test_transitions_are_counted_with_and_without_the_masked_ones() -> None:
@@ -145,7 +159,7 @@ def test_a_snapshot_is_taken_between_two_updates_never_within_one() -> None:
 def test_what_the_learner_raises_is_not_swallowed() -> None:
     loop = make_loop(iter("a"), [])
 
-    def fail(batch: Any, progress: float) -> dict[str, Tensor]:
+    def fail(batch: Any, progress: float) -> Update:
         raise FloatingPointError("loss is not finite")
 
     loop.learner.update = fail  # type: ignore[method-assign]

@@ -67,6 +67,6 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_lag_bound_of_the_pong_preset() -> None:
-    config = override(ServerConfig(), preset_values("pong"))
-    bound = (config.queue_unrolls + 2 * config.fleet.num_envs) / config.vtrace.batch_size + 1
+    config = override(ServerConfig(), preset_values("pong", "vtrace"))
+    bound = (config.queue_unrolls + 2 * config.fleet.num_envs) / config.learning.batch_size + 1
     assert f"({bound:g} for Pong's preset)" in README

@@ -1,8 +1,8 @@
 """What an algorithm owns, and nothing more.
 
 An algorithm brings its network, what it records per step beside the timestep, how it picks actions, its loss on a
-train batch, and where its train batches come from. Transport, slots, batching, unrolls, publishing, checkpoints and
-metrics are the same for all of them and never ask which one runs.
+train batch, where its train batches come from, and whether it needs a target network. Transport, slots, batching,
+unrolls, publishing, checkpoints and metrics are the same for all of them and never ask which one runs.
 
 Shapes: N rows of an inference batch, L = T + 1 rows and B unrolls of a train batch.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,10 +41,12 @@ class Loss(NamedTuple):
     Attributes:
         total: scalar to differentiate.
         metrics: scalars without gradient, by name.
+        priorities: `[B]` without gradient, how much each unroll is worth being replayed; None from a queue.
     """
 
     total: Tensor
     metrics: Mapping[str, Tensor]
+    priorities: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,14 @@ class Acting:
     Attributes:
         environment_indices: int64 `[N]`: exploration goes by environment, never by slot.
         generator: the only source of randomness.
-        greedy: take the best action instead of exploring; for evaluation.
+        agent_steps: of the run so far, for exploration that changes with time.
+        greedy: bool `[N]`, rows that take the best action instead of exploring; None where there are none.
     """
 
     environment_indices: Tensor
     generator: torch.Generator
-    greedy: bool
+    agent_steps: int
+    greedy: Tensor | None
 
 
 class Algorithm(ABC):
@@ -70,12 +74,21 @@ class Algorithm(ABC):
         num_rows: L of its unrolls.
         period: rows between the starts of consecutive unrolls.
         batch_size: B.
+        source: "fifo": each unroll is trained on once, in order; "replay": unrolls are kept and drawn by priority.
+        synchronous: every row of a train batch was acted on by the parameters it trains.
+        target_period_updates: the learner keeps a target network and makes it equal to the one being learnt every so
+            many updates; None for none.
+        evaluates_greedily: exploration is no part of what is learnt, so `seedbed eval` leaves it out.
     """
 
     recorded: Mapping[str, FieldSpec]
     num_rows: int
     period: int
     batch_size: int
+    source: Literal["fifo", "replay"] = "fifo"
+    synchronous: bool = False
+    target_period_updates: int | None = None
+    evaluates_greedily: bool = False
 
     @abstractmethod
     def make_network(self) -> PolicyNetwork:
@@ -86,8 +99,22 @@ class Algorithm(ABC):
         """Picks actions for an inference batch."""
 
     @abstractmethod
-    def loss(self, network: PolicyNetwork, batch: TrainBatch) -> Loss:
-        """The loss of a train batch under the parameters being learnt."""
+    def loss(self, network: PolicyNetwork, target: PolicyNetwork | None, batch: TrainBatch) -> Loss:
+        """The loss of a train batch.
+
+        Args:
+            network: the parameters being learnt.
+            target: the target network; None without `target_period_updates`.
+            batch: its `sample` says how unrolls were drawn, if from a replay.
+        """
+
+    def initial_priorities(self, batch: TrainBatch) -> Tensor:
+        """What new unrolls are worth before they were ever trained on, `[B]`, from what was recorded as they were made.
+
+        Args:
+            batch: without observations, agent state and sample.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not learn from a replay")
 
 
 def batch_inputs(batch: TrainBatch) -> Inputs:

@@ -16,5 +16,5 @@ def make_algorithm(config: ServerConfig, spec: EnvironmentSpec) -> Algorithm:
     """
     match config.algorithm:
         case "vtrace":
-            return VTrace(config.vtrace, config.network, spec)
+            return VTrace(config.vtrace, config.learning, config.network, spec)
     raise ValueError(f"expected a known algorithm, got {config.algorithm!r}")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss, batch_inputs
-from seedbed.server.config import NetworkConfig, VTraceConfig
+from seedbed.server.config import LearningConfig, NetworkConfig, VTraceConfig
 from seedbed.server.experience.layout import FieldSpec, TrainBatch
 from seedbed.server.losses.policy_gradient import (
     baseline_loss,
@@ -33,14 +33,17 @@ from seedbed.server.networks.interface import AgentState, Inputs, Outputs, Polic
 class VTrace(Algorithm):
     """The algorithm behind `--algorithm vtrace`."""
 
-    def __init__(self, config: VTraceConfig, network: NetworkConfig, spec: EnvironmentSpec) -> None:
+    def __init__(
+        self, config: VTraceConfig, learning: LearningConfig, network: NetworkConfig, spec: EnvironmentSpec
+    ) -> None:
         self._config = config
+        self._learning = learning
         self._network = network
         self._spec = spec
         self.recorded = {"behaviour_logits": FieldSpec((spec.num_actions,), torch.float32)}
-        self.num_rows = config.unroll_length + 1
-        self.period = config.unroll_length
-        self.batch_size = config.batch_size
+        self.num_rows = learning.unroll_length + 1
+        self.period = learning.unroll_length
+        self.batch_size = learning.batch_size
 
     def make_network(self) -> ActorCritic:
         """See the base class."""
@@ -56,13 +59,15 @@ class VTrace(Algorithm):
         )
 
     def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
-        """Samples from the policy, or takes its mode."""
+        """Samples from the policy; greedy rows take its mode."""
         outputs, state = network.step(inputs, state)
         logits = outputs.logits
-        action = logits.argmax(-1) if acting.greedy else _sample(logits, acting.generator)
+        action = _sample(logits, acting.generator)
+        if acting.greedy is not None:
+            action = torch.where(acting.greedy, logits.argmax(-1), action)
         return Decision(action, {"behaviour_logits": logits}, state)
 
-    def loss(self, network: PolicyNetwork, batch: TrainBatch) -> Loss:
+    def loss(self, network: PolicyNetwork, target: PolicyNetwork | None, batch: TrainBatch) -> Loss:
         """Policy gradient, baseline and entropy terms (IMPALA, section 4.2)."""
         config, fields, valid = self._config, batch.fields, batch.valid
         outputs: Outputs = network.unroll(batch_inputs(batch), batch.state)[0]
@@ -71,8 +76,8 @@ class VTrace(Algorithm):
         log_rhos = log_prob(logits.detach(), action) - log_prob(behaviour_logits, action)
         targets = vtrace(
             log_rhos=log_rhos,
-            rewards=clip_rewards(fields["reward"][1:], config.reward_clipping),
-            discounts=config.discount * fields["discount"][1:],
+            rewards=clip_rewards(fields["reward"][1:], self._learning.reward_clipping),
+            discounts=self._learning.discount * fields["discount"][1:],
             values=outputs.value.detach(),
             valid=valid,
             clip_rho=config.clip_rho,

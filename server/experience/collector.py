@@ -2,7 +2,7 @@
 
 The account is in transitions, each of which belongs to one unroll's new part:
 
-    received = trained + masked + queued + open + dropped
+    received = trained + masked + queued + open + dropped + shown
 
 so a step that goes missing shows as a number.
 """
@@ -27,21 +27,25 @@ class Account:
         queued: handed to the learner's queue so far.
         dropped: lost when the run was shut down: the queue's rest, and what was open.
         cut_unrolls: unrolls that ended early because their lease did.
+        shown: of environments that only show the score: never meant to be learnt from.
         short_rows: leases that ended after a single row: no transition, nothing to train on.
     """
 
     queued: int = 0
     dropped: int = 0
     cut_unrolls: int = 0
+    shown: int = 0
     short_rows: int = 0
 
 
 class Collector:
     """Used by the inference thread; `finish` by the main thread when that one has ended."""
 
-    def __init__(self, store: UnrollStore, fifo: UnrollFifo) -> None:
+    def __init__(self, store: UnrollStore, fifo: UnrollFifo, shown_environments: range = range(0)) -> None:
+        """Collects from `store` into `fifo`, but nothing of the environments with the indices `shown_environments`."""
         self._store = store
         self._fifo = fifo
+        self._shown = shown_environments
         self._overlap = store.layout.num_rows - store.layout.period
         self.account = Account()
 
@@ -78,6 +82,11 @@ class Collector:
 
     def _put(self, slots: NDArray[np.int64]) -> None:
         sources = self._store.provenance(slots)
+        if self._shown:
+            shown = np.array([source.environment_index in self._shown for source in sources], bool)
+            self.account.shown += sum(self.new_transitions(sources[i]) for i in np.flatnonzero(shown))
+            slots = slots[~shown]
+            sources = [source for source in sources if source.environment_index not in self._shown]
         done = self._fifo.put(self._store, slots)
         self.account.queued += sum(map(self.new_transitions, sources[:done]))
         self.account.dropped += sum(map(self.new_transitions, sources[done:]))

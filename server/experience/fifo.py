@@ -85,6 +85,10 @@ class UnrollFifo:
             self._moved.notify_all()
         return batch
 
+    def update_priorities(self, batch: TrainBatch, priorities: Tensor) -> None:
+        """A queue has none."""
+        raise NotImplementedError("expected an algorithm without priorities behind a queue")
+
     def drain(self) -> list[Provenance]:
         """Forgets what waits and says what it was: for the account at shutdown."""
         with self._moved:

@@ -15,7 +15,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from seedbed.common.specs import EnvironmentSpec
@@ -126,6 +128,20 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """How the unrolls of a batch were drawn from a replay.
+
+    Attributes:
+        places, generations: int64 `[B]`, which place, and how often it had been written: together, which unroll.
+        weights: float32 `[B]` on the device, importance weights, 1 for the largest.
+    """
+
+    places: NDArray[np.int64]
+    generations: NDArray[np.int64]
+    weights: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class TrainBatch:
     """B unrolls, time-major.
 
@@ -135,6 +151,7 @@ class TrainBatch:
         state: `[B, ...]`, the agent state before row 0.
         valid: bool `[L - 1, B]`: transition t was received and is none of the dummies from LAST to FIRST.
         provenance: of each unroll.
+        sample: how a replay drew them; None from a queue.
     """
 
     observations: tuple[Tensor, ...]
@@ -142,6 +159,7 @@ class TrainBatch:
     state: tuple[Tensor, ...]
     valid: Tensor
     provenance: tuple[Provenance, ...]
+    sample: Sample | None = None
 
 
 def valid_transitions(step_type: Tensor, length: Tensor) -> Tensor:

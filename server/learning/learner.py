@@ -6,7 +6,7 @@ All that must survive a restart is in `get_state`: two learners with equal state
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,16 +19,30 @@ from seedbed.server.losses.policy_gradient import masked_reduce
 from seedbed.server.networks.interface import PolicyNetwork
 
 
+class Update(NamedTuple):
+    """What came of one optimiser step.
+
+    Attributes:
+        metrics: scalars by name.
+        priorities: new ones of the batch's unrolls `[B]`, for a replay.
+    """
+
+    metrics: Mapping[str, Tensor]
+    priorities: Tensor | None
+
+
 class Learner:
     """Owns the network being learnt.
 
     Attributes:
         network: float32 weights.
+        target: an earlier copy of it, for algorithms that ask for one; else None.
         num_updates: optimiser steps so far: the version of `network`.
     """
 
     def __init__(self, algorithm: Algorithm, config: OptimiserConfig, device: torch.device) -> None:
         self.network: PolicyNetwork = algorithm.make_network().to(device)
+        self.target = self._make_target(algorithm, device)
         self.num_updates = 0
         self._algorithm = algorithm
         self._config = config
@@ -43,17 +57,17 @@ class Learner:
             beta2=config.beta2,
         )
 
-    def update(self, batch: TrainBatch, progress: float) -> Mapping[str, Tensor]:
-        """One optimiser step.
+    def update(self, batch: TrainBatch, progress: float) -> Update:
+        """One optimiser step, and where one is kept and it is time, a new target network.
 
         Args:
             batch: B unrolls on this learner's device.
             progress: share of the run that is over, 0 to 1; the learning rate decays with it.
 
         Returns:
-            Scalars by name, still on the device: reading them waits for it.
+            What came of it, still on the device: reading it waits for it.
         """
-        loss = self._algorithm.loss(self.network, batch)
+        loss = self._algorithm.loss(self.network, self.target, batch)
         self._optimiser.zero_grad(set_to_none=True)
         loss.total.backward()
         norm = clip_gradients(self.network.parameters(), self._config.clip_norm)
@@ -62,24 +76,41 @@ class Learner:
         self._optimiser.step()
         lag = torch.where(batch.valid, self.num_updates - batch.fields["policy_version"][:-1], 0)
         self.num_updates += 1
-        return {
+        self._refresh_target()
+        metrics = {
             **loss.metrics,
             "gradient_norm": norm,
             "learning_rate": torch.tensor(rate),
             "policy_lag_mean": masked_reduce(lag.float(), batch.valid, "mean"),
             "policy_lag_max": lag.max(),
         }
+        return Update(metrics, loss.priorities)
 
     def get_state(self) -> dict[str, Any]:
         """Parameters, optimiser and counters; tensors are shared with the learner, not copied."""
-        return {
+        state = {
             "network": self.network.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "num_updates": self.num_updates,
         }
+        return state if self.target is None else state | {"target": self.target.state_dict()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `get_state`."""
         self.network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
         self.num_updates = state["num_updates"]
+        if self.target is not None:
+            self.target.load_state_dict(state["target"])
+
+    def _make_target(self, algorithm: Algorithm, device: torch.device) -> PolicyNetwork | None:
+        if algorithm.target_period_updates is None:
+            return None
+        target = algorithm.make_network().to(device).requires_grad_(False)
+        target.load_state_dict(self.network.state_dict())
+        return target
+
+    def _refresh_target(self) -> None:
+        period = self._algorithm.target_period_updates
+        if self.target is not None and period is not None and self.num_updates % period == 0:
+            self.target.load_state_dict(self.network.state_dict())

@@ -22,13 +22,16 @@ class BatchSource(Protocol):
     def get(self, batch_size: int) -> TrainBatch | None:
         """The next batch, waiting for it; None when there will be no more."""
 
+    def update_priorities(self, batch: TrainBatch, priorities: Tensor) -> None:
+        """What the unrolls of a batch are worth now, `[B]`; only algorithms that learn from a replay say so."""
+
 
 class LearnerLoop:
     """Runs a learner until its source is closed.
 
     Attributes:
         learner: touch it only under `paused`.
-        consumed: transitions in all batches so far, masked ones included.
+        consumed: transitions in all batches so far, masked ones included, each as often as it came.
     """
 
     def __init__(
@@ -59,9 +62,11 @@ class LearnerLoop:
         while (batch := self._source.get(self._batch_size)) is not None:
             taken_s = time.monotonic()
             with self._between_updates:
-                metrics = self.learner.update(batch, self._progress())
+                update = self.learner.update(batch, self._progress())
                 self._parameters.publish(self.learner.network, self.learner.num_updates)
-                self._count(batch, metrics)
+                self._count(batch, update.metrics)
+            if update.priorities is not None:
+                self._source.update_priorities(batch, update.priorities)
             self._vitals.observe("batch_wait", taken_s - free_s)
             free_s = time.monotonic()
             self._vitals.observe("update", free_s - taken_s)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,27 +56,41 @@ class Inference:
         unrolls: UnrollStore,
         device: torch.device,
         seed: int,
-        greedy: bool = False,
+        steps_before: int = 0,
+        greedy_environments: range = range(0),
     ) -> None:
-        """Allocates per-slot state and staging; nothing grows later."""
+        """Allocates per-slot state and staging; nothing grows later.
+
+        Args:
+            algorithm: picks the actions.
+            parameters: gives the network.
+            slots, unrolls: where rows come from and are kept.
+            device: of inference.
+            seed: of the generator that actions are drawn with.
+            steps_before: agent steps of the run's earlier starts.
+            greedy_environments: indices of the environments that explore nothing.
+        """
         self._algorithm = algorithm
         self._parameters = parameters
         self._slots = slots
         self._unrolls = unrolls
         self._device = device
-        self._greedy = greedy
+        self._steps_before = steps_before
+        self._greedy_environments = greedy_environments
         self._generator = torch.Generator(device).manual_seed(seed)
         network, _ = parameters.acquire()
         self._state: AgentState = network.initial_state(slots.num_slots, device)
         self._age = np.zeros(slots.num_slots, np.int64)
         self._last_action = np.zeros(slots.num_slots, np.int64)
         self._environment = np.zeros(slots.num_slots, np.int64)
+        self._greedy = np.zeros(slots.num_slots, bool)
         self._gather = _Gather(slots, device)
         self.num_steps = 0
 
     def begin(self, slots: Slots, lease: int, environment_indices: Sequence[int]) -> None:
         """Slots have a new holder. Agent state and ages need no reset: the first row is FIRST, which does it."""
         self._environment[slots] = environment_indices
+        self._greedy[slots] = [index in self._greedy_environments for index in environment_indices]
         self._unrolls.begin(slots, lease, environment_indices)
 
     @property
@@ -104,7 +119,7 @@ class Inference:
         stacks = self._unrolls.observe(slots, observations, age)
         inputs = Inputs(stacks, step_type, reward, self._put(self._last_action[slots]))
         state = tuple(part.index_select(0, index) for part in self._state)
-        acting = Acting(self._put(self._environment[slots]), self._generator, self._greedy)
+        acting = self._acting(slots)
         decision = self._algorithm.act(network, inputs, state, acting)
         action = decision.action.cpu().numpy()
         self._slots.answer(slots, [action], version)
@@ -135,7 +150,16 @@ class Inference:
         }
         return self._unrolls.append(slots, fields, answered.state)
 
-    def _put(self, values: NDArray[np.int64]) -> Tensor:
+    def _acting(self, slots: Slots) -> Acting:
+        greedy = self._greedy[slots] if self._greedy_environments else None
+        return Acting(
+            environment_indices=self._put(self._environment[slots]),
+            generator=self._generator,
+            agent_steps=self._steps_before + self.num_steps,
+            greedy=None if greedy is None else self._put(greedy),
+        )
+
+    def _put(self, values: NDArray[Any]) -> Tensor:
         return torch.from_numpy(values).to(self._device, non_blocking=True)
 
 

@@ -132,7 +132,8 @@ class PolicyServer:
         on_episode: EpisodeListener,
         device: torch.device,
         seed: int,
-        greedy: bool = False,
+        steps_before: int = 0,
+        greedy_environments: range = range(0),
     ) -> None:
         self.inference = Inference(
             algorithm=algorithm,
@@ -141,7 +142,8 @@ class PolicyServer:
             unrolls=unrolls,
             device=device,
             seed=seed,
-            greedy=greedy,
+            steps_before=steps_before,
+            greedy_environments=greedy_environments,
         )
         self.service = InferenceService(
             slots=slots,

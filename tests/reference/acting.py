@@ -16,7 +16,7 @@ from torch import nn
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import StepType, Timesteps
 from seedbed.server.algorithms.vtrace import VTrace
-from seedbed.server.config import NetworkConfig, OptimiserConfig, VTraceConfig
+from seedbed.server.config import LearningConfig, NetworkConfig, OptimiserConfig, VTraceConfig
 from seedbed.server.experience.collector import Collector
 from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.layout import TrainBatch, UnrollLayout
@@ -57,12 +57,15 @@ class World:
         optimiser: OptimiserConfig | None = None,
         num_slots: int = 6,
         seed: int = 0,
+        greedy_environments: range = range(0),
     ) -> None:
         torch.manual_seed(seed)
         self.random = np.random.default_rng(seed)
         action = ArraySpec(name="action", dtype="int64", minimum=0, maximum=NUM_ACTIONS - 1)
         self.spec = EnvironmentSpec(environment="random", observations=(observation,), actions=(action,))
-        self.algorithm = VTrace(vtrace or VTraceConfig(unroll_length=5, batch_size=4), network, self.spec)
+        self.algorithm = VTrace(
+            vtrace or VTraceConfig(), LearningConfig(unroll_length=5, batch_size=4), network, self.spec
+        )
         self.learner = Learner(self.algorithm, optimiser or OptimiserConfig(), CPU)
         self.scramble(self.learner.network)
         self.layout = UnrollLayout(
@@ -76,7 +79,7 @@ class World:
         self.slots = SlotTable(self.spec, num_slots)
         self.store = UnrollStore(self.layout, num_slots, CPU)
         self.fifo = UnrollFifo(self.layout, 1000, CPU)
-        self.collector = Collector(self.store, self.fifo)
+        self.collector = Collector(self.store, self.fifo, greedy_environments)
         self.parameters = Parameters(self.make_acting, self.learner.network)
         self.inference = Inference(
             algorithm=self.algorithm,
@@ -85,6 +88,7 @@ class World:
             unrolls=self.store,
             device=CPU,
             seed=seed,
+            greedy_environments=greedy_environments,
         )
         self.logs: dict[int, list[Sent]] = {}
         self.holders: dict[int, int] = {}

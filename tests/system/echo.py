@@ -84,7 +84,7 @@ class EchoAlgorithm(Algorithm):
         action = torch.from_numpy(echo_action(inputs.observations[0][:, -1].numpy()))
         return Decision(action, {"state": state[0]}, network.step(inputs, state)[1])
 
-    def loss(self, network: PolicyNetwork, batch: TrainBatch) -> Loss:
+    def loss(self, network: PolicyNetwork, target: PolicyNetwork | None, batch: TrainBatch) -> Loss:
         """Nobody learns here."""
         raise NotImplementedError
 

@@ -141,7 +141,7 @@ def test_a_resumed_learner_is_bit_equal(tmp_path: Path) -> None:
     resumed.set_state(saved)
     assert len(batches) > 4
     for batch in batches[3:]:
-        metrics, again = learner.update(batch, 0.2), resumed.update(batch, 0.2)
+        metrics, again = learner.update(batch, 0.2).metrics, resumed.update(batch, 0.2).metrics
         assert all(torch.equal(metrics[name], again[name]) for name in metrics)
     ours, theirs = learner.network.state_dict(), resumed.network.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
