@@ -18,6 +18,7 @@ from seedbed.common.errors import InvalidMessageError, SpecError, VersionError
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import (
     DISCOUNT_DTYPE,
+    MAX_COUNT,
     REWARD_DTYPE,
     STEP_TYPE_DTYPE,
     Array,
@@ -139,7 +140,7 @@ def unpack_steps(message: pb.Steps, spec: EnvironmentSpec, num_rows: int) -> Tim
     _require_finite("reward", reward)
     if not ((discount >= 0) & (discount <= 1)).all():
         raise InvalidMessageError(f"discount: expected values from 0 to 1, got {discount.tolist()}")
-    ends = tuple(_unpack_end(end, num_rows) for end in message.episode_ends)
+    ends = _unpack_ends(message.episode_ends, step_type)
     observations = _unpack_arrays("observations", message.observations, spec.observations, num_rows)
     for array, array_spec in zip(observations, spec.observations, strict=True):
         if array.dtype.kind == "f":
@@ -212,12 +213,21 @@ def _unpack_arrays(
     return tuple(arrays)
 
 
-def _unpack_end(message: pb.EpisodeEnd, num_rows: int) -> EpisodeEnd:
-    if message.row >= num_rows:
-        raise InvalidMessageError(f"episode_ends: expected rows below {num_rows}, got {message.row}")
-    if not np.isfinite(message.episode_return):
-        raise InvalidMessageError(f"episode_ends: expected a finite return, got {message.episode_return}")
-    return EpisodeEnd(message.row, message.episode_return, message.steps, message.frames)
+def _unpack_ends(messages: Sequence[pb.EpisodeEnd], step_type: NDArray[Any]) -> tuple[EpisodeEnd, ...]:
+    """At most one for each row that is LAST: else one message could fill the statistics of a whole run."""
+    rows = [message.row for message in messages]
+    if len(set(rows)) != len(rows) or not all(row < len(step_type) and step_type[row] == StepType.LAST for row in rows):
+        last = np.flatnonzero(step_type == StepType.LAST).tolist()
+        raise InvalidMessageError(f"episode_ends: expected rows out of {last}, which are LAST, once each, got {rows}")
+    for message in messages:
+        if not abs(message.episode_return) <= MAX_COUNT:
+            raise InvalidMessageError(
+                f"episode_ends: expected a return from -2^53 to 2^53, got {message.episode_return}"
+            )
+        if max(message.steps, message.frames) > MAX_COUNT:
+            got = f"{message.steps} and {message.frames}"
+            raise InvalidMessageError(f"episode_ends: expected at most 2^53 steps and frames, got {got}")
+    return tuple(EpisodeEnd(end.row, end.episode_return, end.steps, end.frames) for end in messages)
 
 
 def _require_finite(name: str, array: NDArray[Any]) -> None:

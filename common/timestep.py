@@ -22,6 +22,10 @@ REWARD_DTYPE = np.dtype("<f4")
 DISCOUNT_DTYPE = np.dtype("<f4")
 
 
+MAX_COUNT = 2**53
+"""Largest |return|, and most steps and frames, of an episode: so far doubles, and JSON with them, count one by one."""
+
+
 class StepType(IntEnum):
     """Where in its episode a timestep stands."""
 

@@ -151,7 +151,7 @@ class RunConfig:
     torch_threads: int = option(1, "threads of each torch operation on a CPU")
     max_steps: int = option(20_000_000, "stop after so many agent steps; the learning rate decays over them")
     max_seconds: float | None = option(None, "stop after so long")
-    target_return: float | None = option(None, "stop when the mean return of the last 100 episodes reaches this")
+    target_return: float | None = option(None, "stop when mean and median return of the last 100 episodes reach this")
     checkpoint_interval_s: float = option(300.0, "time between checkpoints")
     log_interval_s: float = option(10.0, "time between log lines")
 

@@ -127,8 +127,13 @@ FLOATS = np.array([0.5, np.nan, np.inf], "<f4")
         ({"observations": [b"\0" * 18, b"\0" * 12, b""]}, "observations: expected 2 arrays, got 3"),
         ({"observations": [b"\0" * 17, b"\0" * 12]}, r"observations\['image'\]: expected 18 bytes \(3 rows of uint8"),
         ({"observations": [b"\0" * 18, FLOATS.tobytes()]}, r"observation 'speed': expected finite.*rows \[1, 2\]"),
-        ({"episode_ends": [pb.EpisodeEnd(row=3)]}, "episode_ends: expected rows below 3, got 3"),
-        ({"episode_ends": [pb.EpisodeEnd(episode_return=float("nan"))]}, "episode_ends: expected a finite return"),
+        ({"episode_ends": [pb.EpisodeEnd(row=3)]}, r"episode_ends: expected rows out of \[2\].* got \[3\]"),
+        ({"episode_ends": [pb.EpisodeEnd(row=1)]}, r"which are LAST, once each, got \[1\]"),
+        ({"episode_ends": [pb.EpisodeEnd(row=2)] * 2}, r"got \[2, 2\]"),
+        ({"episode_ends": [pb.EpisodeEnd(row=2, episode_return=float("nan"))]}, "expected a return from .* got nan"),
+        ({"episode_ends": [pb.EpisodeEnd(row=2, episode_return=-1e17)]}, r"got -1e\+17"),
+        ({"episode_ends": [pb.EpisodeEnd(row=2, steps=2**53 + 1)]}, "expected at most 2.53 steps and frames"),
+        ({"episode_ends": [pb.EpisodeEnd(row=2, frames=2**64 - 1)]}, "got 0 and 18446744073709551615"),
     ],
 )
 def test_bad_steps_are_refused_with_what_was_expected_and_what_came(changes: dict[str, Any], message: str) -> None:

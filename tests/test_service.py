@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
-from seedbed.common.timestep import EpisodeEnd, StepType
+from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.serving import links as links_module
 from seedbed.server.serving.batching import Batcher
 from seedbed.server.serving.channel import Channel, Control
@@ -139,7 +139,7 @@ def test_a_lease_is_granted_answered_and_given_back(scene: Scene) -> None:
     scene.ask(0)
     scene.turn()
     assert scene.heard() == [granted(0, 0)]
-    assert scene.slots.step_type[:3].tolist() == [StepType.LAST, StepType.LAST, 0]
+    assert scene.slots.expects_first(0, 3).tolist() == [True, True, False]
     scene.steps(0)
     scene.turn()
     assert scene.heard() == [0]
@@ -253,9 +253,21 @@ def test_a_lost_stream_keeps_its_lease_for_the_grace_time_and_nobody_waits_for_i
 def test_an_episode_end_is_told_with_the_index_of_its_environment(scene: Scene) -> None:
     scene.ask(0)
     scene.turn()
-    scene.frontends[0].send({"type": "episode_ends", "lease": 0, "ends": [[1, 2.5, 30, 120]]})
+    scene.frontends[0].send({"type": "episode_ends", "lease": 0, "seq": 7, "ends": [[1, 2.5, 30, 120]]})
     scene.turn()
     assert scene.episodes == [(11, EpisodeEnd(1, 2.5, 30, 120))]
+
+
+def test_the_ends_of_a_repeated_steps_count_once(scene: Scene) -> None:
+    """The frontend that told of them first died before the Steps was accepted. A later lease counts from 1 again."""
+    for run in (1, 2):
+        scene.ask(run, run=run)
+        scene.turn()
+        for seq in (1, 1, 3, 3, 3):
+            scene.frontends[0].send({"type": "episode_ends", "lease": 0, "seq": seq, "ends": [[0, seq, 1, 1]]})
+        scene.leave(run, goodbye=True)
+        scene.turn()
+    assert [end.episode_return for _, end in scene.episodes] == [1, 3, 1, 3]
 
 
 def test_a_dead_frontend_loses_its_streams_not_its_leases(scene: Scene) -> None:
@@ -274,7 +286,7 @@ def test_a_dead_frontend_loses_its_streams_not_its_leases(scene: Scene) -> None:
 def test_what_a_frontend_said_before_it_died_counts(scene: Scene) -> None:
     scene.ask(0)
     scene.turn()
-    scene.frontends[0].send({"type": "episode_ends", "lease": 0, "ends": [[0, 1.0, 1, 1]]})
+    scene.frontends[0].send({"type": "episode_ends", "lease": 0, "seq": 1, "ends": [[0, 1.0, 1, 1]]})
     scene.frontends[0].send({"type": "goodbye", "stream": 0})
     scene.frontends[0].close()
     scene.turn()

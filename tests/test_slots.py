@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+from dataclasses import replace
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import StepType, Timesteps
@@ -80,13 +84,69 @@ def test_answer_scatters_actions_to_any_slots(table: SlotTable) -> None:
 
 
 def test_clear_makes_a_lease_start_over_and_leaves_its_neighbours(table: SlotTable) -> None:
-    for array in (table.step_type, table.accepted_seq, table.answered_seq):
+    for array in (table.accepted_seq, table.answered_seq):
         array[:] = 1
     table.clear(2, 3)
-    assert table.step_type.tolist() == [1, 1, *[StepType.LAST] * 3, 1, 1]
+    assert table.expects_first(2, 3).all()
+    assert not table.expects_first(0, 2).any()
+    assert not table.expects_first(5, 2).any()
     for seqs in (table.accepted_seq, table.answered_seq):
         assert seqs[2] == 0
         assert seqs[[0, 1, 5, 6]].tolist() == [1] * 4
+
+
+def test_rows_that_were_last_must_be_first_next(table: SlotTable) -> None:
+    table.clear(1, 3)
+    assert table.expects_first(1, 3).tolist() == [True] * 3
+    for seq, last in enumerate(([False, True, False], [False, False, True], [True, True, True]), start=1):
+        types = np.where(last, StepType.LAST, StepType.MID).astype(np.uint8)
+        table.accept(1, 3, seq, replace(some_rows(3), step_type=types))
+        assert table.expects_first(1, 3).tolist() == last
+    assert not table.was_last[[0, 4, 5, 6]].any()
+
+
+class _Deadly:
+    """An array, or a number, that kills the process which reads it."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("not reached")
+
+    def __mod__(self, other: int) -> Any:
+        return self._value % other
+
+    def __eq__(self, other: object) -> Any:
+        return _Deadly(self._value)
+
+
+def _die_in_the_midst(table: SlotTable, seq: Any, rows: Timesteps) -> None:
+    table.accept(1, 3, seq, rows)
+
+
+@pytest.mark.parametrize("where", ["image", "vector", "step_type", "reward", "discount", "seq"])
+def test_a_frontend_that_dies_in_the_midst_of_a_steps_leaves_what_was_accepted(table: SlotTable, where: str) -> None:
+    """What the next frontend checks the repeated Steps against is as if the dead one had never read it."""
+    table.clear(1, 3)
+    table.accept(1, 3, 1, replace(some_rows(3), step_type=np.array([2, 1, 2], np.uint8)))
+    rows: Any = replace(some_rows(3), step_type=np.array([0, 2, 0], np.uint8))
+    image, vector = rows.observations
+    deadly, seq = rows, _Deadly(2) if where == "seq" else 2
+    if where in ("image", "vector"):
+        pair = (_Deadly(image), vector) if where == "image" else (image, _Deadly(vector))
+        deadly = replace(rows, observations=pair)
+    elif where != "seq":
+        deadly = replace(rows, **{where: _Deadly(getattr(rows, where))})
+    process = multiprocessing.get_context("spawn").Process(target=_die_in_the_midst, args=(table, seq, deadly))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert table.accepted_seq[1] == 1
+    assert table.expects_first(1, 3).tolist() == [True, False, True]
+    table.accept(1, 3, 2, rows)
+    assert table.expects_first(1, 3).tolist() == [False, True, False]
 
 
 def _write_as_a_frontend(table: SlotTable) -> None:

@@ -175,15 +175,16 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         if steps.seq != accepted + 1:
             raise SequenceError(f"expected Steps {accepted + 1}, or {accepted} again, got {steps.seq}")
         rows = codec.unpack_steps(steps, self.config.spec, stream.num_rows)
-        previous = slots.step_type[lease : lease + stream.num_rows]
-        if not np.array_equal(rows.step_type == StepType.FIRST, previous == StepType.LAST):
+        expected = slots.expects_first(lease, stream.num_rows)
+        wrong = np.flatnonzero((rows.step_type == StepType.FIRST) != expected)
+        if len(wrong):
             raise InvalidMessageError(
                 "step_type: expected FIRST at the start of a lease and after LAST, and only there; "
-                f"got {rows.step_type.tolist()} after {previous.tolist()}"
+                f"got {rows.step_type[wrong].tolist()} in rows {wrong.tolist()}"
             )
         if rows.episode_ends:
             ends = [[end.row, end.episode_return, end.steps, end.frames] for end in rows.episode_ends]
-            self._send({"type": "episode_ends", "lease": lease, "ends": ends})
+            self._send({"type": "episode_ends", "lease": lease, "seq": steps.seq, "ends": ends})
         slots.accept(lease, stream.num_rows, steps.seq, rows)
         self._send(lease)
         self._vitals.add("messages")

@@ -47,6 +47,7 @@ class Lease:
         environment_indices: stable index of each row's environment.
         stream: who to answer, or None in grace.
         expires_s: when a lease in grace ends.
+        last_ends_seq: the last Steps whose ends of episodes were counted.
     """
 
     key: LeaseKey
@@ -55,6 +56,7 @@ class Lease:
     environment_indices: tuple[int, ...]
     stream: StreamId | None
     expires_s: float | None = None
+    last_ends_seq: int = 0
 
     @property
     def num_rows(self) -> int:

@@ -148,12 +148,18 @@ class InferenceService:
                 if lease is not None:
                     self._end(lease)
             case "episode_ends":
-                lease = self._lease(message["lease"])
-                for row, episode_return, steps, frames in message["ends"]:
-                    index = lease.environment_indices[row]
-                    self._on_episode(index, EpisodeEnd(row, episode_return, steps, frames))
+                self._note_episodes(self._lease(message["lease"]), message)
             case "ready":
                 self.ready_frontends.add(number)
+
+    def _note_episodes(self, lease: Lease, message: Control) -> None:
+        """Once for each Steps: it is sent again when a frontend dies between telling of its ends and accepting it."""
+        if message["seq"] <= lease.last_ends_seq:
+            return
+        lease.last_ends_seq = message["seq"]
+        for row, episode_return, steps, frames in message["ends"]:
+            index = lease.environment_indices[row]
+            self._on_episode(index, EpisodeEnd(row, episode_return, steps, frames))
 
     def _open(self, request: Control) -> None:
         """Grants a lease now, or as soon as the streams that stand in its way have left."""

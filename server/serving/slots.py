@@ -5,6 +5,10 @@ lease has at most one Steps in flight and the channel (`channel.py`) tells each 
 survive a frontend lives here too: the numbers of the last Steps accepted and answered, and the answer itself, which
 stays in its rows until the next Steps.
 
+A frontend may die between any two writes. So `accepted_seq` is written last, in one piece, and what the next Steps is
+checked against belongs to a number: `was_last` has a column for even and one for odd numbers, and what stands under the
+accepted one is not touched before the next is accepted.
+
 Shapes: S slots.
 """
 
@@ -36,6 +40,7 @@ class SlotTable:
         actions: one array `[S, ...]` for each action of the spec.
         step_type: uint8 `[S]`.
         reward, discount: float32 `[S]`.
+        was_last: bool `[S, 2]`, whether the row was LAST in Steps `seq`, in column `seq % 2`.
         accepted_seq: uint64 `[S]`, the last Steps a frontend copied in.
         answered_seq: uint64 `[S]`, the last Steps whose actions stand in `actions`.
         policy_version: uint64 `[S]`, updates in the parameters that answered.
@@ -47,6 +52,7 @@ class SlotTable:
     step_type: NDArray[np.uint8]
     reward: NDArray[np.float32]
     discount: NDArray[np.float32]
+    was_last: NDArray[np.bool_]
     accepted_seq: NDArray[np.uint64]
     answered_seq: NDArray[np.uint64]
     policy_version: NDArray[np.uint64]
@@ -73,11 +79,16 @@ class SlotTable:
         self.reward[where] = rows.reward
         self.discount[where] = rows.discount
         self.accepted_s[lease] = time.monotonic()
+        self.was_last[where, seq % 2] = rows.step_type == StepType.LAST
         self.accepted_seq[lease] = seq
+
+    def expects_first(self, lease: int, num_rows: int) -> NDArray[np.bool_]:
+        """Which rows of the next Steps must be FIRST, `[E]`: those that were LAST, and all of a new lease."""
+        return self.was_last[lease : lease + num_rows, int(self.accepted_seq[lease]) % 2]
 
     def clear(self, lease: int, num_rows: int) -> None:
         """Makes rows ready for a new lease (device side): their next timestep must be FIRST, its seq 1."""
-        self.step_type[lease : lease + num_rows] = StepType.LAST
+        self.was_last[lease : lease + num_rows] = True
         self.accepted_seq[lease] = 0
         self.answered_seq[lease] = 0
 
@@ -102,6 +113,7 @@ class SlotTable:
             "step_type": [(STEP_TYPE_DTYPE, ())],
             "reward": [(REWARD_DTYPE, ())],
             "discount": [(DISCOUNT_DTYPE, ())],
+            "was_last": [(np.dtype(np.bool_), (2,))],
             "accepted_seq": [(np.dtype("<u8"), ())],
             "answered_seq": [(np.dtype("<u8"), ())],
             "policy_version": [(np.dtype("<u8"), ())],

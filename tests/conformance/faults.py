@@ -13,6 +13,7 @@ import grpc
 import numpy as np
 
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.common.timestep import StepType
 from seedbed.proto import seedbed_pb2 as pb
 
 Words = Sequence[str]
@@ -235,9 +236,35 @@ def _episode_end_of_no_row(steps: pb.Steps, _: EnvironmentSpec) -> Words:
     return "episode_ends", "1000"
 
 
+def _episode_end_of_a_running_episode(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    steps.episode_ends.add(row=0)
+    return "episode_ends", "LAST"
+
+
+def _two_ends_of_one_episode(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    _end(steps)
+    _end(steps)
+    return "episode_ends", "[0, 0]"
+
+
 def _episode_return_nan(steps: pb.Steps, _: EnvironmentSpec) -> Words:
-    steps.episode_ends.add(row=0, episode_return=np.nan)
-    return ("episode_ends",)
+    _end(steps, episode_return=np.nan)
+    return "episode_ends", "nan"
+
+
+def _episode_return_huge(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    _end(steps, episode_return=1e17)
+    return "episode_ends", "1e+17"
+
+
+def _episode_steps_huge(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    _end(steps, steps=2**63)
+    return "episode_ends", f"{2**63}"
+
+
+def _episode_frames_huge(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    _end(steps, frames=2**64 - 1)
+    return "episode_ends", f"{2**64 - 1}"
 
 
 def _first_within_an_episode(steps: pb.Steps, _: EnvironmentSpec) -> Words:
@@ -266,11 +293,22 @@ STEPS_FAULTS = (
             _discount_nan,
             _observation_nan,
             _episode_end_of_no_row,
+            _episode_end_of_a_running_episode,
+            _two_ends_of_one_episode,
             _episode_return_nan,
+            _episode_return_huge,
+            _episode_steps_huge,
+            _episode_frames_huge,
             _first_within_an_episode,
         )
     ),
 )
+
+
+def _end(message: pb.Steps, **fields: Any) -> None:
+    """Ends the episode of row 0, with these fields."""
+    message.step_type = bytes([StepType.LAST]) + message.step_type[1:]
+    message.episode_ends.add(row=0, **fields)
 
 
 def _with_first(data: bytes, value: float) -> bytes:

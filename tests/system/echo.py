@@ -181,9 +181,11 @@ class EchoServer:
         episodes: (environment index, end), as they came.
     """
 
-    def __init__(self, *, num_slots: int, grace_s: float, frontends: int = 2) -> None:
+    def __init__(
+        self, *, num_slots: int, grace_s: float, frontends: int = 2, slot_table: type[SlotTable] = SlotTable
+    ) -> None:
         config = ServingConfig(num_slots=num_slots, grace_s=grace_s, frontends=frontends)
-        slots = SlotTable(ECHO_SPEC, num_slots)
+        slots = slot_table(ECHO_SPEC, num_slots)
         processes = Frontends(config, slots, Identity(run_name="echo", version="0"))
         algorithm = EchoAlgorithm()
         network = algorithm.make_network()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from seedbed.common.timestep import MAX_COUNT, StepType
 from seedbed.server.operations.run_directory import RunDirectory
 from tests.conformance.faults import STEPS_FAULTS
 from tests.conformance.wire import RawClient, ServerUnderTest
@@ -92,7 +93,8 @@ def test_numbers_that_are_legal_and_absurd(training: Program, run_dir: Path, wha
             case "reward":
                 steps.reward = np.where(np.frombuffer(steps.step_type, "u1") == 0, 0, huge).astype("<f4").tobytes()
             case "episode_return":
-                steps.episode_ends.add(row=0, episode_return=-1.7e308, steps=2**64 - 1, frames=2**64 - 1)
+                if steps.step_type[0] == StepType.LAST:
+                    steps.episode_ends.add(row=0, episode_return=-MAX_COUNT, steps=MAX_COUNT, frames=MAX_COUNT)
         client.stream.send(message)
         client.answer()
     client.leave()

@@ -1,0 +1,67 @@
+"""A slot table that kills the frontends which write to it. No torch here: frontends import this file."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seedbed.common.timestep import Timesteps
+from seedbed.server.serving.slots import SlotTable
+
+MOMENTS = ("observations", "step_type", "reward", "discount", "accepted_seq", "accepted")
+"""When a frontend dies: before it writes that, or after it has accepted a Steps and before it tells."""
+
+DEATHS = 2 * len(MOMENTS)
+_CALLS_OF_A_LIFE = 37
+
+
+class DeadlySlots(SlotTable):
+    """Every frontend process dies in the midst of its 37th Steps, each in another moment, until `DEATHS` have."""
+
+    _deaths: NDArray[np.uint8]
+    _calls = 0
+
+    @property
+    def deaths(self) -> int:
+        """So many have died."""
+        return int(self._deaths[0])
+
+    def accept(self, lease: int, num_rows: int, seq: int, rows: Timesteps) -> None:
+        """See the base class."""
+        self._calls += 1
+        if self._calls < _CALLS_OF_A_LIFE or self.deaths == DEATHS:
+            super().accept(lease, num_rows, seq, rows)
+            return
+        deadly: Any = _Deadly()
+        moment = MOMENTS[self.deaths % len(MOMENTS)]
+        self._deaths[0] += 1
+        if moment == "observations":
+            rows = replace(rows, observations=(deadly,))
+        elif moment == "accepted_seq":
+            deadly.seq = seq
+            seq = deadly
+        elif moment != "accepted":
+            rows = replace(rows, **{moment: deadly})
+        super().accept(lease, num_rows, seq, rows)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def _fields(self) -> dict[str, Any]:
+        return {**super()._fields(), "_deaths": [(np.dtype("u1"), ())]}
+
+
+class _Deadly:
+    """An array, or a number, that kills the process which reads it."""
+
+    seq = 0
+
+    def __mod__(self, other: int) -> int:
+        return self.seq % other
+
+    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("not reached")
