@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import StepType, Timesteps
@@ -110,6 +109,9 @@ class _Deadly:
 
     def __init__(self, value: Any) -> None:
         self._value = value
+
+    def __int__(self) -> NoReturn:
+        self.__array__()
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -62,6 +62,9 @@ class _Deadly:
     def __mod__(self, other: int) -> int:
         return self.seq % other
 
+    def __int__(self) -> NoReturn:
+        self.__array__()
+
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError("not reached")

@@ -31,7 +31,7 @@ def test_frontends_that_die_in_the_midst_of_a_steps() -> None:
         eventually(lambda: echo.server.service.leases.used_rows == 0, "an end")
     assert echo.audit.problems == []
     echo.check_account()
-    assert echo.server.service.stats.leases_opened == 1, "every reconnect was a resume"
+    assert echo.server.service.vitals["leases_opened"] == 1, "every reconnect was a resume"
     lengths = defaultdict(list)
     for index, end in echo.episodes:
         lengths[index].append(end.steps)
