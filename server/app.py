@@ -23,8 +23,6 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.registry import make_algorithm
 from seedbed.server.config import ServerConfig
-from seedbed.server.experience.collector import Collector
-from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.unrolls import UnrollStore
 from seedbed.server.learning.learner import Learner
 from seedbed.server.learning.loop import LearnerLoop
@@ -36,7 +34,7 @@ from seedbed.server.operations.progress import Progress, make_progress
 from seedbed.server.operations.run_directory import RunDirectory, RunFile
 from seedbed.server.operations.run_state import RunState
 from seedbed.server.operations.telemetry import Telemetry
-from seedbed.server.parts import choose_device, make_acting_network, make_layout
+from seedbed.server.parts import choose_device, make_acting_network, make_layout, make_queue, make_service
 from seedbed.server.serving.policy_server import Frontends, Identity, PolicyServer
 from seedbed.server.serving.slots import SlotTable
 
@@ -81,8 +79,7 @@ class TrainingRun:
             learner.set_state(state.learner)
         layout = make_layout(config, spec, algorithm, learner.network)
         store = UnrollStore(layout, slots.num_slots, device)
-        self._fifo = UnrollFifo(layout, config.queue_unrolls, device)
-        self._collector = Collector(store, self._fifo, config.fleet.greedy_environments)
+        self._fifo, self._collector = make_queue(config, algorithm, store)
         parameters = Parameters(
             lambda: make_acting_network(algorithm, device), learner.network, version=learner.num_updates
         )
@@ -101,6 +98,7 @@ class TrainingRun:
             seed=config.environment.seed,
             steps_before=state.agent_steps,
             greedy_environments=config.fleet.greedy_environments,
+            make_service=make_service(config, algorithm),
         )
         if state.random is not None:
             self._server.inference.random_state = state.random
@@ -112,6 +110,7 @@ class TrainingRun:
             self._share_done,
             frontends.vitals.device,
             state.consumed,
+            config.learning.publish_every,
         )
         self._learner_thread = threading.Thread(target=self._learn, name="learner", daemon=True)
         self._learner_failure: BaseException | None = None

@@ -13,7 +13,7 @@ from typing import Literal
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 
-FIXED = ("environment", "algorithm", "learning", "vtrace", "network", "optimiser")
+FIXED = ("environment", "algorithm", "learning", "actor_critic", "vtrace", "ppo", "network", "optimiser")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,23 +57,24 @@ class LearningConfig:
     """learning, whatever the algorithm"""
 
     unroll_length: int = option(20, "T, transitions of an unroll that are trained on", minimum=1)
-    batch_size: int = option(32, "B, unrolls in a train batch", minimum=1)
+    batch_size: int = option(
+        32, "B, unrolls in a train batch; of no account for a2c and ppo: one of every environment", minimum=1
+    )
     discount: float = option(0.99, "gamma")
     reward_clipping: Literal["none", "abs_one", "soft_asymmetric", "paper_asymmetric"] = option(
         "abs_one", "how rewards are squashed before the loss; scores stay raw"
     )
+    publish_every: int = option(
+        1, "train batches between two sets of parameters that actors get; more adds policy lag on purpose", minimum=1
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VTraceConfig:
-    """V-trace"""
+class ActorCriticConfig:
+    """actor-critics: vtrace, a2c, a3c, ppo"""
 
-    lambda_: float = option(1.0, "multiplies the clipped trace coefficients c (SEED RL)", flag="--lambda")
-    clip_rho: float = option(1.0, "rho-bar: decides what is learnt")
-    clip_c: float = option(1.0, "c-bar: variance against speed of the traces")
-    clip_pg_rho: float = option(1.0, "rho-bar of the policy gradient")
-    advantage: Literal["seed", "rlax"] = option(
-        "seed", "rlax mixes values by lambda, which makes it GAE on-policy; seed does not"
+    lambda_: float = option(
+        1.0, "multiplies the clipped trace coefficients c of V-trace; in the others, that of GAE", flag="--lambda"
     )
     baseline_cost: float = option(0.5, "weight of half the squared value error")
     entropy_cost: float = option(0.01, "weight of the entropy bonus")
@@ -83,9 +84,34 @@ class VTraceConfig:
         "--clip-norm 40 --learning-rate 6e-4",
     )
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VTraceConfig:
+    """V-trace"""
+
+    clip_rho: float = option(1.0, "rho-bar: decides what is learnt")
+    clip_c: float = option(1.0, "c-bar: variance against speed of the traces")
+    clip_pg_rho: float = option(1.0, "rho-bar of the policy gradient")
+    advantage: Literal["seed", "rlax"] = option(
+        "seed", "rlax mixes values by lambda, which makes it GAE on-policy; seed does not"
+    )
+
     def __post_init__(self) -> None:
         if self.clip_rho < self.clip_c:
             raise UsageError(f"expected --clip-rho >= --clip-c, got {self.clip_rho} and {self.clip_c}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PPOConfig:
+    """PPO"""
+
+    clip_ratio: float = option(0.2, "epsilon: how far the ratio of policies may go from 1")
+    epochs: int = option(4, "times that each train batch is gone through", minimum=1)
+    minibatches: int = option(4, "optimiser steps in an epoch, each on as many of the unrolls", minimum=1)
+
+    def __post_init__(self) -> None:
+        if not self.clip_ratio > 0:
+            raise UsageError(f"expected --clip-ratio of more than 0, got {self.clip_ratio}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +160,9 @@ class ServingConfig:
     max_wait_ms: float = option(5.0, "longest wait of a request for company, with --wait-when-idle")
     wait_when_idle: bool = option(False, "collect larger inference batches even when the device is idle")
     grace_s: float = option(30.0, "how long a lost connection keeps its lease")
+    round_patience_s: float = option(
+        10.0, "a2c and ppo: how long no environment may answer before those that are missing are left out"
+    )
     queue_unrolls: int | None = option(
         None, "unrolls the learner's queue holds (default: 2 train batches); full is back-pressure and bounds the lag"
     )
@@ -160,11 +189,13 @@ class RunConfig:
 class ServerConfig:
     """All of it."""
 
-    algorithm: Literal["vtrace"] = option("vtrace", "what learns")
+    algorithm: Literal["vtrace", "a2c", "a3c", "ppo"] = option("vtrace", "what learns")
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     fleet: FleetConfig = field(default_factory=FleetConfig)
     learning: LearningConfig = field(default_factory=LearningConfig)
+    actor_critic: ActorCriticConfig = field(default_factory=ActorCriticConfig)
     vtrace: VTraceConfig = field(default_factory=VTraceConfig)
+    ppo: PPOConfig = field(default_factory=PPOConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)

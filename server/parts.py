@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 
 from seedbed.common.errors import UsageError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.config import RunConfig, ServerConfig
+from seedbed.server.experience.collector import Collector
+from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.layout import UnrollLayout
+from seedbed.server.experience.round_fifo import RoundCollector, RoundFifo
+from seedbed.server.experience.unrolls import UnrollStore
 from seedbed.server.networks.interface import PolicyNetwork
+from seedbed.server.serving.service import InferenceService
+from seedbed.server.serving.synchronous import SynchronousService
 
 
 def choose_device(config: RunConfig) -> torch.device:
@@ -37,6 +46,23 @@ def make_layout(
         recorded=algorithm.recorded,
         state_shapes=tuple(tuple(part.shape[1:]) for part in network.initial_state(1)),
     )
+
+
+def make_queue(config: ServerConfig, algorithm: Algorithm, store: UnrollStore) -> tuple[UnrollFifo, Collector]:
+    """What takes unrolls from the open ones to the learner."""
+    shown = config.fleet.greedy_environments
+    if algorithm.synchronous:
+        rounds = RoundFifo(store.layout, config.num_slots, store.device)
+        return rounds, RoundCollector(store, rounds, shown)
+    fifo = UnrollFifo(store.layout, config.queue_unrolls, store.device)
+    return fifo, Collector(store, fifo, shown)
+
+
+def make_service(config: ServerConfig, algorithm: Algorithm) -> Callable[..., InferenceService]:
+    """What makes the loop of the inference thread."""
+    if not algorithm.synchronous:
+        return InferenceService
+    return partial(SynchronousService, num_rows=algorithm.num_rows, patience_s=config.serving.round_patience_s)
 
 
 def make_acting_network(algorithm: Algorithm, device: torch.device) -> PolicyNetwork:

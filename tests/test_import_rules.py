@@ -79,6 +79,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "server.serving.channel": (),
     "server.serving.slots": ("common", "server.shared_memory"),
     "server.serving.batching": (),
+    "server.serving.rounds": (),
     "server.serving.leases": ("common",),
     "server.serving.port": ("common",),
     "server.operations": ("common", "server.config", "server.vitals"),
@@ -88,6 +89,7 @@ RULES: dict[str, tuple[str, ...]] = {
         "server.algorithms",
         "server.experience",
         "server.networks",
+        "server.serving",
     ),
     # The composition roots. Nothing imports them but the command line.
     "server.app": ("common", "server"),

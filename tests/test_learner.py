@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seedbed.server.config import NetworkConfig, OptimiserConfig, VTraceConfig
+from seedbed.server.config import ActorCriticConfig, NetworkConfig, OptimiserConfig
 from seedbed.server.experience.layout import TrainBatch
 from seedbed.server.learning.learner import Learner
 from tests.reference.acting import CPU, World
@@ -22,10 +22,12 @@ MLP = NetworkConfig(torso="mlp", core="none", frame_stack=1, precision="float32"
 
 
 def recorded(
-    network: NetworkConfig = MLP, optimiser: OptimiserConfig | None = None, vtrace: VTraceConfig | None = None
+    network: NetworkConfig = MLP,
+    optimiser: OptimiserConfig | None = None,
+    actor_critic: ActorCriticConfig | None = None,
 ) -> tuple[World, list[TrainBatch]]:
     """A world whose learner has not been trained, and batches it has recorded."""
-    world = World(network, optimiser=optimiser, vtrace=vtrace)
+    world = World(network, optimiser=optimiser, actor_critic=actor_critic)
     world.run(60)
     batches = world.batches()
     assert any(source.length < world.layout.num_rows for batch in batches for source in batch.provenance)
@@ -133,8 +135,8 @@ def test_with_learning_rate_zero_nothing_moves_and_log_rho_stays_zero(network: N
 def test_sum_and_mean_differ_by_the_number_of_valid_transitions() -> None:
     gradients, totals = {}, {}
     for reduction in ("sum", "mean"):
-        vtrace = VTraceConfig(reduction=reduction)
-        world, batches = recorded(vtrace=vtrace)
+        config = ActorCriticConfig(reduction=reduction)
+        world, batches = recorded(actor_critic=config)
         batch = next(batch for batch in batches if not batch.valid.all())
         loss = world.algorithm.loss(world.learner.network, None, batch)
         loss.total.backward()

@@ -10,7 +10,7 @@ Shapes: N rows of an inference batch, L = T + 1 rows and B unrolls of a train ba
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -107,6 +107,15 @@ class Algorithm(ABC):
             target: the target network; None without `target_period_updates`.
             batch: its `sample` says how unrolls were drawn, if from a replay.
         """
+
+    def minibatches(self, network: PolicyNetwork, batch: TrainBatch) -> Iterator[TrainBatch]:
+        """What to make one optimiser step of each, in order; by default one step of the whole train batch.
+
+        Args:
+            network: the parameters being learnt, which change as the iterator goes on.
+            batch: as it came from the source.
+        """
+        yield batch
 
     def initial_priorities(self, batch: TrainBatch) -> Tensor:
         """What new unrolls are worth before they were ever trained on, `[B]`, from what was recorded as they were made.

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from seedbed.common.errors import UsageError
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.algorithms.a2c import A2C
+from seedbed.server.algorithms.a3c import A3C
 from seedbed.server.algorithms.interface import Algorithm
+from seedbed.server.algorithms.ppo import PPO
 from seedbed.server.algorithms.vtrace import VTrace
 from seedbed.server.config import ServerConfig
+
+ALGORITHMS: dict[str, Callable[[ServerConfig, EnvironmentSpec], Algorithm]] = {
+    "vtrace": lambda config, spec: VTrace(config.vtrace, config.actor_critic, config.learning, config.network, spec),
+    "a2c": lambda config, spec: A2C(config.actor_critic, config.learning, config.network, spec),
+    "a3c": lambda config, spec: A3C(config.actor_critic, config.learning, config.network, spec),
+    "ppo": lambda config, spec: PPO(config.ppo, config.actor_critic, config.learning, config.network, spec),
+}
 
 
 def make_algorithm(config: ServerConfig, spec: EnvironmentSpec) -> Algorithm:
@@ -13,8 +26,12 @@ def make_algorithm(config: ServerConfig, spec: EnvironmentSpec) -> Algorithm:
 
     Raises:
         SpecError: it cannot learn this environment.
+        UsageError: it does not go with another option.
     """
-    match config.algorithm:
-        case "vtrace":
-            return VTrace(config.vtrace, config.learning, config.network, spec)
-    raise ValueError(f"expected a known algorithm, got {config.algorithm!r}")
+    algorithm = ALGORITHMS[config.algorithm](config, spec)
+    if algorithm.synchronous and config.learning.publish_every != 1:
+        raise UsageError(
+            f"expected --publish-every 1 with --algorithm {config.algorithm}, which learns only from what its newest "
+            f"parameters did, got {config.learning.publish_every}"
+        )
+    return algorithm

@@ -161,6 +161,18 @@ class TrainBatch:
     provenance: tuple[Provenance, ...]
     sample: Sample | None = None
 
+    def select(self, unrolls: Tensor) -> TrainBatch:
+        """Some of the unrolls, int64 indices on the host, as a batch of their own; not for one from a replay."""
+        assert self.sample is None
+        index = unrolls.to(self.valid.device)
+        return TrainBatch(
+            observations=tuple(array.index_select(1, index) for array in self.observations),
+            fields={name: array.index_select(1, index) for name, array in self.fields.items()},
+            state=tuple(part.index_select(0, index) for part in self.state),
+            valid=self.valid.index_select(1, index),
+            provenance=tuple(self.provenance[unroll] for unroll in unrolls.tolist()),
+        )
+
 
 def valid_transitions(step_type: Tensor, length: Tensor) -> Tensor:
     """Which transitions of unrolls may be trained on.

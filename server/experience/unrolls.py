@@ -39,7 +39,8 @@ class UnrollStore:
         self.device = device
         self.rows = Rows(layout, num_slots, device)
         self.position: Slots = np.zeros(num_slots, np.int64)
-        self._seq: Slots = np.zeros(num_slots, np.int64)  # rows received under the present lease
+        self._seq: Slots = np.zeros(num_slots, np.int64)  # rows received under the present lease since its `restart`
+        self._before: Slots = np.zeros(num_slots, np.int64)  # and before it
         self._lease: Slots = np.zeros(num_slots, np.int64)
         self._environment: Slots = np.zeros(num_slots, np.int64)
         captures = (num_slots * layout.num_captures,)
@@ -51,6 +52,7 @@ class UnrollStore:
         """Slots have a new holder; what the last one left is forgotten."""
         self.position[slots] = 0
         self._seq[slots] = 0
+        self._before[slots] = 0
         self._lease[slots] = lease
         self._environment[slots] = environment_indices
 
@@ -82,13 +84,22 @@ class UnrollStore:
         Returns:
             The slots whose unroll is complete now; `complete` must be called on them before the next row.
         """
-        row = self._index(slots * self.layout.num_rows + self.position[slots])
-        for name, tensor in self._fields.items():
-            tensor.index_copy_(0, row, fields[name])
         self._capture(slots, state)
+        self.bootstrap(slots, fields)
+        return slots[self.position[slots] == self.layout.num_rows]
+
+    def bootstrap(self, slots: Slots, fields: Mapping[str, Tensor]) -> None:
+        """Adds a row that nobody has acted on yet, or ever will: it can only be the last of its unroll.
+
+        Args:
+            slots: `[N]`.
+            fields: `[N, ...]`, those that are known; the others keep what stood there.
+        """
+        row = self._index(slots * self.layout.num_rows + self.position[slots])
+        for name, values in fields.items():
+            self._fields[name].index_copy_(0, row, values)
         self.position[slots] += 1
         self._seq[slots] += 1
-        return slots[self.position[slots] == self.layout.num_rows]
 
     def complete(self, slots: Slots) -> None:
         """Starts the next unroll of each slot with the rows the two share. Hand the finished ones out first."""
@@ -98,6 +109,23 @@ class UnrollStore:
             kept = tensor.shape[1] - period  # overlap, and for observations the history before it
             tensor[index, :kept] = tensor[index, period:]
         self.position[slots] = overlap
+
+    def restart(self, slots: Slots, *, repeat_last: bool) -> None:
+        """Starts unrolls that share nothing with those before, at any row, in the midst of a lease.
+
+        Args:
+            slots: `[N]`.
+            repeat_last: the last row comes again, with the action that it was missing; only its history stays.
+        """
+        history = self.layout.history
+        begin = np.maximum(0, self.position[slots] - repeat_last)  # the row that comes next
+        for shift in np.unique(begin):
+            index = self._index(slots[begin == shift])
+            for tensor in self.rows.observations:
+                tensor[index, :history] = tensor[index, shift : shift + history]
+        self._before[slots] += self._seq[slots] - (self.position[slots] - begin)
+        self._seq[slots] = 0
+        self.position[slots] = 0
 
     def cut(self, slots: Slots) -> tuple[Slots, Slots]:
         """The lease of these slots is over. What is open may be handed out as it is, once, and then forgotten.
@@ -117,7 +145,7 @@ class UnrollStore:
                 slot=int(slot),
                 lease=int(self._lease[slot]),
                 environment_index=int(self._environment[slot]),
-                first_seq=int(self._seq[slot] - self.position[slot]),
+                first_seq=int(self._before[slot] + self._seq[slot] - self.position[slot]),
                 length=int(self.position[slot]),
             )
             for slot in slots

@@ -5,7 +5,7 @@ All that must survive a restart is in `get_state`: two learners with equal state
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +20,7 @@ from seedbed.server.networks.interface import PolicyNetwork
 
 
 class Update(NamedTuple):
-    """What came of one optimiser step.
+    """What came of a train batch.
 
     Attributes:
         metrics: scalars by name.
@@ -58,7 +58,7 @@ class Learner:
         )
 
     def update(self, batch: TrainBatch, progress: float) -> Update:
-        """One optimiser step, and where one is kept and it is time, a new target network.
+        """One optimiser step, or as many as the algorithm makes of a train batch.
 
         Args:
             batch: B unrolls on this learner's device.
@@ -66,13 +66,23 @@ class Learner:
 
         Returns:
             What came of it, still on the device: reading it waits for it.
+
+        Raises:
+            RuntimeError: the algorithm is synchronous, and other parameters than the newest acted.
         """
+        if self._algorithm.synchronous:
+            self._check_on_policy(batch)
+        rate = linear_decay(self._config.learning_rate, self._config.final_learning_rate_share, progress)
+        set_learning_rate(self._optimiser, rate)
+        steps = [self._step(part, rate) for part in self._algorithm.minibatches(self.network, batch)]
+        return steps[0] if len(steps) == 1 else _summary(steps)
+
+    def _step(self, batch: TrainBatch, rate: float) -> Update:
+        """One optimiser step, and where one is kept and it is time, a new target network."""
         loss = self._algorithm.loss(self.network, self.target, batch)
         self._optimiser.zero_grad(set_to_none=True)
         loss.total.backward()
         norm = clip_gradients(self.network.parameters(), self._config.clip_norm)
-        rate = linear_decay(self._config.learning_rate, self._config.final_learning_rate_share, progress)
-        set_learning_rate(self._optimiser, rate)
         self._optimiser.step()
         lag = torch.where(batch.valid, self.num_updates - batch.fields["policy_version"][:-1], 0)
         self.num_updates += 1
@@ -85,6 +95,14 @@ class Learner:
             "policy_lag_max": lag.max(),
         }
         return Update(metrics, loss.priorities)
+
+    def _check_on_policy(self, batch: TrainBatch) -> None:
+        versions = batch.fields["policy_version"][:-1][batch.valid]
+        if bool((versions != self.num_updates).any()):
+            raise RuntimeError(
+                f"expected a batch that version {self.num_updates} acted, got versions {versions.unique().tolist()}: "
+                "a synchronous algorithm must not learn from it"
+            )
 
     def get_state(self) -> dict[str, Any]:
         """Parameters, optimiser and counters; tensors are shared with the learner, not copied."""
@@ -114,3 +132,12 @@ class Learner:
         period = self._algorithm.target_period_updates
         if self.target is not None and period is not None and self.num_updates % period == 0:
             self.target.load_state_dict(self.network.state_dict())
+
+
+def _summary(steps: Sequence[Update]) -> Update:
+    """The mean of the steps' metrics, the maximum of those named `*_max`."""
+    metrics = {}
+    for name in steps[0].metrics:
+        column = torch.stack([step.metrics[name] for step in steps])
+        metrics[name] = column.amax() if name.endswith("_max") else column.mean()
+    return Update(metrics, None)

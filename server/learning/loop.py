@@ -43,8 +43,20 @@ class LearnerLoop:
         progress: Callable[[], float],
         vitals: Vitals,
         consumed: int = 0,
+        publish_every: int = 1,
     ) -> None:
-        """See `Learner.update` for `progress`, the share of the run that is over; `vitals` are the device process's."""
+        """Prepares; nothing runs yet.
+
+        Args:
+            learner: what is trained.
+            source: where train batches come from.
+            parameters: where what was learnt goes.
+            batch_size: B.
+            progress: the share of the run that is over, see `Learner.update`.
+            vitals: of the device process.
+            consumed: transitions in the batches of the run's earlier starts.
+            publish_every: train batches between two hand-overs.
+        """
         self.learner = learner
         self.consumed = consumed
         self._source = source
@@ -52,6 +64,8 @@ class LearnerLoop:
         self._batch_size = batch_size
         self._progress = progress
         self._vitals = vitals
+        self._publish_every = publish_every
+        self._unpublished = 0
         self._between_updates = threading.Lock()
         self._metrics: list[Mapping[str, Tensor]] = []
         self._trained = torch.zeros((), dtype=torch.int64, device=next(learner.network.parameters()).device)
@@ -63,7 +77,7 @@ class LearnerLoop:
             taken_s = time.monotonic()
             with self._between_updates:
                 update = self.learner.update(batch, self._progress())
-                self._parameters.publish(self.learner.network, self.learner.num_updates)
+                self._publish()
                 self._count(batch, update.metrics)
             if update.priorities is not None:
                 self._source.update_priorities(batch, update.priorities)
@@ -72,6 +86,12 @@ class LearnerLoop:
             self._vitals.observe("update", free_s - taken_s)
             self._vitals.add("updates")
             self._vitals["update_s"] = free_s
+
+    def _publish(self) -> None:
+        self._unpublished += 1
+        if self._unpublished == self._publish_every:
+            self._parameters.publish(self.learner.network, self.learner.num_updates)
+            self._unpublished = 0
 
     def _count(self, batch: TrainBatch, metrics: Mapping[str, Tensor]) -> None:
         self.consumed += sum(source.length - 1 for source in batch.provenance)

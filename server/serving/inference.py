@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,6 +38,16 @@ class Answered:
     state: AgentState
     decision: Decision
     policy_version: int
+
+
+class _Arrived(NamedTuple):
+    """Timesteps that wait for an answer, with all that the network wants to know beside."""
+
+    inputs: Inputs
+    discount: Tensor
+    age: Tensor
+    host_age: NDArray[np.int64]
+    host_last_action: NDArray[np.int64]
 
 
 class Inference:
@@ -110,22 +120,17 @@ class Inference:
             slots: `[N]`, no slot twice.
         """
         network, version = self._parameters.acquire()
-        observations, step_type, reward, discount = self._gather(slots)
-        host_step_type = self._slots.step_type[slots]
-        first = host_step_type == StepType.FIRST
-        self._age[slots] = np.where(first, 0, self._age[slots] + 1)
-        self._last_action[slots] = np.where(first, 0, self._last_action[slots])
-        index, age = self._put(slots), self._put(self._age[slots])
-        stacks = self._unrolls.observe(slots, observations, age)
-        inputs = Inputs(stacks, step_type, reward, self._put(self._last_action[slots]))
+        arrived = self._arrive(slots)
+        self._age[slots], self._last_action[slots] = arrived.host_age, arrived.host_last_action
+        index, inputs = self._put(slots), arrived.inputs
         state = tuple(part.index_select(0, index) for part in self._state)
         acting = self._acting(slots)
         decision = self._algorithm.act(network, inputs, state, acting)
         action = decision.action.cpu().numpy()
         self._slots.answer(slots, [action], version)
         self._last_action[slots] = action
-        self.num_steps += int(np.count_nonzero(host_step_type != StepType.LAST))
-        return Answered(slots, inputs, discount, age, state, decision, version)
+        self.num_steps += int(np.count_nonzero(self._slots.step_type[slots] != StepType.LAST))
+        return Answered(slots, inputs, arrived.discount, arrived.age, state, decision, version)
 
     @torch.inference_mode()
     def remember(self, answered: Answered) -> Slots:
@@ -134,21 +139,37 @@ class Inference:
         Returns:
             Slots whose unroll is complete.
         """
-        slots, inputs, decision = answered.slots, answered.inputs, answered.decision
+        slots, decision = answered.slots, answered.decision
         index = self._put(slots)
         for table, part in zip(self._state, decision.state, strict=True):
             table.index_copy_(0, index, part)
         fields = {
-            "step_type": inputs.step_type,
-            "reward": inputs.reward,
-            "discount": answered.discount,
-            "last_action": inputs.last_action,
+            **_timestep_fields(answered.inputs, answered.discount, answered.age),
             "action": decision.action,
-            "age": answered.age,
             "policy_version": torch.full_like(answered.age, answered.policy_version),
             **decision.recorded,
         }
         return self._unrolls.append(slots, fields, answered.state)
+
+    @torch.inference_mode()
+    def bootstrap(self, slots: Slots) -> None:
+        """Ends open unrolls with the timestep that each of these slots sent, before it is answered.
+
+        The same timestep is answered later and then begins the next unroll: see `UnrollStore.restart`.
+        """
+        arrived = self._arrive(slots)
+        self._unrolls.bootstrap(slots, _timestep_fields(arrived.inputs, arrived.discount, arrived.age))
+
+    def _arrive(self, slots: Slots) -> _Arrived:
+        """What these slots sent; changes nothing but the newest observation of each open unroll."""
+        observations, step_type, reward, discount = self._gather(slots)
+        first = self._slots.step_type[slots] == StepType.FIRST
+        host_age = np.where(first, 0, self._age[slots] + 1)
+        host_last_action = np.where(first, 0, self._last_action[slots])
+        age = self._put(host_age)
+        stacks = self._unrolls.observe(slots, observations, age)
+        inputs = Inputs(stacks, step_type, reward, self._put(host_last_action))
+        return _Arrived(inputs, discount, age, host_age, host_last_action)
 
     def _acting(self, slots: Slots) -> Acting:
         greedy = self._greedy[slots] if self._greedy_environments else None
@@ -161,6 +182,17 @@ class Inference:
 
     def _put(self, values: NDArray[Any]) -> Tensor:
         return torch.from_numpy(values).to(self._device, non_blocking=True)
+
+
+def _timestep_fields(inputs: Inputs, discount: Tensor, age: Tensor) -> dict[str, Tensor]:
+    """What is recorded of a row whatever answers it."""
+    return {
+        "step_type": inputs.step_type,
+        "reward": inputs.reward,
+        "discount": discount,
+        "last_action": inputs.last_action,
+        "age": age,
+    }
 
 
 class _Gather:

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.context import SpawnProcess
 
@@ -134,6 +135,7 @@ class PolicyServer:
         seed: int,
         steps_before: int = 0,
         greedy_environments: range = range(0),
+        make_service: Callable[..., InferenceService] = InferenceService,
     ) -> None:
         self.inference = Inference(
             algorithm=algorithm,
@@ -145,7 +147,7 @@ class PolicyServer:
             steps_before=steps_before,
             greedy_environments=greedy_environments,
         )
-        self.service = InferenceService(
+        self.service = make_service(
             slots=slots,
             leases=LeaseTable(num_slots=slots.num_slots, grace_s=config.grace_s),
             batcher=Batcher(

@@ -98,7 +98,7 @@ class InferenceService:
 
     def _answer_batch(self) -> None:
         leases = [self._lease(first) for first in self._batcher.take()]
-        slots = np.concatenate([_slots_of(lease) for lease in leases])
+        slots = np.concatenate([slots_of(lease) for lease in leases])
         taken_s = self._clock()
         answered = self._inference.act(slots)
         answered_s = self._clock()
@@ -131,11 +131,15 @@ class InferenceService:
         for number, messages in received:
             for message in messages:
                 if isinstance(message, int):
-                    self._batcher.add(message, self._lease(message).num_rows, now_s)
+                    self._request(self._lease(message), now_s)
                 else:
                     self._on_control(number, message)
         for number in given_up:
             self._lose_frontend(number)
+
+    def _request(self, lease: Lease, now_s: float) -> None:
+        """The rows of a lease are filled and want an answer."""
+        self._batcher.add(lease.first, lease.num_rows, now_s)
 
     def _on_control(self, number: int, message: Control) -> None:
         match message["type"]:
@@ -198,7 +202,7 @@ class InferenceService:
                 lease = self.leases.open(key, request["environment_indices"], stream)
                 self.vitals.add("leases_opened")
                 self._slots.clear(lease.first, lease.num_rows)
-                self._inference.begin(_slots_of(lease), lease.serial, lease.environment_indices)
+                self._inference.begin(slots_of(lease), lease.serial, lease.environment_indices)
         except SeedbedError as error:
             self._refuse(request, error)
             return
@@ -216,8 +220,11 @@ class InferenceService:
     def _recover_request(self, lease: Lease) -> None:
         """A frontend that died between copying rows in and sending their id has left a request that nobody knows."""
         first = lease.first
-        if self._slots.accepted_seq[first] != self._slots.answered_seq[first] and first not in self._batcher:
-            self._batcher.add(first, lease.num_rows, self._clock())
+        if self._slots.accepted_seq[first] != self._slots.answered_seq[first] and not self._is_waiting(lease):
+            self._request(lease, self._clock())
+
+    def _is_waiting(self, lease: Lease) -> bool:
+        return lease.first in self._batcher
 
     def _fence(self, lease: Lease, by: str) -> None:
         assert lease.stream is not None
@@ -243,7 +250,7 @@ class InferenceService:
     def _end(self, lease: Lease) -> None:
         """Frees the slots; what their open unrolls hold is cut, never spliced."""
         self._batcher.discard(lease.first)
-        self._sink.cut(_slots_of(lease))
+        self._sink.cut(slots_of(lease))
         self.leases.end(lease)
 
     def _lose_frontend(self, number: int) -> None:
@@ -256,7 +263,11 @@ class InferenceService:
 
     def _is_ready(self) -> bool:
         # This thread is the one that computes: when it can ask, the device is idle.
-        return self._batcher.is_ready(self._clock(), live_rows=self.leases.live_rows, device_idle=True)
+        return self._batcher.is_ready(self._clock(), live_rows=self._awaited_rows(), device_idle=True)
+
+    def _awaited_rows(self) -> int:
+        """Rows of all leases that may ask before something else happens."""
+        return self.leases.live_rows
 
     def _patience_s(self) -> float:
         """How long to sleep when nothing arrives."""
@@ -273,5 +284,6 @@ class InferenceService:
         return next((lease for lease in self.leases.all() if lease.stream == stream), None)
 
 
-def _slots_of(lease: Lease) -> NDArray[np.int64]:
+def slots_of(lease: Lease) -> NDArray[np.int64]:
+    """`[E]`, the slots of a lease."""
     return np.arange(lease.first, lease.first + lease.num_rows)

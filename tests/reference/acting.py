@@ -1,11 +1,12 @@
 """Actors made by hand: timesteps written straight into a slot table, and a log of all that was sent and answered.
 
 `World` is the inside of a server on the CPU without threads and processes: slots, inference, open unrolls, queue,
-learner and published parameters, with V-trace as the algorithm.
+learner and published parameters, with V-trace as the algorithm unless `make` makes another.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,9 @@ from torch import nn
 
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import StepType, Timesteps
+from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.vtrace import VTrace
-from seedbed.server.config import LearningConfig, NetworkConfig, OptimiserConfig, VTraceConfig
+from seedbed.server.config import ActorCriticConfig, LearningConfig, NetworkConfig, OptimiserConfig, VTraceConfig
 from seedbed.server.experience.collector import Collector
 from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.layout import TrainBatch, UnrollLayout
@@ -53,7 +55,8 @@ class World:
         network: NetworkConfig,
         *,
         observation: ArraySpec = VECTOR,
-        vtrace: VTraceConfig | None = None,
+        actor_critic: ActorCriticConfig | None = None,
+        make: Callable[[LearningConfig, NetworkConfig, EnvironmentSpec], Algorithm] | None = None,
         optimiser: OptimiserConfig | None = None,
         num_slots: int = 6,
         seed: int = 0,
@@ -63,8 +66,11 @@ class World:
         self.random = np.random.default_rng(seed)
         action = ArraySpec(name="action", dtype="int64", minimum=0, maximum=NUM_ACTIONS - 1)
         self.spec = EnvironmentSpec(environment="random", observations=(observation,), actions=(action,))
-        self.algorithm = VTrace(
-            vtrace or VTraceConfig(), LearningConfig(unroll_length=5, batch_size=4), network, self.spec
+        learning = LearningConfig(unroll_length=5, batch_size=4)
+        self.algorithm: Algorithm = (
+            VTrace(VTraceConfig(), actor_critic or ActorCriticConfig(), learning, network, self.spec)
+            if make is None
+            else make(learning, network, self.spec)
         )
         self.learner = Learner(self.algorithm, optimiser or OptimiserConfig(), CPU)
         self.scramble(self.learner.network)

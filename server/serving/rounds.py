@@ -1,0 +1,83 @@
+"""Who acts in the present round, who waits for the next, and when is it over? A pure decision on facts and a clock.
+
+For algorithms that learn only from what their newest parameters did. A round is one unroll of every environment:
+
+    members act        a lease whose unroll is complete waits; whoever arrives in the midst of a round waits too
+    the round is over  when no member is still expected
+    learn, publish     nobody acts meanwhile
+    the next begins    its members are all that waited
+
+A member that lost its stream is not expected, nor is one that has kept all others waiting too long: both leave the
+round with what they have, and come back as newcomers. So nobody who comes, goes, dies or freezes stops a round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class Rounds:
+    """Leases, each named by its first slot, of which every one acts, waits or is not in the round."""
+
+    def __init__(self, patience_s: float) -> None:
+        """No round has begun.
+
+        Args:
+            patience_s: how long no member may ask before those still expected are given up.
+        """
+        self._patience_s = patience_s
+        self._members: set[int] = set()
+        self._waiting: dict[int, None] = {}  # in the order in which they came
+        self._moved_s = 0.0
+
+    @property
+    def members(self) -> frozenset[int]:
+        """Leases that act in this round."""
+        return frozenset(self._members)
+
+    def is_waiting(self, lease: int) -> bool:
+        """Whether a lease waits for the next round."""
+        return lease in self._waiting
+
+    def ask(self, lease: int, now_s: float) -> bool:
+        """A lease wants an answer. Returns whether it is a member, and so may have one in this round."""
+        if lease not in self._members:
+            self._waiting[lease] = None
+            return False
+        self._moved_s = now_s
+        return True
+
+    def wait(self, lease: int) -> None:
+        """A member's unroll is complete."""
+        self._members.remove(lease)
+        self._waiting[lease] = None
+
+    def forget(self, lease: int) -> None:
+        """A lease has ended, or a member is given up."""
+        self._members.discard(lease)
+        self._waiting.pop(lease, None)
+
+    def is_over(self, is_live: Callable[[int], bool], now_s: float) -> bool:
+        """Whether it is time to learn and to begin the next round.
+
+        Args:
+            is_live: whether a lease has a stream.
+            now_s: monotonic time.
+        """
+        if now_s < self._moved_s + self._patience_s and any(map(is_live, self._members)):
+            return False
+        return bool(self._members) or any(map(is_live, self._waiting))
+
+    def begin(self, is_live: Callable[[int], bool], now_s: float) -> list[int]:
+        """Begins the next round with all that wait and have a stream; the others go on waiting.
+
+        Returns:
+            Its members, first come first.
+        """
+        assert not self._members, "members of the last round have completed their unrolls or are given up"
+        begun = [lease for lease in self._waiting if is_live(lease)]
+        for lease in begun:
+            del self._waiting[lease]
+        self._members = set(begun)
+        self._moved_s = now_s
+        return begun
