@@ -90,7 +90,13 @@ def spec_from_message(message: pb.EnvironmentSpec) -> EnvironmentSpec:
 
 
 def pack_hello(
-    *, client_id: str, run_id: int, group: int, environment_indices: Sequence[int], spec: EnvironmentSpec
+    *,
+    client_id: str,
+    run_id: int,
+    group: int,
+    environment_indices: Sequence[int],
+    spec: EnvironmentSpec,
+    assign_indices: bool = False,
 ) -> pb.ClientMessage:
     """The first message of a stream; see the protocol for the meaning of each part."""
     environments = [pb.Environment(task=spec.environment, index=index) for index in environment_indices]
@@ -101,6 +107,7 @@ def pack_hello(
         group=group,
         environments=environments,
         spec=spec_to_message(spec),
+        assign_indices=assign_indices,
     )
     return pb.ClientMessage(hello=hello)
 

@@ -12,6 +12,7 @@ SeedbedError                exit code  gRPC status            retry?
 |- SequenceError            76         FAILED_PRECONDITION    no     seq out of order
 |- PipeliningError          76         RESOURCE_EXHAUSTED     no     more than one Steps in flight
 |- FencedError              76         ABORTED                no     a newer run or stream took the lease over
+|- IndexTakenError          76         ALREADY_EXISTS         no     another live client has the environment index
 |- CapacityError            75         RESOURCE_EXHAUSTED     yes    no row is free now
 `- UnavailableError         75         UNAVAILABLE            yes    the server is away, draining or restarting
 
@@ -103,6 +104,13 @@ class FencedError(SeedbedError):
 
     exit_code = 76
     status = "ABORTED"
+
+
+class IndexTakenError(SeedbedError):
+    """A stable environment index that another live client holds."""
+
+    exit_code = 76
+    status = "ALREADY_EXISTS"
 
 
 class CapacityError(SeedbedError):

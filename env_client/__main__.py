@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -11,10 +12,12 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import NamedTuple
 
 from seedbed.common.logs import run_main, setup_logging
 from seedbed.common.options import parse
-from seedbed.env_client.actor import run_actor
+from seedbed.common.specs import EnvironmentSpec
+from seedbed.env_client.actor import IndicesChanged, RunFinished, Stopped, run_actor
 from seedbed.env_client.config import EnvConfig
 from seedbed.env_client.connection import Endpoint, describe_server
 from seedbed.env_client.environments import Environments, describe, make_environments
@@ -57,34 +60,46 @@ def _run(config: EnvConfig) -> None:
     if config.exit_with_parent:
         _stop_at_end_of_input()
     endpoint = Endpoint(target=config.server, give_up_after_s=config.give_up_after_s)
-    environment_id, preset, allow_import = _choose_environment(config, endpoint)
-    groups = [
-        make_environments(environment_id, preset, indices, config.seed, allow_import=allow_import)
-        for indices in config.group_indices
-    ]
-    try:
-        _step_for_server(config, endpoint, groups)
-    finally:
-        for environments in groups:
-            environments.close()
+    choice = _choose_environment(config, endpoint)
+    while True:
+        with contextlib.suppress(IndicesChanged):  # as if started anew, with a run id of its own
+            return _step_for_server(config, endpoint, choice)
 
 
-def _choose_environment(config: EnvConfig, endpoint: Endpoint) -> tuple[str, str, bool]:
-    """The user's environment or, without one, the server's: (id, preset, whether the id may import a module)."""
+class _Choice(NamedTuple):
+    """Which environment to step."""
+
+    environment_id: str
+    preset: str
+    allow_import: bool
+
+    def describe(self) -> EnvironmentSpec:
+        """What it looks like."""
+        return describe(self.environment_id, self.preset, allow_import=self.allow_import)
+
+    def make(self, indices: Sequence[int], run_seed: int) -> Environments:
+        """One for each stable index."""
+        return make_environments(self.environment_id, self.preset, indices, run_seed, allow_import=self.allow_import)
+
+
+def _choose_environment(config: EnvConfig, endpoint: Endpoint) -> _Choice:
+    """The user's environment or, without one, the server's."""
     if config.env is not None:
-        return config.env, config.atari_preset, config.allow_import
+        return _Choice(config.env, config.atari_preset, config.allow_import)
     spec = asyncio.run(describe_server(endpoint))
     _log.info("the server serves %s", spec.environment)
-    return spec.environment, spec.preset, False  # what comes over the wire never decides what is imported
+    return _Choice(spec.environment, spec.preset, False)  # what comes over the wire never decides what is imported
 
 
-def _step_for_server(config: EnvConfig, endpoint: Endpoint, groups: Sequence[Environments]) -> None:
+def _step_for_server(config: EnvConfig, endpoint: Endpoint, choice: _Choice) -> None:
     policy = RemotePolicy(
         endpoint,
         client_id=config.effective_client_id,
-        spec=groups[0].spec,
-        groups=[environments.indices for environments in groups],
+        spec=choice.describe(),
+        groups=config.group_indices,
+        assign_indices=config.first_index is None,
     )
+    groups: list[Environments] = []
     stopping = False
 
     def stop() -> None:
@@ -94,9 +109,14 @@ def _step_for_server(config: EnvConfig, endpoint: Endpoint, groups: Sequence[Env
 
     _on_signals(stop)
     try:
-        run_actor(policy, groups, stop=lambda: stopping)
+        with contextlib.suppress(RunFinished, Stopped):
+            for indices in policy.connect():  # first: the server may have to choose them
+                groups.append(choice.make(indices, config.seed))
+            run_actor(policy, groups, stop=lambda: stopping)
     finally:
         policy.close("told to stop" if stopping else "finished")
+        for environments in groups:
+            environments.close()
 
 
 def _stop_at_end_of_input() -> None:

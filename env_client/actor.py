@@ -13,6 +13,10 @@ class LeaseLost(Exception):
     """The server no longer knows this group's rows: its environments must start new episodes."""
 
 
+class IndicesChanged(Exception):
+    """The server has given this group's rows other environment indices: all environments must be built anew."""
+
+
 class RunFinished(Exception):
     """The run reached its stop condition: no more actions will come."""
 
@@ -35,6 +39,7 @@ class Policy(Protocol):
 
         Raises:
             LeaseLost: reset the environments and send FIRST rows instead.
+            IndicesChanged: start over with new environments.
             RunFinished, Stopped: leave.
         """
 
@@ -48,6 +53,9 @@ def run_actor(policy: Policy, groups: Sequence[Environments], *, stop: Callable[
         policy: where actions come from.
         groups: environments, by group number.
         stop: asked before each round of all groups.
+
+    Raises:
+        IndicesChanged: from the policy.
     """
     for group, environments in enumerate(groups):
         policy.send(group, environments.reset())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import dataclass
 from typing import Literal
@@ -18,12 +19,14 @@ class EnvConfig:
     env: str | None = option(None, "environment id; the one the server serves unless given", metavar="ID")
     atari_preset: Literal["modern", "paper"] = option("modern", "preprocessing of Atari games, where --env is given")
     num_envs: int = option(1, "environments to step", minimum=1)
-    first_index: int = option(
-        0, "index of the first environment in the fleet; decides seeds, must not overlap with other clients", minimum=0
+    first_index: int | None = option(
+        None,
+        "index of the first environment in the fleet, which decides its seed; the server chooses unless given",
+        minimum=0,
     )
     seed: int = option(0, "seed of the run; with its index it decides an environment's seed", minimum=0)
     client_id: str | None = option(
-        None, "stable name of this client, unique in the fleet; host name and first index unless given"
+        None, "stable name of this client, unique in the fleet; made of the host's unless given"
     )
     groups: Literal["1", "2"] = option("2", "with 2 one half is stepped while the other waits for actions")
     give_up_after_s: float | None = option(
@@ -46,14 +49,24 @@ class EnvConfig:
 
     @property
     def effective_client_id(self) -> str:
-        """The given name, or one that stays the same when this client is restarted."""
-        return self.client_id or f"{socket.gethostname()}-{self.first_index}"
+        """The given name, or one that no other process of the fleet has while this one lives.
+
+        With a first index it stays the same when this client is restarted. So it does in a container, whose processes
+        get the same numbers every time.
+        """
+        return (
+            self.client_id or f"{socket.gethostname()}-{os.getpid() if self.first_index is None else self.first_index}"
+        )
 
     @property
     def group_indices(self) -> list[range]:
-        """Stable environment indices of each group, none of them empty; the first half is the larger one."""
-        end = self.first_index + self.num_envs
+        """Environment indices of each group, none of them empty; the first half is the larger one.
+
+        They are stable if the first one was given, and wishes otherwise.
+        """
+        start = self.first_index or 0
+        end = start + self.num_envs
         if self.groups == "1" or self.num_envs == 1:
-            return [range(self.first_index, end)]
-        middle = self.first_index + (self.num_envs + 1) // 2
-        return [range(self.first_index, middle), range(middle, end)]
+            return [range(start, end)]
+        middle = start + (self.num_envs + 1) // 2
+        return [range(start, middle), range(middle, end)]

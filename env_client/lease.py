@@ -6,6 +6,8 @@ A stream may break at any time. What then becomes of the lease is the server's w
                  gives it from its cache. The environments notice nothing.
     not resumed  the lease is gone, and agent state with it: LeaseLost. The group starts new episodes, seq from 1.
                  While the first Steps are not yet answered nothing is lost: they are simply sent again.
+
+Where the server chooses the indices of the environments, a new lease may come with others: IndicesChanged.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from seedbed.common.codec import check_protocol, pack_steps, unpack_actions
 from seedbed.common.errors import InvalidMessageError, SeedbedError, SequenceError, UnavailableError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import Array, Timesteps
-from seedbed.env_client.actor import LeaseLost, RunFinished
+from seedbed.env_client.actor import IndicesChanged, LeaseLost, RunFinished
 from seedbed.env_client.connection import (
     REPLY_TIMEOUT_S,
     Backoff,
@@ -66,12 +68,31 @@ class Lease:
         self._backoff = Backoff(give_up_after_s=endpoint.give_up_after_s)
         self._stream: _Stream | None = None
         self._seq = 0  # of the last Steps of this lease; 0: none yet
+        self._indices: tuple[int, ...] | None = None  # None: the server has not chosen yet
+        if not hello.hello.assign_indices:
+            self._indices = tuple(environment.index for environment in hello.hello.environments)
+
+    async def connect(self) -> tuple[int, ...]:
+        """Asks for the lease until it is granted. Returns the stable indices of its environments.
+
+        Raises:
+            RunFinished: the run is over.
+            SeedbedError: the server refused for good, or stayed away for longer than the endpoint allows.
+        """
+        while self._stream is None:
+            try:
+                await self._connect()
+            except SeedbedError as error:
+                await self._recover(error)
+        assert self._indices is not None
+        return self._indices
 
     def exchange(self, rows: Timesteps) -> Coroutine[Any, Any, tuple[Array, ...]]:
         """Packs the rows at once, under the next seq; awaiting the result sends them and gives the actions.
 
         Raises (when awaited):
             LeaseLost: the server no longer knows this lease; the next exchange starts a new one.
+            IndicesChanged: the same, and the new one is for other environments.
             RunFinished: the run is over.
             SeedbedError: the server refused for good, or stayed away for longer than the endpoint allows.
         """
@@ -102,8 +123,11 @@ class Lease:
                 reply = await _receive(stream, "actions")
                 return self._read_actions(reply.actions)
             except SeedbedError as error:
-                self.drop_stream()
-                await wait_out(self._backoff, error, f"{self._endpoint.target}, group {self._group}")
+                await self._recover(error)
+
+    async def _recover(self, error: SeedbedError) -> None:
+        self.drop_stream()
+        await wait_out(self._backoff, error, f"{self._endpoint.target}, group {self._group}")
 
     async def _connect(self) -> _Stream:
         stream = self._stream = _Stream(self._stub.Act(metadata=self._endpoint.metadata))
@@ -115,8 +139,22 @@ class Lease:
             raise UnavailableError(f"no Welcome within {REPLY_TIMEOUT_S:.0f} s") from None
         check_protocol(reply.welcome.protocol, "server")
         self._note_connection(self._group, True)
+        self._agree_on_indices(reply.welcome)
         self._agree_on_seq(reply.welcome)
         return stream
+
+    def _agree_on_indices(self, welcome: pb.Welcome) -> None:
+        if not self._hello.hello.assign_indices:
+            return
+        indices = tuple(welcome.environment_indices)
+        if len(indices) != self._num_rows:
+            raise InvalidMessageError(f"expected {self._num_rows} environment indices in Welcome, got {len(indices)}")
+        if self._indices not in (None, indices):
+            _log.warning("group %d: environments %s are now %s", self._group, self._indices, indices)
+            raise IndicesChanged
+        self._indices = indices
+        for environment, index in zip(self._hello.hello.environments, indices, strict=True):
+            environment.index = index  # from now on the wish
 
     def _agree_on_seq(self, welcome: pb.Welcome) -> None:
         in_flight = self._seq

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Sequence
+from typing import Any
 
 import grpc.aio
 
@@ -35,6 +36,7 @@ class RemotePolicy:
         client_id: stable name of this process; two live clients must not share one.
         spec: of every environment.
         groups: stable environment indices, one sequence for each group.
+        assign_indices: let the server choose; `groups` then only says how many, and what is wished for.
         loop: event loop to turn; a new one unless given.
     """
 
@@ -45,21 +47,44 @@ class RemotePolicy:
         client_id: str,
         spec: EnvironmentSpec,
         groups: Sequence[Sequence[int]],
+        assign_indices: bool = False,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._loop = loop or asyncio.new_event_loop()
         self._endpoint = endpoint
         self._num_environments = sum(map(len, groups))
         self._connected: set[int] = set()
-        self._pending: list[asyncio.Task[tuple[Array, ...]] | None] = [None] * len(groups)
+        self._pending: list[asyncio.Task[Any] | None] = [None] * len(groups)
         row_bytes = sum(array.row_bytes for array in spec.actions)
         self._channel = self._loop.run_until_complete(self._open_channel(row_bytes * max(map(len, groups))))
         stub = SeedbedStub(self._channel)
         run_id = secrets.randbits(64) | 1  # never 0
         self._leases = []
         for group, indices in enumerate(groups):
-            hello = pack_hello(client_id=client_id, run_id=run_id, group=group, environment_indices=indices, spec=spec)
+            hello = pack_hello(
+                client_id=client_id,
+                run_id=run_id,
+                group=group,
+                environment_indices=indices,
+                spec=spec,
+                assign_indices=assign_indices,
+            )
             self._leases.append(Lease(stub, endpoint, hello, spec, self._note_connection))
+
+    def connect(self) -> list[tuple[int, ...]]:
+        """Waits until every group has its lease, through all outages that the endpoint allows.
+
+        Returns:
+            Stable environment indices of each group.
+
+        Raises:
+            RunFinished: the run is over.
+            Stopped: `interrupt` was called.
+            SeedbedError: the server refused for good, or stayed away too long.
+        """
+        for group, lease in enumerate(self._leases):
+            self._pending[group] = self._loop.create_task(lease.connect())
+        return [self._wait(group) for group in range(len(self._leases))]
 
     def send(self, group: int, rows: Timesteps) -> None:
         """Sends one timestep of each row. The arrays may be reused at once; the bytes leave in the next `receive`."""
@@ -73,18 +98,12 @@ class RemotePolicy:
 
         Raises:
             LeaseLost: the environments must be reset.
+            IndicesChanged: other environments must take their place.
             RunFinished: the run is over.
             Stopped: `interrupt` was called.
             SeedbedError: the server refused for good, or stayed away too long.
         """
-        task = self._pending[group]
-        assert task is not None, "receive without send"
-        try:
-            actions = self._loop.run_until_complete(task)
-        except asyncio.CancelledError:
-            raise Stopped from None
-        finally:
-            self._pending[group] = None
+        actions: tuple[Array, ...] = self._wait(group)
         return actions
 
     def interrupt(self) -> None:
@@ -101,6 +120,16 @@ class RemotePolicy:
         """
         self._loop.run_until_complete(self._leave(reason))
         self._loop.close()
+
+    def _wait(self, group: int) -> Any:
+        task = self._pending[group]
+        assert task is not None, "receive without send"
+        try:
+            return self._loop.run_until_complete(task)
+        except asyncio.CancelledError:
+            raise Stopped from None
+        finally:
+            self._pending[group] = None
 
     async def _open_channel(self, reply_bytes: int) -> grpc.aio.Channel:
         return self._endpoint.open_channel(reply_bytes)  # gRPC takes the loop that runs here

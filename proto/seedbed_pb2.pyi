@@ -101,36 +101,40 @@ class ServerMessage(_message.Message):
     def __init__(self, actions: _Optional[_Union[Actions, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol", "client_id", "run_id", "group", "environments", "spec")
+    __slots__ = ("protocol", "client_id", "run_id", "group", "environments", "spec", "assign_indices")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENTS_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
+    ASSIGN_INDICES_FIELD_NUMBER: _ClassVar[int]
     protocol: ProtocolVersion
     client_id: str
     run_id: int
     group: int
     environments: _containers.RepeatedCompositeFieldContainer[Environment]
     spec: EnvironmentSpec
-    def __init__(self, protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., client_id: _Optional[str] = ..., run_id: _Optional[int] = ..., group: _Optional[int] = ..., environments: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ..., spec: _Optional[_Union[EnvironmentSpec, _Mapping]] = ...) -> None: ...
+    assign_indices: bool
+    def __init__(self, protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., client_id: _Optional[str] = ..., run_id: _Optional[int] = ..., group: _Optional[int] = ..., environments: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ..., spec: _Optional[_Union[EnvironmentSpec, _Mapping]] = ..., assign_indices: _Optional[bool] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("protocol", "resumed", "last_seq", "grace_s", "run_name", "server_version")
+    __slots__ = ("protocol", "resumed", "last_seq", "grace_s", "run_name", "server_version", "environment_indices")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     RESUMED_FIELD_NUMBER: _ClassVar[int]
     LAST_SEQ_FIELD_NUMBER: _ClassVar[int]
     GRACE_S_FIELD_NUMBER: _ClassVar[int]
     RUN_NAME_FIELD_NUMBER: _ClassVar[int]
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_INDICES_FIELD_NUMBER: _ClassVar[int]
     protocol: ProtocolVersion
     resumed: bool
     last_seq: int
     grace_s: float
     run_name: str
     server_version: str
-    def __init__(self, protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., resumed: _Optional[bool] = ..., last_seq: _Optional[int] = ..., grace_s: _Optional[float] = ..., run_name: _Optional[str] = ..., server_version: _Optional[str] = ...) -> None: ...
+    environment_indices: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., resumed: _Optional[bool] = ..., last_seq: _Optional[int] = ..., grace_s: _Optional[float] = ..., run_name: _Optional[str] = ..., server_version: _Optional[str] = ..., environment_indices: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Steps(_message.Message):
     __slots__ = ("seq", "step_type", "reward", "discount", "observations", "episode_ends")

@@ -29,6 +29,9 @@ class EchoServer(SeedbedServicer):
         tape: what happened, in order: ("hello", group, resumed), ("steps", group, seq), ("goodbye", group, reason).
         faults: what to do with the n-th Steps (from 0) instead of answering it.
         refuse: what to do with the n-th Hello instead of welcoming it.
+        granted: environment indices of each lease; those that the client left to the server are its wishes + `offset`.
+        num_steps: Steps so far.
+        told: how many of them Welcome names; None: all, as it should.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -36,12 +39,15 @@ class EchoServer(SeedbedServicer):
         self.faults: dict[int, Step] = {}
         self.refuse: dict[int, Callable[[Any], Any]] = {}
         self.leases: dict[tuple[str, int, int], tuple[int, bytes]] = {}
+        self.granted: dict[tuple[str, int, int], list[int]] = {}
+        self.offset = 0
+        self.told: int | None = None
         self.run_ids: set[int] = set()
         self.protocol = protocol_version()
         self.spec: pb.EnvironmentSpec | None = None
         self.metadata: list[Any] = []
         self.check = True  # False: rows are not echoes
-        self._num_steps = 0
+        self.num_steps = 0
         self._num_hellos = 0
         self.port = port
         self._server: grpc.aio.Server | None = None
@@ -71,7 +77,18 @@ class EchoServer(SeedbedServicer):
         resumed = key in self.leases
         last_seq, _ = self.leases.setdefault(key, (0, b""))
         self.tape.append(("hello", hello.group, resumed))
-        welcome = pb.Welcome(protocol=self.protocol, resumed=resumed, last_seq=last_seq, grace_s=60)
+        named = [environment.index for environment in hello.environments]
+        indices = [self.offset + index for index in named] if hello.assign_indices else named
+        if resumed:
+            indices = self.granted[key]
+        self.granted[key] = indices
+        welcome = pb.Welcome(
+            protocol=self.protocol,
+            resumed=resumed,
+            last_seq=last_seq,
+            grace_s=60,
+            environment_indices=indices[: self.told],
+        )
         await context.write(pb.ServerMessage(welcome=welcome))
         async for message in request_iterator:
             if message.WhichOneof("body") == "goodbye":
@@ -89,11 +106,11 @@ class EchoServer(SeedbedServicer):
             actions = np.zeros(len(hello.environments), np.int64)
             if self.check:
                 index, _, _ = echo_decode(rows.observations[0])
-                assert index.tolist() == [environment.index for environment in hello.environments]
+                assert index.tolist() == self.granted[key]
                 actions = echo_action(rows.observations[0])
             cached = pack_actions(steps.seq, [actions], 0).SerializeToString()
             self.leases[key] = (steps.seq, cached)
-        number, self._num_steps = self._num_steps, self._num_steps + 1
+        number, self.num_steps = self.num_steps, self.num_steps + 1
         if number in self.faults:
             await self.faults[number](self, steps, context)
             return

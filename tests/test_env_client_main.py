@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +21,7 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.env_client.config import EnvConfig
 from seedbed.env_client.environments import describe
 from seedbed.proto import seedbed_pb2 as pb
-from tests.echo_server import EchoServer, drain
+from tests.echo_server import EchoServer, break_stream, drain
 
 COMMAND = [sys.executable, "-m", "seedbed.env_client"]
 
@@ -98,6 +100,24 @@ def test_signals_end_it_politely_and_soon(server: EchoServer, number: signal.Sig
     }
     assert f"connected to 127.0.0.1:{server.port}: 3 environments in 2 groups" in log
     assert "seedbed/Echo-v0, seed of each environment index: {42: " in log
+
+
+def test_other_indices_are_stepped_by_new_environments_under_a_new_run(server: EchoServer) -> None:
+    """The server has forgotten the lease, and gives others; it checks each row."""
+    server.offset = 50
+    client = start(server, "--env", "seedbed/Echo-v0,check=1", "--num-envs", "3")
+    wait_for(lambda: len(server.tape) > 200)
+    server.leases.clear()
+    server.faults[server.num_steps + 20] = break_stream
+    wait_for(lambda: len(server.run_ids) == 2)
+    seen = len(server.tape)
+    wait_for(lambda: len(server.tape) > seen + 200)
+    client.terminate()
+    _, log = client.communicate(timeout=10)
+    assert client.returncode == 0, log
+    assert sorted({index for indices in server.granted.values() for index in indices})[:3] == [50, 51, 52]
+    assert "are now" in log
+    assert "Traceback" not in log
 
 
 def test_second_signal_ends_it_the_hard_way(server: EchoServer) -> None:
@@ -193,4 +213,9 @@ def test_groups_share_the_environments(num_envs: int, groups: str, expected: lis
 def test_client_id_is_the_same_after_a_restart() -> None:
     assert EnvConfig(first_index=8).effective_client_id == EnvConfig(first_index=8).effective_client_id
     assert EnvConfig(first_index=8).effective_client_id != EnvConfig(first_index=9).effective_client_id
+    assert EnvConfig(client_id="mine").effective_client_id == "mine"
+
+
+def test_clients_that_leave_their_indices_to_the_server_have_a_name_of_their_own() -> None:
+    assert EnvConfig().effective_client_id == f"{socket.gethostname()}-{os.getpid()}"
     assert EnvConfig(client_id="mine").effective_client_id == "mine"

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from seedbed.common.errors import CapacityError, FencedError, InvalidMessageError
+from seedbed.common.errors import CapacityError, FencedError, IndexTakenError, InvalidMessageError
 from seedbed.server.serving.leases import Lease, LeaseKey, LeaseTable, StreamId
 
 GRACE_S = 10.0
@@ -27,12 +27,13 @@ def table(num_slots: int = 8) -> LeaseTable:
 
 def test_ranges_are_contiguous_and_the_first_gap_that_fits_is_used() -> None:
     subject = table(8)
-    a, b, c = (subject.open(key(name), range(rows), stream()) for name, rows in (("a", 2), ("b", 3), ("c", 2)))
+    places = {"a": range(2), "b": range(10, 13), "c": range(20, 22)}
+    a, b, c = (subject.open(key(name), indices, stream()) for name, indices in places.items())
     assert [lease.first for lease in (a, b, c)] == [0, 2, 5]
     subject.end(b)
-    assert subject.open(key("d"), range(2), stream()).first == 2
-    assert subject.open(key("e"), range(1), stream()).first == 4
-    assert subject.open(key("f"), range(1), stream()).first == 7
+    assert subject.open(key("d"), [30, 31], stream()).first == 2
+    assert subject.open(key("e"), [40], stream()).first == 4
+    assert subject.open(key("f"), [50], stream()).first == 7
     subject.check_valid()
 
 
@@ -40,18 +41,18 @@ def test_a_full_table_says_what_was_asked_and_what_there_is() -> None:
     subject = table(4)
     subject.open(key("a"), range(3), stream())
     with pytest.raises(CapacityError, match=r"expected 2 free slots in a row, the server has 4 of which 3 are leased"):
-        subject.open(key("b"), range(2), stream())
+        subject.open(key("b"), [10, 11], stream())
     subject.check_valid()
     assert subject.find(key("b")) is None
 
 
 def test_free_slots_that_do_not_touch_are_no_range() -> None:
     subject = table(4)
-    leases = [subject.open(key(name), range(1), stream()) for name in "abcd"]
+    leases = [subject.open(key(name), [ord(name)], stream()) for name in "abcd"]
     subject.end(leases[0])
     subject.end(leases[2])
     with pytest.raises(CapacityError, match="4 of which 2 are leased"):
-        subject.open(key("e"), range(2), stream())
+        subject.open(key("e"), [0, 1], stream())
 
 
 def test_grace_keeps_the_slots_but_is_not_live() -> None:
@@ -96,16 +97,16 @@ def test_resume_while_the_old_stream_lives_is_a_defect() -> None:
 
 def test_a_newer_run_fences_every_group_of_that_client_alone() -> None:
     subject = table()
-    old = [subject.open(key("a", 1, group), range(1), stream(group)) for group in (0, 1)]
-    subject.open(key("b", 1, 0), range(1), stream(2))
+    old = [subject.open(key("a", 1, group), [group], stream(group)) for group in (0, 1)]
+    subject.open(key("b", 1, 0), [2], stream(2))
     assert subject.fenced_by(key("a", 2, 0)) == old
     assert subject.fenced_by(key("a", 1, 1)) == []
 
 
 def test_streams_are_found_by_frontend() -> None:
     subject = table()
-    lease = subject.open(key("a"), range(1), stream(0, frontend=3))
-    subject.open(key("b"), range(1), stream(0, frontend=4))
+    lease = subject.open(key("a"), [0], stream(0, frontend=3))
+    subject.open(key("b"), [1], stream(0, frontend=4))
     assert subject.on_frontend(3) == [lease]
     subject.detach(lease, 0.0)
     assert subject.on_frontend(3) == []
@@ -121,6 +122,42 @@ def test_serials_tell_successive_holders_apart() -> None:
     assert serials == sorted(set(serials))
 
 
+def test_an_index_that_a_live_client_holds_is_refused_and_says_who_has_it() -> None:
+    subject = table()
+    subject.open(key("a", group=1), [3, 4], stream())
+    with pytest.raises(IndexTakenError, match=r"index 4 is held by client 'a' group 1: .*--first-index"):
+        subject.open(key("b"), [4, 5], stream(1))
+    with pytest.raises(IndexTakenError):
+        subject.open(key("a", group=0), [4], stream(2))
+    assert (subject.used_rows, subject.choose_indices([5])) == (2, [5]), "a refusal takes nothing"
+    subject.check_valid()
+
+
+def test_an_index_of_a_client_that_is_away_may_become_free() -> None:
+    subject = table()
+    lease = subject.open(key("a"), [3], stream())
+    subject.detach(lease, 0.0)
+    with pytest.raises(CapacityError, match="index 3 is held by client 'a' group 0, which is away"):
+        subject.open(key("b"), [3], stream(1))
+    subject.end(lease)
+    assert subject.open(key("b"), [3], stream(1)).environment_indices == (3,)
+
+
+def test_an_index_may_not_be_named_twice() -> None:
+    with pytest.raises(InvalidMessageError, match=r"that differ, got \[3, 3\]"):
+        table().open(key("a"), [3, 3], stream())
+
+
+def test_the_server_chooses_what_is_wished_for_or_else_the_lowest_free() -> None:
+    subject = table()
+    assert subject.choose_indices([0, 0, 0]) == [0, 1, 2]
+    subject.open(key("a"), [0, 2], stream())
+    assert subject.choose_indices([0, 1]) == [3, 1], "not 1 for the first row: the second wishes for it"
+    assert subject.choose_indices([7, 2, 7, 9]) == [7, 1, 3, 9]
+    subject.detach(subject.all()[0], 0.0)
+    assert subject.choose_indices([2]) == [1], "a lease in grace keeps its indices"
+
+
 class LeaseLife(RuleBasedStateMachine):
     """Any order of everything that can happen to leases, against a plain dictionary of who owns each slot."""
 
@@ -132,6 +169,7 @@ class LeaseLife(RuleBasedStateMachine):
         self.now_s = 0.0
         self.owner: list[LeaseKey | None] = [None] * self.NUM_SLOTS
         self.held: dict[LeaseKey, Lease] = {}
+        self.indices: dict[int, LeaseKey] = {}
         self.streams = 0
 
     def new_stream(self) -> StreamId:
@@ -145,9 +183,16 @@ class LeaseLife(RuleBasedStateMachine):
         self.table.end(lease)
         del self.held[lease.key]
         self.owner = [None if holder == lease.key else holder for holder in self.owner]
+        self.indices = {index: holder for index, holder in self.indices.items() if holder != lease.key}
 
-    @rule(client=st.sampled_from("abc"), run=st.integers(1, 2), group=st.integers(0, 1), rows=st.integers(1, 4))
-    def open(self, client: str, run: int, group: int, rows: int) -> None:
+    @rule(
+        client=st.sampled_from("abc"),
+        run=st.integers(1, 2),
+        group=st.integers(0, 1),
+        wishes=st.lists(st.integers(0, 9), min_size=1, max_size=4),
+        assign=st.booleans(),
+    )
+    def open(self, client: str, run: int, group: int, wishes: list[int], assign: bool) -> None:
         wanted = key(client, run, group)
         for fenced in self.table.fenced_by(wanted):
             assert fenced.key.client_id == client
@@ -156,13 +201,19 @@ class LeaseLife(RuleBasedStateMachine):
         assert {x.run_id for x in self.held if x.client_id == client} <= {run}
         if wanted in self.held:
             return
+        rows = len(wishes)
+        indices = self.table.choose_indices(wishes) if assign else wishes
         fits = any(self.owner[i : i + rows] == [None] * rows for i in range(self.NUM_SLOTS - rows + 1))
+        differ = len(set(indices)) == rows and not self.indices.keys() & set(indices)
+        assert differ or not assign
         try:
-            lease = self.table.open(wanted, range(rows), self.new_stream())
-        except CapacityError:
-            assert not fits
+            lease = self.table.open(wanted, indices, self.new_stream())
+        except (CapacityError, IndexTakenError, InvalidMessageError):
+            assert not (fits and differ)
             return
         assert fits
+        assert differ
+        self.indices |= dict.fromkeys(indices, wanted)
         assert self.owner[lease.first : lease.first + rows] == [None] * rows
         self.owner[lease.first : lease.first + rows] = [wanted] * rows
         self.held[wanted] = lease
@@ -205,6 +256,7 @@ class LeaseLife(RuleBasedStateMachine):
         assert self.table.used_rows == sum(holder is not None for holder in self.owner)
         in_grace = sum(lease.num_rows for lease in self.held.values() if lease.stream is None)
         assert self.table.used_rows == self.table.live_rows + in_grace
+        assert {index: key for key, lease in self.held.items() for index in lease.environment_indices} == self.indices
         for lease in self.held.values():
             assert self.table.get(lease.first) is lease
             assert self.owner[lease.first : lease.first + lease.num_rows] == [lease.key] * lease.num_rows

@@ -30,7 +30,10 @@ def hello() -> Message:
 
 def welcome() -> Message:
     version = codec.protocol_version()
-    return pb.ServerMessage(welcome=pb.Welcome(protocol=version, grace_s=30.0, run_name="demo", server_version="0.1.0"))
+    told = pb.Welcome(
+        protocol=version, grace_s=30.0, run_name="demo", server_version="0.1.0", environment_indices=[0, 1]
+    )
+    return pb.ServerMessage(welcome=told)
 
 
 def steps() -> Message:
@@ -74,6 +77,6 @@ def test_notes_name_the_length_of_the_message(name: str) -> None:
 
 def test_readme_names_every_status_of_the_protocol() -> None:
     statuses = set(re.findall(r"^//   ([A-Z_]{6,})  ", (FOLDER / "seedbed.proto").read_text(), re.MULTILINE))
-    assert len(statuses) == 7
+    assert len(statuses) == 8
     readme = (FOLDER / "README.md").read_text()
     assert {status for status in statuses if f"`{status}`" not in readme} == set()

@@ -21,15 +21,17 @@ from seedbed.common.errors import (
     AuthError,
     CapacityError,
     FencedError,
+    InvalidMessageError,
+    SeedbedError,
     SequenceError,
     SpecError,
     UnavailableError,
     VersionError,
 )
 from seedbed.env_client import lease
-from seedbed.env_client.actor import LeaseLost, RunFinished, Stopped, run_actor
+from seedbed.env_client.actor import IndicesChanged, LeaseLost, RunFinished, Stopped, run_actor
 from seedbed.env_client.connection import Backoff, Endpoint
-from seedbed.env_client.environments import Environments, make_environments
+from seedbed.env_client.environments import Environments, describe, make_environments
 from seedbed.env_client.remote_policy import RemotePolicy
 from seedbed.proto import seedbed_pb2 as pb
 from tests.echo_server import (
@@ -79,18 +81,29 @@ class Client:
     """Two rows in each of `groups` groups, stepped a fixed number of times."""
 
     def __init__(
-        self, server: EchoServer, loop: asyncio.AbstractEventLoop, num_groups: int = 1, **options: Any
+        self,
+        server: EchoServer,
+        loop: asyncio.AbstractEventLoop,
+        num_groups: int = 1,
+        assign_indices: bool = False,
+        **options: Any,
     ) -> None:
-        self.groups = [Checked([10 * group + 3, 10 * group + 4]) for group in range(num_groups)]
+        self._loop = loop
+        self._server = server
+        named = [[10 * group + 3, 10 * group + 4] for group in range(num_groups)]
         self.policy = RemotePolicy(
             Endpoint(target=f"127.0.0.1:{server.port}", **options),
             client_id="client-0",
-            spec=self.groups[0].spec,
-            groups=[group.indices for group in self.groups],
+            spec=describe("seedbed/Echo-v0", ""),
+            groups=named,
+            assign_indices=assign_indices,
             loop=loop,
         )
-        self._loop = loop
-        self._server = server
+        try:
+            self.groups = [Checked(indices) for indices in (self.policy.connect() if assign_indices else named)]
+        except SeedbedError:
+            self.close()
+            raise
 
     def run(self, num_steps: int) -> None:
         rounds = iter(range(num_steps + 1))
@@ -165,6 +178,54 @@ def test_nothing_is_lost_before_the_first_answer(server: EchoServer, loop: async
     client.close()
     assert seqs(server) == [1, 1, 2, 3, 4]
     assert client.groups[0].num_resets == 1
+
+
+def test_indices_that_the_server_chose_are_those_that_are_stepped(
+    server: EchoServer, loop: asyncio.AbstractEventLoop
+) -> None:
+    """The echo server insists on them in every row."""
+    server.offset = 100
+    server.faults[5] = break_stream
+    client = Client(server, loop, num_groups=2, assign_indices=True)
+    client.run(10)
+    client.close()
+    assert [group.indices for group in client.groups] == [(103, 104), (113, 114)]
+
+
+def test_a_client_that_comes_back_wishes_for_what_it_had(server: EchoServer, loop: asyncio.AbstractEventLoop) -> None:
+    server.offset = 100
+    client = Client(server, loop, assign_indices=True)
+    client.run(3)
+    server.offset = 0  # every wish comes true
+    server.faults[5] = forget_and_break
+    client.run(10)
+    client.close()
+    assert server.granted == {next(iter(server.granted)): [103, 104]}
+
+
+def test_other_indices_in_a_new_lease_end_the_actor(server: EchoServer, loop: asyncio.AbstractEventLoop) -> None:
+    server.faults[5] = forget_and_break
+    server.offset = 100
+    client = Client(server, loop, assign_indices=True)
+    with pytest.raises(IndicesChanged):
+        client.run(10)
+    client.close()
+    assert client.groups[0].num_resets == 1
+
+
+def test_a_server_that_does_not_tell_its_choice_is_refused(server: EchoServer, loop: asyncio.AbstractEventLoop) -> None:
+    server.told = 0
+    with pytest.raises(InvalidMessageError, match="expected 2 environment indices in Welcome, got 0"):
+        Client(server, loop, assign_indices=True)
+
+
+def test_interrupt_ends_the_wait_for_a_lease(server: EchoServer, loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_until_complete(server.stop())
+    client = Client(server, loop)
+    loop.call_later(0.2, client.policy.interrupt)
+    with pytest.raises(Stopped):
+        client.policy.connect()
+    loop.run_until_complete(client.policy._leave("done"))
 
 
 def test_restarted_server_is_found_again(server: EchoServer, loop: asyncio.AbstractEventLoop) -> None:

@@ -28,6 +28,12 @@ NUM_SLOTS = 8
 GRACE_S = 10.0
 
 
+def indices_of(client: str, group: int) -> range:
+    """Stable environment indices, different for each lease."""
+    start = 100 * ord(client[-1]) + 10 * group
+    return range(start, start + 10)
+
+
 class Tape:
     """Stands for inference and for the sink of unrolls; writes down what it is asked, in order."""
 
@@ -91,9 +97,17 @@ class Scene:
         self.leases.check_valid()
 
     def ask(
-        self, stream: int, *, frontend: int = 0, client: str = "a", run: int = 1, group: int = 0, rows: int = 2
+        self,
+        stream: int,
+        *,
+        frontend: int = 0,
+        client: str = "a",
+        run: int = 1,
+        group: int = 0,
+        rows: int = 2,
+        wishes: Sequence[int] | None = None,
     ) -> None:
-        """A Hello arrived on a stream."""
+        """A Hello arrived on a stream; with wishes it lets the server choose."""
         self.frontends[frontend].send(
             {
                 "type": "open",
@@ -101,7 +115,8 @@ class Scene:
                 "client_id": client,
                 "run_id": run,
                 "group": group,
-                "environment_indices": list(range(10, 10 + rows)),
+                "environment_indices": list(wishes or indices_of(client, group)[:rows]),
+                "assign_indices": wishes is not None,
             }
         )
 
@@ -131,8 +146,16 @@ def scene() -> Iterator[Scene]:
         channel.close()
 
 
-def granted(stream: int, lease: int, resumed: bool = False) -> Control:
-    return {"type": "granted", "stream": stream, "lease": lease, "resumed": resumed}
+def granted(
+    stream: int, lease: int, resumed: bool = False, *, client: str = "a", group: int = 0, rows: int = 2
+) -> Control:
+    return {
+        "type": "granted",
+        "stream": stream,
+        "lease": lease,
+        "resumed": resumed,
+        "environment_indices": list(indices_of(client, group)[:rows]),
+    }
 
 
 def test_a_lease_is_granted_answered_and_given_back(scene: Scene) -> None:
@@ -156,7 +179,7 @@ def test_one_batch_answers_all_that_waits_and_hands_on_what_is_complete(scene: S
     scene.ask(0, client="b", rows=3, frontend=1)
     scene.turn()
     scene.tape.take()
-    assert (scene.heard(0), scene.heard(1)) == ([granted(0, 0)], [granted(0, 2)])
+    assert (scene.heard(0), scene.heard(1)) == ([granted(0, 0)], [granted(0, 2, client="b", rows=3)])
     scene.steps(0)
     scene.steps(2, frontend=1)
     scene.turn()
@@ -175,6 +198,33 @@ def test_a_refusal_names_its_error_and_is_counted(scene: Scene) -> None:
     (refusal,) = scene.heard()
     assert isinstance(refusal, dict)
     assert (refusal["type"], refusal["stream"], refusal["error"]) == ("refused", 4, "CapacityError")
+
+
+def test_indices_that_the_server_chose_stay_until_the_grace_time_is_over(scene: Scene) -> None:
+    scene.ask(0, wishes=[5, 5])
+    scene.turn()
+    scene.leave(0)
+    scene.ask(1, client="b", wishes=[5, 0])
+    scene.ask(2, wishes=[7, 7])
+    scene.turn()
+    answers = [message for message in scene.heard() if isinstance(message, dict)]
+    assert [answer["environment_indices"] for answer in answers] == [[5, 0], [1, 2], [5, 0]]
+    assert [answer["resumed"] for answer in answers] == [False, False, True]
+    scene.leave(1, goodbye=True)
+    scene.ask(3, client="c", wishes=[1, 0])
+    scene.turn()
+    assert [message["environment_indices"] for message in scene.heard() if isinstance(message, dict)] == [[1, 2]]
+
+
+def test_resuming_with_another_number_of_rows_is_refused_whoever_chose(scene: Scene) -> None:
+    scene.ask(0, wishes=[0, 0])
+    scene.turn()
+    scene.leave(0)
+    scene.ask(1, wishes=[0, 0, 0])
+    scene.turn()
+    refusal = scene.heard()[-1]
+    assert isinstance(refusal, dict)
+    assert refusal["error"] == "InvalidMessageError"
 
 
 def test_a_resume_waits_until_the_old_stream_has_left(scene: Scene) -> None:
@@ -255,7 +305,7 @@ def test_an_episode_end_is_told_with_the_index_of_its_environment(scene: Scene) 
     scene.turn()
     scene.frontends[0].send({"type": "episode_ends", "lease": 0, "seq": 7, "ends": [[1, 2.5, 30, 120]]})
     scene.turn()
-    assert scene.episodes == [(11, EpisodeEnd(1, 2.5, 30, 120))]
+    assert scene.episodes == [(indices_of("a", 0)[1], EpisodeEnd(1, 2.5, 30, 120))]
 
 
 def test_the_ends_of_a_repeated_steps_count_once(scene: Scene) -> None:

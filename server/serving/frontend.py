@@ -119,6 +119,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
                 "run_id": hello.run_id,
                 "group": hello.group,
                 "environment_indices": [environment.index for environment in hello.environments],
+                "assign_indices": hello.assign_indices,
             }
         )
         grant = await stream.granted
@@ -132,6 +133,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
             grace_s=self.config.grace_s,
             run_name=self.config.run_name,
             server_version=self.config.server_version,
+            environment_indices=grant["environment_indices"],
         )
         await context.write(pb.ServerMessage(welcome=welcome))
 

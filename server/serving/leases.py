@@ -12,11 +12,12 @@ open unroll, but nobody waits for it. The same client may resume it until the gr
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seedbed.common.errors import CapacityError, FencedError, InvalidMessageError
+from seedbed.common.errors import CapacityError, FencedError, IndexTakenError, InvalidMessageError
 
 _MAX_RETIRED = 4096  # replaced incarnations that are remembered
 
@@ -79,6 +80,7 @@ class LeaseTable:
         self.used_rows = 0
         self._by_first: dict[int, Lease] = {}
         self._by_key: dict[LeaseKey, Lease] = {}
+        self._by_index: dict[int, Lease] = {}
         self._serials = 0
         self._retired: OrderedDict[tuple[str, int], None] = OrderedDict()
 
@@ -128,18 +130,31 @@ class LeaseTable:
         """Live leases whose stream ends at one frontend process."""
         return [lease for lease in self._by_first.values() if lease.stream and lease.stream.frontend == frontend]
 
+    def choose_indices(self, wishes: Sequence[int]) -> list[int]:
+        """An environment index for each row of a lease to come: its wish if nobody has it, or else the lowest free."""
+        chosen: dict[int, None] = {}
+        free = (index for index in itertools.count() if index not in self._by_index and index not in wishes)
+        for wish in wishes:
+            taken = wish in self._by_index or wish in chosen
+            chosen[next(free) if taken else wish] = None
+        return list(chosen)
+
     def open(self, key: LeaseKey, environment_indices: Sequence[int], stream: StreamId) -> Lease:
         """Grants a new lease.
 
         Raises:
-            CapacityError: no range of free slots is long enough.
+            InvalidMessageError: it names an environment index twice.
+            IndexTakenError: a live lease holds one of the indices.
+            CapacityError: no range of free slots is long enough, or a lease in grace holds one of the indices.
         """
         assert key not in self._by_key, "an existing lease is resumed, not opened"
+        self._check_indices(environment_indices)
         first = self._find_free(len(environment_indices))
         self._serials += 1
         lease = Lease(key, self._serials, first, tuple(environment_indices), stream)
         self._by_first[first] = lease
         self._by_key[key] = lease
+        self._by_index |= dict.fromkeys(lease.environment_indices, lease)
         self.used_rows += lease.num_rows
         self.live_rows += lease.num_rows
         return lease
@@ -172,6 +187,8 @@ class LeaseTable:
         self.used_rows -= lease.num_rows
         del self._by_first[lease.first]
         del self._by_key[lease.key]
+        for index in lease.environment_indices:
+            del self._by_index[index]
 
     def expired(self, now_s: float) -> list[Lease]:
         """Leases whose grace time is over."""
@@ -191,6 +208,22 @@ class LeaseTable:
         assert self.live_rows == sum(lease.num_rows for lease in leases if lease.stream)
         assert all((lease.stream is None) == (lease.expires_s is not None) for lease in leases)
         assert {id(lease) for lease in leases} == {id(lease) for lease in self._by_key.values()}
+        assert sorted(self._by_index) == sorted(index for lease in leases for index in lease.environment_indices)
+        assert all(index in lease.environment_indices for index, lease in self._by_index.items())
+
+    def _check_indices(self, environment_indices: Sequence[int]) -> None:
+        if len(set(environment_indices)) < len(environment_indices):
+            raise InvalidMessageError(f"expected environment indices that differ, got {list(environment_indices)}")
+        for index in environment_indices:
+            holder = self._by_index.get(index)
+            if holder is None:
+                continue
+            who = f"environment index {index} is held by client {holder.key.client_id!r} group {holder.key.group}"
+            if holder.stream is None:
+                raise CapacityError(f"{who}, which is away: wait, or choose another")
+            raise IndexTakenError(
+                f"{who}: give every client its own --first-index, or none at all to let the server choose"
+            )
 
     def _find_free(self, num_rows: int) -> int:
         """First fit over the gaps between leases. Opening a lease is rare, so a sort is cheap enough."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -192,14 +192,15 @@ class InferenceService:
 
     def _grant(self, request: Control, key: LeaseKey, same: Lease | None) -> None:
         stream = StreamId(request["frontend"], request["stream"])
+        indices = self._indices(request, same)
         try:
             if same is not None:
-                self.leases.resume(same, request["environment_indices"], stream)
+                self.leases.resume(same, indices, stream)
                 self.vitals.add("leases_resumed")
                 lease = same
                 self._recover_request(lease)
             else:
-                lease = self.leases.open(key, request["environment_indices"], stream)
+                lease = self.leases.open(key, indices, stream)
                 self.vitals.add("leases_opened")
                 self._slots.clear(lease.first, lease.num_rows)
                 self._inference.begin(slots_of(lease), lease.serial, lease.environment_indices)
@@ -209,8 +210,23 @@ class InferenceService:
         logger.info(
             "%s group %d: %d rows, %s", key.client_id, key.group, lease.num_rows, "resumed" if same else "new lease"
         )
-        grant = {"type": "granted", "stream": stream.number, "lease": lease.first, "resumed": same is not None}
+        grant = {
+            "type": "granted",
+            "stream": stream.number,
+            "lease": lease.first,
+            "resumed": same is not None,
+            "environment_indices": lease.environment_indices,
+        }
         self.links.send(stream.frontend, grant)
+
+    def _indices(self, request: Control, same: Lease | None) -> Sequence[int]:
+        """The environments that a Hello names, or those that are chosen for it."""
+        named: list[int] = request["environment_indices"]
+        if not request["assign_indices"]:
+            return named
+        if same is not None and same.num_rows == len(named):
+            return same.environment_indices
+        return self.leases.choose_indices(named)
 
     def _refuse(self, request: Control, error: SeedbedError) -> None:
         name = type(error).__name__

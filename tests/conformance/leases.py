@@ -8,6 +8,7 @@ from collections.abc import Callable
 import grpc
 import pytest
 
+from seedbed.proto import seedbed_pb2 as pb
 from tests.conformance.faults import INVALID
 from tests.conformance.wire import PATIENCE_S, Ended, RawClient, ServerUnderTest
 
@@ -68,6 +69,45 @@ class LeaseChecks:
         assert "expected" in ended.details
         assert "got" in ended.details
         assert client.connect().resumed, "a refused resume must not cost the lease"
+
+    def test_an_index_that_another_holds_is_refused(self, client: RawClient, make_client: MakeClient) -> None:
+        """Two clients that were started alike must not pass for one; and whoever was there first goes on."""
+        client.connect()
+        client.exchange()
+        twin = make_client()
+        twin.first_index = client.first_index + 1  # one of two in common
+        with pytest.raises(Ended) as refusal:
+            twin.connect()
+        assert refusal.value.status is grpc.StatusCode.ALREADY_EXISTS
+        assert str(twin.first_index) in refusal.value.details
+        assert client.client_id in refusal.value.details
+        client.exchange()
+        client.say_goodbye()
+        twin.connect()
+        twin.exchange()
+
+    def test_an_index_named_twice_is_refused(self, client: RawClient) -> None:
+        hello = client.hello()
+        hello.hello.environments[1].index = hello.hello.environments[0].index
+        client.dial().send(hello)
+        assert client.stream.end().status is INVALID
+
+    def test_the_server_chooses_indices_that_nobody_has(self, client: RawClient, make_client: MakeClient) -> None:
+        """And the chosen ones stay with a lease that is resumed, whatever is wished for then."""
+        welcome = client.connect()
+        named = list(welcome.environment_indices)
+        assert named == [client.first_index, client.first_index + 1]
+        chosen = []
+        others = [make_client(), make_client()]
+        for other in others:
+            other.dial().send(_hello_with_a_wish(other, wish=client.first_index + 1))
+            chosen.append(list(other.stream.receive().welcome.environment_indices))
+            other.exchange()
+        assert len({*named, *chosen[0], *chosen[1]}) == 6
+        others[0].stream.break_off()
+        others[0].dial().send(_hello_with_a_wish(others[0], wish=7))
+        again = others[0].stream.receive().welcome
+        assert (again.resumed, list(again.environment_indices)) == (True, chosen[0])
 
     def test_a_newer_stream_takes_the_lease_over(self, client: RawClient) -> None:
         client.connect()
@@ -130,6 +170,15 @@ class LeaseChecks:
         polite.say_goodbye()
         _connect(newcomer, within_s=AT_ONCE_S)
         newcomer.exchange()
+
+
+def _hello_with_a_wish(client: RawClient, wish: int) -> pb.ClientMessage:
+    """A Hello that leaves the indices to the server."""
+    hello = client.hello()
+    hello.hello.assign_indices = True
+    for environment in hello.hello.environments:
+        environment.index = wish
+    return hello
 
 
 def _connect(client: RawClient, *, within_s: float) -> None:

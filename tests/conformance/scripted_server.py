@@ -104,7 +104,13 @@ class ScriptedServer(SeedbedServicer):
         await stream.listen_for(self._script.welcome_after_s, "welcome")
         resumed = key in self._leases
         last_seq, cached = self._leases.setdefault(key, (0, pb.Actions()))
-        welcome = pb.Welcome(protocol=protocol_version(), resumed=resumed, last_seq=last_seq, grace_s=30)
+        welcome = pb.Welcome(
+            protocol=protocol_version(),
+            resumed=resumed,
+            last_seq=last_seq,
+            grace_s=30,
+            environment_indices=[environment.index for environment in hello.environments],
+        )
         await context.write(pb.ServerMessage(welcome=welcome))
         while (steps := await stream.read("")) is not None:
             if steps.seq != last_seq:

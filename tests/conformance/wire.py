@@ -25,6 +25,7 @@ PATIENCE_S = 10.0
 
 Rows = Sequence[NDArray[Any]]
 _names = itertools.count()
+_fleets = itertools.count(1)  # from 1: a server may have clients of its own, which begin at index 0
 _END = object()
 
 
@@ -116,6 +117,7 @@ class RawClient:
     """One lease of make-believe environments: row r has episodes of 3 + r % 3 steps, with any observations.
 
     Attributes:
+        first_index: of its environments; no two clients share one unless a test says so.
         seq: of the last Steps that `steps` made.
         stream: the present one.
     """
@@ -134,6 +136,7 @@ class RawClient:
         self.group = group
         self.client_id = client_id or f"conformance-{next(_names)}"
         self.run_id = run_id or secrets.randbits(63) + 1
+        self.first_index = 1000 * next(_fleets)
         self._rng = np.random.default_rng(self.run_id)
         self._streams: list[RawStream] = []
         self.start_over()
@@ -162,7 +165,9 @@ class RawClient:
             client_id=self.client_id,
             run_id=self.run_id,
             group=self.group,
-            environments=[pb.Environment(task=spec.environment, index=index) for index in range(self.num_envs)],
+            environments=[
+                pb.Environment(task=spec.environment, index=self.first_index + row) for row in range(self.num_envs)
+            ],
             spec=spec_to_message(spec),
         )
         return pb.ClientMessage(hello=hello)

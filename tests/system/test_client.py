@@ -36,7 +36,9 @@ def start_client() -> StartClient:
 
     @contextmanager
     def start(address: str) -> Iterator[RunningClient]:
-        with Program("env", "--server", address, "--env", "seedbed/Echo-v0", "--num-envs", 5) as program:
+        with Program(
+            "env", "--server", address, "--env", "seedbed/Echo-v0", "--num-envs", 5, "--first-index", 0
+        ) as program:
             yield _Client(program)
 
     return start
