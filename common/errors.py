@@ -14,6 +14,7 @@ SeedbedError                exit code  gRPC status            retry?
 |- FencedError              76         ABORTED                no     a newer run or stream took the lease over
 |- IndexTakenError          76         ALREADY_EXISTS         no     another live client has the environment index
 |- CapacityError            75         RESOURCE_EXHAUSTED     yes    no row is free now
+|- BrokenError              75         -                      no     an environment, or a client, breaks again and again
 `- UnavailableError         75         UNAVAILABLE            yes    the server is away, draining or restarting
 
 A SeedbedError is a message to a person: the command line prints it on one line, without a stack trace. Anything else
@@ -119,6 +120,12 @@ class CapacityError(SeedbedError):
     exit_code = 75
     status = "RESOURCE_EXHAUSTED"
     retryable = True
+
+
+class BrokenError(SeedbedError):
+    """An environment, or a whole client, raises, hangs or dies again and again. A supervisor may start it once more."""
+
+    exit_code = 75
 
 
 class UnavailableError(SeedbedError):

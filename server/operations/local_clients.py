@@ -1,26 +1,29 @@
 """Environment clients on this machine, as processes of their own: the server never imports their side.
 
-They talk to the server over the same gRPC as remote ones. A client that crashes is started again; one that says that
-trying again is useless (its exit code tells) ends the run with its message.
+They talk to the server over the same gRPC as remote ones. A client that ends, for whatever reason, is started again, at
+once the first time and after ever longer waits if that happens often. The run ends when one says that trying again is
+useless (its exit code tells), or ends too often.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from seedbed.common.errors import MissingExtraError, SeedbedError, SpecError, UsageError
+from seedbed.common.errors import BrokenError, MissingExtraError, SeedbedError, SpecError, UsageError
+from seedbed.common.restarts import RestartBudget
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.config import EnvironmentConfig, FleetConfig
 
 logger = logging.getLogger(__name__)
 
 _MODULE = "seedbed.env_client"
-_RESTART_AFTER_S = 2.0
+_MAX_RESTARTS, _WINDOW_S = 6, 600.0  # of one client: one that dies as soon as it runs ends the run within a minute
 _EXIT_TIMEOUT_S = 5.0
 _PROBE_TIMEOUT_S = 120.0
 _PERMANENT = {error.exit_code: error for error in (UsageError, MissingExtraError, SpecError)}
@@ -33,19 +36,30 @@ def describe_environment(config: EnvironmentConfig) -> EnvironmentSpec:
         SeedbedError: what that process said was wrong.
     """
     command = [sys.executable, "-m", _MODULE, "--describe", *_environment_options(config)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise SpecError(f"{config.env}: expected to be built within {_PROBE_TIMEOUT_S:g} s") from None
     if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["no message"]
+        how = f"{config.env}: the process that built it {_how_it_ended(done.returncode)}"
+        lines = done.stderr.strip().splitlines() if done.returncode > 0 else [how]
         error = _PERMANENT.get(done.returncode, SpecError)
-        raise error(lines[-1].removeprefix("seedbed: error: "))
+        raise error((lines or [how])[-1].removeprefix("seedbed: error: "))
     return EnvironmentSpec.from_json(done.stdout)
 
 
 @dataclass(slots=True)
 class _Client:
+    """One client process, the present or the last one.
+
+    Attributes:
+        restart_s: when the next one starts, or None while this one lives.
+    """
+
     number: int
     process: subprocess.Popen[bytes]
-    started_s: float
+    budget: RestartBudget = field(default_factory=lambda: RestartBudget(_MAX_RESTARTS, _WINDOW_S))
+    restart_s: float | None = None
 
 
 class LocalClients:
@@ -60,28 +74,27 @@ class LocalClients:
 
     def start(self) -> None:
         """Starts all."""
-        self._clients = [self._start(number) for number in range(len(self._counts))]
+        self._clients = [_Client(number, self._spawn(number)) for number in range(len(self._counts))]
 
     def check(self) -> None:
-        """Starts crashed clients again.
+        """Starts clients again that have ended.
 
         Raises:
-            SeedbedError: a client ended for a reason that another start would not mend.
+            SeedbedError: one ended for a reason that another start would not mend.
+            BrokenError: one ends again and again.
         """
+        now_s = time.monotonic()
         for client in self._clients:
             code = client.process.poll()
-            if code is None or code == 0:
-                continue
-            if code in _PERMANENT:
-                raise _PERMANENT[code](f"env client {client.number} ended with exit code {code}; see its message above")
-            if time.monotonic() - client.started_s > _RESTART_AFTER_S:
-                logger.warning("env client %d ended with exit code %d, starting it again", client.number, code)
-                self._clients[client.number] = self._start(client.number)
+            if client.restart_s is None and code is not None:
+                client.restart_s = now_s + _wait_s(client, code, now_s)
+            if client.restart_s is not None and now_s >= client.restart_s:
+                client.process, client.restart_s = self._spawn(client.number), None
 
     def stop(self) -> None:
         """Asks all to leave, and ends those that do not."""
         for client in self._clients:
-            client.process.terminate()
+            client.process.terminate()  # does nothing to one that has ended
         deadline_s = time.monotonic() + _EXIT_TIMEOUT_S
         for client in self._clients:
             try:
@@ -92,7 +105,7 @@ class LocalClients:
             if client.process.stdin is not None:
                 client.process.stdin.close()
 
-    def _start(self, number: int) -> _Client:
+    def _spawn(self, number: int) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", _MODULE, "--server", self._address]
         command += _environment_options(self._environment)
         command += ["--seed", str(self._environment.seed), "--num-envs", str(self._counts[number])]
@@ -101,10 +114,29 @@ class LocalClients:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         # A session of its own: Ctrl-C reaches the server alone, which stops its clients in order. The open pipe tells
         # a client when the server is gone for good.
-        process = subprocess.Popen(
-            command, env={**os.environ, **threads}, stdin=subprocess.PIPE, start_new_session=True
-        )
-        return _Client(number, process, time.monotonic())
+        return subprocess.Popen(command, env={**os.environ, **threads}, stdin=subprocess.PIPE, start_new_session=True)
+
+
+def _wait_s(client: _Client, code: int, now_s: float) -> float:
+    """How long a client that has ended stays away: 0, 1, 2, 4 ... seconds, the more often it ended of late.
+
+    Raises:
+        SeedbedError: for ever.
+    """
+    what = f"env client {client.number} {_how_it_ended(code)}"
+    if code in _PERMANENT:
+        raise _PERMANENT[code](f"{what}; see its message above")
+    restarts = client.budget.spend(now_s)
+    if restarts is None:
+        often = f"after {_MAX_RESTARTS} restarts within {_WINDOW_S / 60:g} minutes"
+        raise BrokenError(f"{what} {often}; see its messages above")
+    wait_s = 0.0 if restarts == 1 else 2.0 ** (restarts - 2)
+    logger.warning("%s, starting it again in %g s", what, wait_s)
+    return wait_s
+
+
+def _how_it_ended(code: int) -> str:
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 def _environment_options(config: EnvironmentConfig) -> list[str]:

@@ -1,0 +1,149 @@
+"""Local clients: which are started again, when, and which end the run. The processes are make-believe."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+import pytest
+
+from seedbed.common.errors import BrokenError, MissingExtraError, SpecError, UsageError
+from seedbed.server.config import EnvironmentConfig, FleetConfig
+from seedbed.server.operations import local_clients
+from seedbed.server.operations.local_clients import LocalClients, describe_environment
+
+
+class Process:
+    """Lives until it is told how it ended."""
+
+    stdin = None
+
+    def __init__(self, command: list[str], **_: Any) -> None:
+        self.command = command
+        self.code: int | None = None
+
+    def poll(self) -> int | None:
+        return self.code
+
+    def terminate(self) -> None:
+        self.code = 0 if self.code is None else self.code
+
+    def wait(self, timeout: float) -> int:
+        assert self.code is not None
+        return self.code
+
+
+class Scene:
+    """Two clients with three and two environments.
+
+    Attributes:
+        started: all processes, in order.
+        now_s: what the clock says.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.started: list[Process] = []
+        self.now_s = 1000.0
+        monkeypatch.setattr(subprocess, "Popen", self._spawn)
+        monkeypatch.setattr(local_clients.time, "monotonic", lambda: self.now_s)
+        self.clients = LocalClients(FleetConfig(num_envs=5, num_clients=2), EnvironmentConfig(env="x"), "127.0.0.1:1")
+        self.clients.start()
+
+    def die(self, code: int) -> None:
+        """The newest process of client 0 ends."""
+        newest = [process for process in self.started if "local-0" in process.command][-1]
+        newest.code = code
+        self.clients.check()
+
+    def restarts_after_s(self) -> float:
+        """How long it takes until the next process starts."""
+        before, began_s = len(self.started), self.now_s
+        while len(self.started) == before:
+            self.clients.check()
+            if len(self.started) == before:
+                self.now_s += 0.25
+                assert self.now_s < began_s + 100
+        return self.now_s - began_s
+
+    def _spawn(self, command: list[str], **options: Any) -> Process:
+        self.started.append(Process(command, **options))
+        return self.started[-1]
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(monkeypatch)
+
+
+def test_environments_are_shared_out(scene: Scene) -> None:
+    for command, (count, first) in zip((process.command for process in scene.started), ((3, 0), (2, 3)), strict=True):
+        assert command[command.index("--num-envs") + 1] == str(count)
+        assert command[command.index("--first-index") + 1] == str(first)
+
+
+def test_living_clients_are_left_alone(scene: Scene) -> None:
+    scene.now_s += 1000
+    scene.clients.check()
+    assert len(scene.started) == 2
+
+
+@pytest.mark.parametrize("code", [-9, -11, 1, 75, 0])
+def test_one_that_ended_is_started_again_at_once(scene: Scene, code: int) -> None:
+    """Whatever its reason: it was asked to stay."""
+    scene.die(code)
+    assert len(scene.started) == 3
+    assert scene.started[2].command == scene.started[0].command
+
+
+def test_one_that_keeps_dying_waits_longer_and_ends_the_run(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.die(-11)
+    waits_s = []
+    for _ in range(5):
+        scene.die(-11)
+        waits_s.append(scene.restarts_after_s())
+    assert waits_s == [1, 2, 4, 8, 16]
+    assert "client 0 was ended by SIGSEGV" in caplog.text
+    with pytest.raises(BrokenError, match="client 0 was ended by SIGSEGV after 6 restarts within 10 minutes"):
+        scene.die(-11)
+
+
+def test_one_that_dies_now_and_then_does_not(scene: Scene) -> None:
+    for _ in range(30):
+        scene.now_s += 300
+        scene.die(-9)
+        scene.now_s += 1
+        scene.clients.check()
+    assert len(scene.started) == 2 + 30
+
+
+@pytest.mark.parametrize(("code", "error"), [(2, UsageError), (69, MissingExtraError), (78, SpecError)])
+def test_what_another_start_would_not_mend_ends_the_run(scene: Scene, code: int, error: type[Exception]) -> None:
+    with pytest.raises(error, match=f"client 0 ended with exit code {code}"):
+        scene.die(code)
+
+
+def test_stopping_leaves_the_dead_alone(scene: Scene) -> None:
+    scene.die(-9)
+    scene.die(-9)  # waits for its next start now
+    scene.clients.stop()
+    assert [process.code for process in scene.started] == [-9, 0, -9]
+
+
+def _run(code: int, stderr: str) -> Any:
+    return lambda *_, **__: subprocess.CompletedProcess([], code, "", stderr)
+
+
+def test_what_a_probe_says_of_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "run", _run(69, "noise\nseedbed: error: no ale-py"))
+    with pytest.raises(MissingExtraError, match=r"^no ale-py$"):
+        describe_environment(EnvironmentConfig(env="x"))
+    monkeypatch.setattr(subprocess, "run", _run(-11, "Fatal Python error"))
+    with pytest.raises(SpecError, match="x: the process that built it was ended by SIGSEGV"):
+        describe_environment(EnvironmentConfig(env="x"))
+
+    def hang(*_: Any, **__: Any) -> None:
+        raise subprocess.TimeoutExpired("x", 1)
+
+    monkeypatch.setattr(subprocess, "run", hang)
+    with pytest.raises(SpecError, match="x: expected to be built within 120 s"):
+        describe_environment(EnvironmentConfig(env="x"))
