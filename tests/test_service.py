@@ -174,6 +174,23 @@ def test_a_lease_is_granted_answered_and_given_back(scene: Scene) -> None:
     assert scene.leases.used_rows == 0
 
 
+def test_the_wait_of_a_request_ends_with_its_batch(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next Steps may be in the slots before the batch is counted: they do not change what the last one waited."""
+    scene.ask(0)
+    scene.turn()
+    scene.slots.accepted_s[0] = scene.now_s
+    scene.steps(0)
+    scene.now_s = 3.0
+
+    def remember(answered: SimpleNamespace) -> NDArray[np.int64]:
+        scene.slots.accepted_s[0] = 7.0
+        return answered.slots[:0]
+
+    monkeypatch.setattr(scene.tape, "remember", remember)
+    scene.turn()
+    assert scene.service.vitals.histogram("wait").sum == 3.0
+
+
 def test_one_batch_answers_all_that_waits_and_hands_on_what_is_complete(scene: Scene) -> None:
     scene.ask(0, client="a", rows=2)
     scene.ask(0, client="b", rows=3, frontend=1)

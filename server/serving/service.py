@@ -100,6 +100,7 @@ class InferenceService:
         leases = [self._lease(first) for first in self._batcher.take()]
         slots = np.concatenate([slots_of(lease) for lease in leases])
         taken_s = self._clock()
+        waits_s = taken_s - self._slots.accepted_s[[lease.first for lease in leases]]  # now: the next Steps change it
         answered = self._inference.act(slots)
         answered_s = self._clock()
         self._reply(leases, answered_s)
@@ -109,7 +110,7 @@ class InferenceService:
             self._sink.hand_over(complete)
             self.vitals.observe("back_pressure", self._clock() - remembered_s)
         self.vitals.observe_batch(len(slots))
-        self.vitals.observe_each("wait", taken_s - self._slots.accepted_s[[lease.first for lease in leases]])
+        self.vitals.observe_each("wait", waits_s)
         self.vitals.observe("inference", answered_s - taken_s)
         self.vitals.observe("remember", remembered_s - answered_s)
         self.vitals["agent_steps"] = self._inference.num_steps
