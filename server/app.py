@@ -23,6 +23,7 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.registry import make_algorithm
 from seedbed.server.config import ServerConfig
+from seedbed.server.experience.collector import DiscardingSink
 from seedbed.server.experience.unrolls import UnrollStore
 from seedbed.server.learning.learner import Learner
 from seedbed.server.learning.loop import LearnerLoop
@@ -92,7 +93,7 @@ class TrainingRun:
             parameters=parameters,
             slots=slots,
             unrolls=store,
-            sink=self._collector,
+            sink=self._collector if config.run.train else DiscardingSink(store),
             on_episode=self._on_episode,
             device=device,
             seed=config.environment.seed,

@@ -177,6 +177,7 @@ class RunConfig:
     )
     resume: Literal["auto", "never"] = option("auto", "auto continues a run found in --run-dir; never refuses one")
     device: Literal["auto", "cpu", "cuda"] = option("auto", "of inference and learning")
+    train: bool = option(True, "learn; without it the server only answers, and drops what it sees")
     torch_threads: int = option(1, "threads of each torch operation on a CPU")
     max_steps: int = option(20_000_000, "stop after so many agent steps; the learning rate decays over them")
     max_seconds: float | None = option(None, "stop after so long")

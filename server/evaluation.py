@@ -15,9 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from seedbed.common.errors import ConfigError, UsageError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.options import option, override, parse
@@ -25,6 +22,7 @@ from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.registry import make_algorithm
 from seedbed.server.config import ServerConfig
+from seedbed.server.experience.collector import DiscardingSink
 from seedbed.server.experience.unrolls import UnrollStore
 from seedbed.server.learning.parameters import Parameters
 from seedbed.server.operations.checkpoint import Checkpoint, load, load_newest
@@ -53,21 +51,6 @@ class EvalConfig:
     eval_seed: int = option(0, "seed of the evaluation")
     device: Literal["auto", "cpu", "cuda"] = option("auto", "of inference")
     json: str | None = option(None, "write the result there too, as JSON; - prints only that", metavar="FILE")
-
-
-class DiscardingSink:
-    """A sink for a server that does not train: unrolls are forgotten."""
-
-    def __init__(self, store: UnrollStore) -> None:
-        self._store = store
-
-    def hand_over(self, slots: NDArray[np.int64]) -> None:
-        """Starts the next unrolls of these slots."""
-        self._store.complete(slots)
-
-    def cut(self, slots: NDArray[np.int64]) -> None:
-        """The lease of these slots is over."""
-        self._store.position[slots] = 0
 
 
 class EpisodeCollection:

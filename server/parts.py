@@ -59,8 +59,8 @@ def make_queue(config: ServerConfig, algorithm: Algorithm, store: UnrollStore) -
 
 
 def make_service(config: ServerConfig, algorithm: Algorithm) -> Callable[..., InferenceService]:
-    """What makes the loop of the inference thread."""
-    if not algorithm.synchronous:
+    """What makes the loop of the inference thread. Only who learns has anything to wait for."""
+    if not (algorithm.synchronous and config.run.train):
         return InferenceService
     return partial(SynchronousService, num_rows=algorithm.num_rows, patience_s=config.serving.round_patience_s)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from seedbed.server.experience.collector import Collector
+from seedbed.server.experience.collector import Collector, DiscardingSink
 from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.layout import Provenance
 from seedbed.server.experience.unrolls import UnrollStore
@@ -113,3 +113,17 @@ def test_new_transitions_of_an_unroll(first_seq: int, length: int, new: int) -> 
     """L = 13, period 4: nine rows, so eight transitions, are those of the unroll before."""
     source = Provenance(slot=0, lease=1, environment_index=0, first_seq=first_seq, length=length)
     assert Books(13, 4).collector.new_transitions(source) == new
+
+
+def test_a_server_that_does_not_train_forgets_unrolls_and_goes_on() -> None:
+    """Every slot may fill one unroll after the other, leave, and be leased again."""
+    books = Books(num_rows=4, period=3)
+    sink = DiscardingSink(books.store)
+    slots = np.array([0, 2])
+    for _ in range(3):
+        books.store.position[slots] = 4
+        sink.hand_over(slots)
+        assert books.store.position.tolist() == [1, 0, 1, 0], "the last row of an unroll is the first of the next"
+    sink.cut(slots)
+    assert not books.store.position.any()
+    assert len(books.fifo) == books.collector.account.queued == 0

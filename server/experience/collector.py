@@ -4,7 +4,7 @@ The account is in transitions, each of which belongs to one unroll's new part:
 
     received = trained + masked + queued + open + dropped + shown
 
-so a step that goes missing shows as a number.
+so a step that goes missing shows as a number. `DiscardingSink` is for servers that only answer.
 """
 
 from __future__ import annotations
@@ -90,3 +90,18 @@ class Collector:
         done = self._fifo.put(self._store, slots)
         self.account.queued += sum(map(self.new_transitions, sources[:done]))
         self.account.dropped += sum(map(self.new_transitions, sources[done:]))
+
+
+class DiscardingSink:
+    """What stands in for `Collector` in a server that does not train: unrolls are forgotten, and not accounted for."""
+
+    def __init__(self, store: UnrollStore) -> None:
+        self._store = store
+
+    def hand_over(self, slots: NDArray[np.int64]) -> None:
+        """Starts the next unrolls of these slots."""
+        self._store.complete(slots)
+
+    def cut(self, slots: NDArray[np.int64]) -> None:
+        """The lease of these slots is over."""
+        self._store.position[slots] = 0
