@@ -39,6 +39,9 @@ _DTYPE_CODES = {
 }
 _DTYPE_NAMES = {code: name for name, code in _DTYPE_CODES.items()}
 
+_LAST = int(StepType.LAST)
+_ONE = np.ones(1, DISCOUNT_DTYPE).tobytes()
+
 
 def protocol_version() -> pb.ProtocolVersion:
     """The version this program speaks."""
@@ -142,10 +145,12 @@ def unpack_steps(message: pb.Steps, spec: EnvironmentSpec, num_rows: int) -> Tim
     step_type = _vector("step_type", message.step_type, STEP_TYPE_DTYPE, num_rows)
     reward = _vector("reward", message.reward, REWARD_DTYPE, num_rows)
     discount = _vector("discount", message.discount, DISCOUNT_DTYPE, num_rows)
-    if step_type.max() > StepType.LAST:
-        raise InvalidMessageError(f"step_type: expected 0, 1 or 2, got {int(step_type.max())}")
-    _require_finite("reward", reward)
-    if not ((discount >= 0) & (discount <= 1)).all():
+    # Most messages carry the same few bytes here, and comparing bytes costs a tenth of what numpy's checks do.
+    if (highest := max(message.step_type)) > _LAST:
+        raise InvalidMessageError(f"step_type: expected 0, 1 or 2, got {highest}")
+    if message.reward != bytes(len(message.reward)):
+        _require_finite("reward", reward)
+    if message.discount != _ONE * num_rows and not ((discount >= 0) & (discount <= 1)).all():
         raise InvalidMessageError(f"discount: expected values from 0 to 1, got {discount.tolist()}")
     ends = _unpack_ends(message.episode_ends, step_type)
     observations = _unpack_arrays("observations", message.observations, spec.observations, num_rows)

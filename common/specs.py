@@ -18,6 +18,8 @@ from seedbed.common.errors import SpecError
 
 DTYPES = ("uint8", "int32", "int64", "float32")
 
+_LITTLE_ENDIAN = {name: np.dtype(name).newbyteorder("<") for name in DTYPES}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArraySpec:
@@ -45,7 +47,7 @@ class ArraySpec:
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
         """The dtype, little-endian as on the wire."""
-        return np.dtype(self.dtype).newbyteorder("<")
+        return _LITTLE_ENDIAN[self.dtype]
 
     @property
     def row_bytes(self) -> int:

@@ -146,3 +146,12 @@ def test_an_end_can_be_handed_to_a_spawned_process(pair: tuple[Channel, Channel]
     assert ours.receive() == [{"hello": 1}]
     process.join(30)
     assert process.exitcode == 0
+
+
+def test_what_is_queued_leaves_with_the_next_send_and_before_it(pair: tuple[Channel, Channel]) -> None:
+    ours, theirs = pair
+    ours.queue(4)
+    ours.queue(9)
+    assert theirs.receive() == []
+    ours.send({"type": "detach"})
+    assert theirs.receive() == [4, 9, {"type": "detach"}]

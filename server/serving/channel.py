@@ -15,11 +15,10 @@ import struct
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 Control = dict[str, Any]
 
 _MARKER = 0xFFFFFFFF
+_ID = struct.Struct("<I")
 _HEADER = struct.Struct("<II")
 _READ_BYTES = 1 << 16
 
@@ -47,15 +46,23 @@ class Channel:
         """Closes this end; the other one reads an end of file."""
         self._socket.close()
 
+    def queue(self, message: int | Control) -> None:
+        """Queues a slot id or a control message; `flush` sends it."""
+        if isinstance(message, int):
+            self._outgoing += _ID.pack(message)
+        else:
+            payload = json.dumps(message, separators=(",", ":")).encode()
+            self._outgoing += _HEADER.pack(_MARKER, len(payload)) + payload
+
     def send_ids(self, ids: Iterable[int]) -> None:
         """Queues slot ids and sends what can be sent now."""
-        self._outgoing += np.fromiter(ids, "<u4").tobytes()
+        for slot in ids:
+            self.queue(slot)
         self.flush()
 
     def send(self, control: Control) -> None:
         """Queues one control message and sends what can be sent now."""
-        payload = json.dumps(control, separators=(",", ":")).encode()
-        self._outgoing += _HEADER.pack(_MARKER, len(payload)) + payload
+        self.queue(control)
         self.flush()
 
     @property
@@ -99,7 +106,7 @@ class Channel:
         found: list[int | Control] = []
         data, position = self._incoming, 0
         while len(data) - position >= 4:
-            (word,) = struct.unpack_from("<I", data, position)
+            (word,) = _ID.unpack_from(data, position)
             if word != _MARKER:
                 found.append(word)
                 position += 4

@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 _HELLO_TIMEOUT_S = 10.0
 
+_IS_FIRST = bytes(value == StepType.FIRST for value in range(256))  # for `bytes.translate`
+
 
 @dataclass(slots=True, eq=False)
 class _Stream:
@@ -70,8 +72,9 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         self._numbers = itertools.count()
         self._streams: dict[int, _Stream] = {}
         self._by_lease: dict[int, _Stream] = {}
-        self.stopped: asyncio.Future[Control] = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().add_reader(channel, self._on_channel)
+        self._loop = asyncio.get_running_loop()
+        self.stopped: asyncio.Future[Control] = self._loop.create_future()
+        self._loop.add_reader(channel, self._on_channel)
 
     async def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.DescribeResponse:
         """Answers what this server serves."""
@@ -88,7 +91,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
 
     async def Act(self, _: Any, context: Any) -> None:
         """One stream: agree, then read and answer until either side leaves."""
-        stream = _Stream(next(self._numbers), asyncio.get_running_loop().create_future())
+        stream = _Stream(next(self._numbers), self._loop.create_future())
         self._streams[stream.number] = stream
         self._vitals["streams"] = len(self._streams)
         try:
@@ -178,8 +181,8 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
             raise SequenceError(f"expected Steps {accepted + 1}, or {accepted} again, got {steps.seq}")
         rows = codec.unpack_steps(steps, self.config.spec, stream.num_rows)
         expected = slots.expects_first(lease, stream.num_rows)
-        wrong = np.flatnonzero((rows.step_type == StepType.FIRST) != expected)
-        if len(wrong):
+        if steps.step_type.translate(_IS_FIRST) != expected.tobytes():
+            wrong = np.flatnonzero((rows.step_type == StepType.FIRST) != expected)
             raise InvalidMessageError(
                 "step_type: expected FIRST at the start of a lease and after LAST, and only there; "
                 f"got {rows.step_type[wrong].tolist()} in rows {wrong.tolist()}"
@@ -188,10 +191,10 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
             ends = [[end.row, end.episode_return, end.steps, end.frames] for end in rows.episode_ends]
             self._send({"type": "episode_ends", "lease": lease, "seq": steps.seq, "ends": ends})
         slots.accept(lease, stream.num_rows, steps.seq, rows)
-        self._send(lease)
+        self._announce(lease)
         self._vitals.add("messages")
         self._vitals.add("rows", stream.num_rows)
-        self._vitals.add("received_bytes", sum(map(len, steps.observations)))
+        self._vitals.add("received_bytes", sum(array.nbytes for array in rows.observations))
         self._vitals.observe("accept", time.monotonic() - stream.read_s)
 
     def _on_answer(self, stream: _Stream) -> None:
@@ -217,23 +220,28 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
             del self._by_lease[stream.lease]
         self._send({"type": "detach", "stream": stream.number})
 
-    def _send(self, message: int | Control) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            self._channel.send_ids((message,)) if isinstance(message, int) else self._channel.send(message)
-        except OSError:
-            self._lose_device_process()
-            return
-        if self._channel.backlog_bytes:
-            loop.add_writer(self._channel, self._flush)
+    def _announce(self, lease: int) -> None:
+        """Tells the device process, at the end of this turn of the loop: one write for all Steps that came in it."""
+        if not self._channel.backlog_bytes:
+            self._loop.call_soon(self._flush)
+        self._channel.queue(lease)
+
+    def _send(self, control: Control) -> None:
+        self._channel.queue(control)
+        self._flush()
 
     def _flush(self) -> None:
         try:
             self._channel.flush()
         except OSError:
             self._lose_device_process()
-        if not self._channel.backlog_bytes:
-            asyncio.get_running_loop().remove_writer(self._channel)
+            return
+        if self._channel.backlog_bytes:
+            self._loop.add_writer(self._channel, self._on_writable)
+
+    def _on_writable(self) -> None:
+        self._loop.remove_writer(self._channel)
+        self._flush()
 
     def _on_channel(self) -> None:
         try:
@@ -271,8 +279,8 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
                     stream.granted.set_exception(stream.error)
 
     def _lose_device_process(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._channel)
-        asyncio.get_running_loop().remove_writer(self._channel)
+        self._loop.remove_reader(self._channel)
+        self._loop.remove_writer(self._channel)
         if not self.stopped.done():
             self.stopped.set_result({"reason": "restarting", "retry_after_ms": 1000, "grace_s": 0.5})
 
