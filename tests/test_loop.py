@@ -78,7 +78,7 @@ class Batches:
         self.tape.append(("priorities", batch.name, priorities.tolist()))
 
 
-def make_loop(names: Iterator[str], tape: list[Any], consumed: int = 0) -> LearnerLoop:
+def make_loop(names: Iterator[str], tape: list[Any], consumed: int = 0, publish_every: int = 1) -> LearnerLoop:
     return LearnerLoop(
         CountingLearner(tape),  # type: ignore[arg-type]
         Batches(names, tape),
@@ -87,6 +87,7 @@ def make_loop(names: Iterator[str], tape: list[Any], consumed: int = 0) -> Learn
         lambda: 0.25,
         VitalsTable(0).device,
         consumed,
+        publish_every,
     )
 
 
@@ -102,6 +103,12 @@ def test_one_turn_takes_updates_and_publishes() -> None:
         ("publish", 2, 2.0),
         ("get", 2),
     ]
+
+
+def test_parameters_may_be_published_late() -> None:
+    tape: list[Any] = []
+    make_loop(iter("abcdefg"), tape, publish_every=3).run()
+    assert [event for event in tape if event[0] == "publish"] == [("publish", 3, 3.0), ("publish", 6, 6.0)]
 
 
 def test_priorities_go_back_to_the_source_after_publishing() -> None:

@@ -7,13 +7,13 @@ For algorithms that learn only from what their newest parameters did. A round is
     learn, publish     nobody acts meanwhile
     the next begins    its members are all that waited
 
-A member that lost its stream is not expected, nor is one that has kept all others waiting too long: both leave the
+A member whose client lost a stream is not expected, nor is one that has kept all others waiting too long: both leave the
 round with what they have, and come back as newcomers. So nobody who comes, goes, dies or freezes stops a round.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 
 
 class Rounds:
@@ -34,6 +34,11 @@ class Rounds:
     def members(self) -> frozenset[int]:
         """Leases that act in this round."""
         return frozenset(self._members)
+
+    @property
+    def num_waiting(self) -> int:
+        """Leases that wait for the next round."""
+        return len(self._waiting)
 
     def is_waiting(self, lease: int) -> bool:
         """Whether a lease waits for the next round."""
@@ -57,25 +62,25 @@ class Rounds:
         self._members.discard(lease)
         self._waiting.pop(lease, None)
 
-    def is_over(self, is_live: Callable[[int], bool], now_s: float) -> bool:
+    def is_over(self, live: AbstractSet[int], now_s: float) -> bool:
         """Whether it is time to learn and to begin the next round.
 
         Args:
-            is_live: whether a lease has a stream.
+            live: leases whose clients can go on.
             now_s: monotonic time.
         """
-        if now_s < self._moved_s + self._patience_s and any(map(is_live, self._members)):
+        if now_s < self._moved_s + self._patience_s and not live.isdisjoint(self._members):
             return False
-        return bool(self._members) or any(map(is_live, self._waiting))
+        return bool(self._members) or not live.isdisjoint(self._waiting)
 
-    def begin(self, is_live: Callable[[int], bool], now_s: float) -> list[int]:
-        """Begins the next round with all that wait and have a stream; the others go on waiting.
+    def begin(self, live: AbstractSet[int], now_s: float) -> list[int]:
+        """Begins the next round with all that wait and are live; the others go on waiting.
 
         Returns:
             Its members, first come first.
         """
         assert not self._members, "members of the last round have completed their unrolls or are given up"
-        begun = [lease for lease in self._waiting if is_live(lease)]
+        begun = [lease for lease in self._waiting if lease in live]
         for lease in begun:
             del self._waiting[lease]
         self._members = set(begun)

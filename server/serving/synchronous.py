@@ -55,9 +55,9 @@ class SynchronousService(InferenceService):
     def turn(self, timeout_s: float) -> None:
         """See the base class; and whenever a round is over, learns and begins the next."""
         super().turn(timeout_s)
-        while not self.stopping and self._rounds.is_over(self._is_live, self._clock()):
+        while not self.stopping and self._rounds.is_over(live := self._live(), self._clock()):
             self._end_round()
-            self._begin_round()
+            self._begin_round(live)
             super().turn(0.0)
 
     def _request(self, lease: Lease, now_s: float) -> None:
@@ -78,10 +78,8 @@ class SynchronousService(InferenceService):
         A client steps its groups in turn and stands still while one of them is held. Its groups are a row apart at
         most, unless one of them joined in the midst of a round; then the unroll of the other ends early, once.
         """
-        run = (lease.key.client_id, lease.key.run_id)
-        return any(
-            (other.key.client_id, other.key.run_id) == run and self._rounds.is_waiting(other.first)
-            for other in self.leases.all()
+        return self._rounds.num_waiting > 0 and any(
+            _run_of(other) == _run_of(lease) and self._rounds.is_waiting(other.first) for other in self.leases.all()
         )
 
     def _end_round(self) -> None:
@@ -99,9 +97,9 @@ class SynchronousService(InferenceService):
         self._rounds_sink.learn()
         self.vitals.observe("back_pressure", self._clock() - handed_over_s)
 
-    def _begin_round(self) -> None:
+    def _begin_round(self, live: set[int]) -> None:
         now_s = self._clock()
-        for first in self._rounds.begin(self._is_live, now_s):
+        for first in self._rounds.begin(live, now_s):
             lease = self._lease(first)
             if first in self._withdrawn:
                 self._withdrawn.remove(first)
@@ -118,7 +116,16 @@ class SynchronousService(InferenceService):
         return self._rounds.is_waiting(lease.first) or super()._is_waiting(lease)
 
     def _awaited_rows(self) -> int:
-        return sum(self._lease(first).num_rows for first in self._rounds.members if self._is_live(first))
+        members = map(self._lease, self._rounds.members)
+        return sum(lease.num_rows for lease in members if lease.stream is not None)
 
-    def _is_live(self, first: int) -> bool:
-        return self._lease(first).stream is not None
+    def _live(self) -> set[int]:
+        """Leases whose client can go on: it has lost the stream of none of them."""
+        leases = self.leases.all()
+        stuck = {_run_of(lease) for lease in leases if lease.stream is None}
+        return {lease.first for lease in leases if _run_of(lease) not in stuck}
+
+
+def _run_of(lease: Lease) -> tuple[str, int]:
+    """The process that holds a lease."""
+    return lease.key.client_id, lease.key.run_id

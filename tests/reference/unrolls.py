@@ -122,6 +122,7 @@ class Streams:
         self.num_slots = num_slots
         self._end_probability = end_probability
         self._serials = 0
+        self._held: dict[int, Row] = {}
         self.open: dict[int, LeaseLog] = {}
         self.ended: list[LeaseLog] = []
 
@@ -149,6 +150,17 @@ class Streams:
         Returns:
             The slots whose unroll is complete.
         """
+        fields, observations = self._observe(store, slots)
+        return store.append(slots, fields, (observations.clone(),))  # the state is a counter too
+
+    def hold(self, store: UnrollStore, slots: Slots) -> None:
+        """Sends the next timestep as the last row of each unroll, without an answer; `step` sends the same again."""
+        fields, _ = self._observe(store, slots)
+        answers = ("action", "policy_version", "logits")
+        store.bootstrap(slots, {name: values for name, values in fields.items() if name not in answers})
+        self._held |= {slot: self.open[slot].rows.pop() for slot in slots.tolist()}
+
+    def _observe(self, store: UnrollStore, slots: Slots) -> tuple[dict[str, Tensor], Tensor]:
         rows = [self._next_row(self.open[slot]) for slot in slots.tolist()]
         observations = torch.tensor([row.observation for row in rows]).reshape(-1, 3)
         (stacks,) = store.observe(slots, [observations], torch.tensor([row.age for row in rows], dtype=torch.int64))
@@ -159,9 +171,12 @@ class Streams:
             name: torch.tensor([row.values[name] for row in rows], dtype=spec.dtype).reshape(-1, *spec.shape)
             for name, spec in store.layout.fields().items()
         }
-        return store.append(slots, fields, (observations.clone(),))  # the state is a counter too
+        return fields, observations
 
     def _next_row(self, log: LeaseLog) -> Row:
+        if log.slot in self._held:
+            log.rows.append(self._held.pop(log.slot))
+            return log.rows[-1]
         seq = len(log.rows)
         previous = log.rows[-1] if log.rows else None
         if previous is None or previous.step_type == StepType.LAST:
