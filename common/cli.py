@@ -38,6 +38,8 @@ _EXTRAS = {
     "rich": "server",
     "safetensors": "server",
     "tensorboard": "server",
+    "prometheus_client": "server",
+    "grpc_health": "server",
     "gymnasium": "env",
     "ale_py": "atari",
     "cv2": "atari",

@@ -16,10 +16,14 @@ class ProcessStats(NamedTuple):
     Attributes:
         cpu_s: user and system time of all its threads, in steps of 10 ms.
         rss_bytes: resident memory, shared pages included.
+        num_threads: threads.
+        num_files: open file descriptors; 0 where this user may not look.
     """
 
     cpu_s: float
     rss_bytes: int
+    num_threads: int
+    num_files: int
 
 
 def read_process(pid: int) -> ProcessStats | None:
@@ -31,4 +35,9 @@ def read_process(pid: int) -> ProcessStats | None:
         resident_pages = int((folder / "statm").read_text().split()[1])
     except OSError:
         return None
-    return ProcessStats((int(fields[11]) + int(fields[12])) / _TICKS_PER_S, resident_pages * _PAGE_BYTES)
+    try:
+        num_files = len(os.listdir(folder / "fd"))
+    except OSError:
+        num_files = 0
+    cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+    return ProcessStats(cpu_s, resident_pages * _PAGE_BYTES, int(fields[17]), num_files)

@@ -29,8 +29,10 @@ from seedbed.server.learning.learner import Learner
 from seedbed.server.learning.loop import LearnerLoop
 from seedbed.server.learning.parameters import Parameters
 from seedbed.server.operations.checkpoint import Checkpoint, CheckpointStore
+from seedbed.server.operations.exposition import ServerFacts
 from seedbed.server.operations.local_clients import LocalClients, describe_environment
 from seedbed.server.operations.metrics import EpisodeWindow, MetricsWriter
+from seedbed.server.operations.monitoring import Monitoring
 from seedbed.server.operations.progress import Progress, make_progress
 from seedbed.server.operations.run_directory import RunDirectory, RunFile
 from seedbed.server.operations.run_state import RunState
@@ -71,7 +73,16 @@ class TrainingRun:
         self._state = state
         self._checkpoints = CheckpointStore(directory.checkpoints)
         slots = SlotTable(spec, config.num_slots)
-        frontends = Frontends(config.serving, slots, Identity(run_name=directory.name, version=version("seedbed")))
+        identity = Identity(run_name=directory.name, version=version("seedbed"))
+        frontends = Frontends(config.serving, slots, identity, config.monitoring.stall_limit_s)
+        facts = ServerFacts(
+            vitals=frontends.vitals,
+            stall_limit_s=config.monitoring.stall_limit_s,
+            num_slots=slots.num_slots,
+            frames_per_step=spec.frames_per_step,
+            version=identity.version,
+        )
+        self._monitoring = Monitoring(config.monitoring, facts)
         device = choose_device(config.run)
         torch.manual_seed(config.environment.seed)
         algorithm = make_algorithm(config, spec)
@@ -133,6 +144,7 @@ class TrainingRun:
             Why it ended, for people.
         """
         self._catch_signals()
+        self._monitoring.start()
         self._server.start()
         self._learner_thread.start()
         if self._clients is not None:
@@ -153,7 +165,7 @@ class TrainingRun:
         vitals = self._server.vitals.device
         while self._signal is None:
             time.sleep(_TICK_S)
-            vitals["tick_s"], vitals["queued_unrolls"] = time.monotonic(), len(self._fifo)
+            vitals["queued_unrolls"] = len(self._fifo)
             self._check_alive()
             state = self._current_state()
             reached = state.stop_condition(run)
@@ -170,6 +182,7 @@ class TrainingRun:
     def _check_alive(self) -> None:
         """A dead part is replaced where that loses nothing, and otherwise ends the run."""
         self._server.check()
+        self._monitoring.check()
         if self._clients is not None:
             self._clients.check()
         if self._learner_failure is not None:
@@ -177,6 +190,7 @@ class TrainingRun:
 
     def _shut_down(self, reached: str | None) -> None:
         """Local clients leave; then nothing is answered and remote ones are told; then the learner; then the files."""
+        self._server.announce_stop()
         self._fifo.close()  # or a full queue could hold inference up
         if self._clients is not None:
             self._clients.stop()
@@ -184,17 +198,22 @@ class TrainingRun:
         self._learner_thread.join()
         self._collector.finish()
         self._save(reached)
+        self._monitoring.stop()
         self._telemetry.close(f"{reached or 'stopped'}; {self._current_state().describe()}")
 
     def _save(self, reached: str | None) -> None:
         """Writes a checkpoint; a full disk costs the checkpoint, not the run."""
+        vitals = self._server.vitals.device
         learner = self._loop.snapshot()
         random = self._server.inference.random_state
         state = replace(self._current_state(), finished=reached, random=random, learner=learner)
         try:
             path = self._checkpoints.save(state.to_checkpoint())
             logger.info("saved %s", path)
+            vitals["saved_s"] = time.monotonic()
+            vitals.add("checkpoints")
         except OSError as error:
+            vitals.add("checkpoint_failures")
             logger.error("no checkpoint was written: %s", error)
 
     def _current_state(self) -> RunState:
@@ -221,6 +240,7 @@ class TrainingRun:
         return self._loop.consumed / self._config.run.max_steps
 
     def _on_episode(self, environment_index: int, end: EpisodeEnd) -> None:
+        self._server.vitals.device.add("episodes")
         shown = self._config.fleet.greedy_environments
         if not shown or environment_index in shown:
             self._episodes.add(end.episode_return, end.steps, end.frames)

@@ -169,6 +169,22 @@ class ServingConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MonitoringConfig:
+    """monitoring"""
+
+    http_port: int | None = option(
+        None, "answer /healthz, /readyz and /metrics on this port; 0 lets the system choose (default: not at all)"
+    )
+    http_host: str = option("127.0.0.1", "address for them; whoever reaches it may read, nobody can change anything")
+    stall_limit_s: float = option(
+        120.0,
+        "how long inference or learner may make no progress while they have work: then the threads' stacks go to the "
+        "log and the server ends with exit code 75",
+        minimum=1,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
     """run"""
 
@@ -200,6 +216,7 @@ class ServerConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
+    monitoring: MonitoringConfig = field(default_factory=MonitoringConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:

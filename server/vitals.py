@@ -53,6 +53,11 @@ COUNTERS: Mapping[str, str] = {
     "leases_expired": "leases whose client did not come back in time",
     "leases_fenced": "leases that a newer run of their client ended",
     "updates": "optimiser steps",
+    "lost_updates": "of them, those whose gradient was not finite: they changed no parameter",
+    "episodes": "that ended",
+    "frontend_restarts": "frontends that died and were replaced",
+    "checkpoints": "written",
+    "checkpoint_failures": "attempts to write one that failed, on a full disk for instance",
 }
 
 GAUGES: Mapping[str, str] = {
@@ -60,12 +65,20 @@ GAUGES: Mapping[str, str] = {
     "started_s": "when it started",
     "phase": "see Phase",
     "streams": "open Act calls",
+    "clients": "client processes that hold a live lease",
     "live_rows": "slots whose lease has a stream",
     "used_rows": "slots under a lease, in grace or not",
     "queued_unrolls": "unrolls that wait for the learner",
     "turn_s": "when the inference thread last went round its loop",
+    "hands_over": "1 while it hands unrolls to the learner, and may have to wait for it",
+    "taken_s": "when the learner took the batch it has in hand; 0: it waits for one",
     "update_s": "when the learner last finished an update",
-    "tick_s": "when the main thread last went round its loop",
+    "tick_s": "when the main thread, or a frontend's event loop, last showed that it turns",
+    "saved_s": "when the last checkpoint was complete",
+    "policy_lag_mean": "over the last log interval, in updates",
+    "policy_lag_max": "over the last log interval, in updates",
+    "episode_return_mean": "over the latest episodes",
+    "loss": "over the last log interval",
 }
 
 

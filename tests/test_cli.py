@@ -121,7 +121,12 @@ def test_missing_module_of_ours_keeps_its_trace(
 def test_extras_are_those_of_the_distribution() -> None:
     """Every optional dependency is known under the extra that pyproject.toml has it in."""
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    modules = {"ale-py": "ale_py", "opencv-python-headless": "cv2"}
+    modules = {
+        "ale-py": "ale_py",
+        "opencv-python-headless": "cv2",
+        "grpcio-health-checking": "grpc_health",
+        "prometheus-client": "prometheus_client",
+    }
     for extra, requirements in project["optional-dependencies"].items():
         names = [requirement.partition(">")[0].partition("[")[0] for requirement in requirements]
         if extra == "dev":

@@ -25,6 +25,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "server.presets": ("common",),
     "server.shared_memory": (),
     "server.vitals": ("common", "server.shared_memory"),
+    "server.health": ("server.vitals",),
     "server.losses": ("common",),
     "server.networks": ("common",),
     "server.experience": ("common",),
@@ -73,16 +74,18 @@ RULES: dict[str, tuple[str, ...]] = {
         "server.serving.channel",
         "server.serving.contract",
         "server.serving.frontend",
+        "server.serving.health_service",
         "server.serving.slots",
         "server.vitals",
     ),
+    "server.serving.health_service": ("server.health", "server.vitals"),
     "server.serving.channel": (),
     "server.serving.slots": ("common", "server.shared_memory"),
     "server.serving.batching": (),
     "server.serving.rounds": (),
     "server.serving.leases": ("common",),
     "server.serving.port": ("common",),
-    "server.operations": ("common", "server.config", "server.vitals"),
+    "server.operations": ("common", "server.config", "server.health", "server.vitals"),
     "server.parts": (
         "common",
         "server.config",
@@ -120,8 +123,16 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "rich": ("server.operations.progress",),
     "safetensors": ("server.operations.checkpoint",),
     "tensorboard": ("server.operations",),
-    "grpc": ("proto", "env_client", "server.serving.rpc", "server.serving.frontend_process"),
+    "grpc": (
+        "proto",
+        "env_client",
+        "server.serving.rpc",
+        "server.serving.frontend_process",
+        "server.serving.health_service",
+    ),
+    "grpc_health": ("server.serving.health_service",),
     "grpc_tools": ("proto.generate",),
+    "prometheus_client": ("server.operations.exposition",),
     "numpy": ("common.codec", "common.echo", "common.specs", "common.timestep", "env_client", "server"),
 }
 
@@ -129,6 +140,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
 LIGHT: dict[str, tuple[str, ...]] = {
     "seedbed.server": ("torch", "gymnasium", "numpy"),
     "seedbed.server.serving.frontend_process": ("torch", "gymnasium", "rich"),
+    "seedbed.server.operations.http_endpoint": ("torch", "gymnasium", "grpc", "google"),
     "seedbed.server.__main__": ("torch", "gymnasium", "grpc"),  # a spawned frontend imports it again
     "seedbed.common.cli": ("torch", "gymnasium", "numpy", "grpc", "google"),
     "seedbed.common.options": ("torch", "gymnasium", "numpy", "grpc"),

@@ -74,7 +74,7 @@ class LearnerLoop:
         """One turn: take, update, publish, count."""
         free_s = time.monotonic()
         while (batch := self._source.get(self._batch_size)) is not None:
-            taken_s = time.monotonic()
+            self._vitals["taken_s"] = taken_s = time.monotonic()
             with self._between_updates:
                 update = self.learner.update(batch, self._progress())
                 self._publish()
@@ -85,7 +85,7 @@ class LearnerLoop:
             free_s = time.monotonic()
             self._vitals.observe("update", free_s - taken_s)
             self._vitals.add("updates")
-            self._vitals["update_s"] = free_s
+            self._vitals["update_s"], self._vitals["taken_s"] = free_s, 0
 
     def _publish(self) -> None:
         self._unpublished += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -55,6 +56,10 @@ class Telemetry:
             "episodes": episodes.num_episodes,
             "episode_return_mean": episodes.return_mean,
         }
+        for name in ("policy_lag_mean", "policy_lag_max", "loss"):
+            if name in learned:  # else the last interval had no update
+                vitals.device[name] = learned[name]
+        vitals.device["episode_return_mean"] = math.nan if episodes.return_mean is None else episodes.return_mean
         self._writer.write(
             {
                 "wall_s": state.wall_s,

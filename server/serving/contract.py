@@ -21,6 +21,7 @@ class FrontendConfig:
         num_slots: largest lease there can be.
         run_name, server_version: for people.
         grace_s: told to clients.
+        stall_limit_s: see `health.examine`.
     """
 
     number: int
@@ -30,6 +31,7 @@ class FrontendConfig:
     run_name: str
     server_version: str
     grace_s: float
+    stall_limit_s: float
 
 
 def check_hello(hello: pb.Hello, config: FrontendConfig) -> None:

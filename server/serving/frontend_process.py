@@ -12,6 +12,7 @@ from seedbed.proto import seedbed_pb2_grpc
 from seedbed.server.serving.channel import Channel
 from seedbed.server.serving.contract import FrontendConfig
 from seedbed.server.serving.frontend import Frontend
+from seedbed.server.serving.health_service import HealthService
 from seedbed.server.serving.slots import SlotTable
 from seedbed.server.vitals import VitalsTable
 
@@ -49,10 +50,15 @@ async def _serve(config: FrontendConfig, slots: SlotTable, vitals: VitalsTable, 
     server = grpc.aio.server(options=options)
     frontend = Frontend(config, slots, vitals, channel)
     seedbed_pb2_grpc.add_SeedbedServicer_to_server(frontend, server)
+    health = HealthService(vitals, config.number, config.stall_limit_s)
+    await health.register(server)
     server.add_insecure_port(config.address)
     await server.start()
+    heart = asyncio.create_task(health.run())
     channel.send({"type": "ready"})
     stop = await frontend.stopped
+    heart.cancel()
+    await health.leave()
     frontend.drain(stop["reason"], stop["retry_after_ms"])
     await server.stop(stop["grace_s"])
     # Calls of clients that did not leave are cancelled now. gRPC prints a stack trace for each that the loop outruns.

@@ -13,7 +13,7 @@ open unroll, but nobody waits for it. The same client may resume it until the gr
 from __future__ import annotations
 
 import itertools
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -78,11 +78,17 @@ class LeaseTable:
         self.grace_s = grace_s
         self.live_rows = 0
         self.used_rows = 0
+        self._live_clients: Counter[str] = Counter()
         self._by_first: dict[int, Lease] = {}
         self._by_key: dict[LeaseKey, Lease] = {}
         self._by_index: dict[int, Lease] = {}
         self._serials = 0
         self._retired: OrderedDict[tuple[str, int], None] = OrderedDict()
+
+    @property
+    def num_clients(self) -> int:
+        """Clients that hold a live lease."""
+        return len(self._live_clients)
 
     def __len__(self) -> int:
         """Leases, live and in grace."""
@@ -156,7 +162,7 @@ class LeaseTable:
         self._by_key[key] = lease
         self._by_index |= dict.fromkeys(lease.environment_indices, lease)
         self.used_rows += lease.num_rows
-        self.live_rows += lease.num_rows
+        self._count_live(lease, 1)
         return lease
 
     def resume(self, lease: Lease, environment_indices: Sequence[int], stream: StreamId) -> None:
@@ -172,18 +178,18 @@ class LeaseTable:
                 f"got {list(environment_indices)}"
             )
         lease.stream, lease.expires_s = stream, None
-        self.live_rows += lease.num_rows
+        self._count_live(lease, 1)
 
     def detach(self, lease: Lease, now_s: float) -> None:
         """The stream is lost: the lease is in grace from now on."""
         if lease.stream is not None:
             lease.stream, lease.expires_s = None, now_s + self.grace_s
-            self.live_rows -= lease.num_rows
+            self._count_live(lease, -1)
 
     def end(self, lease: Lease) -> None:
         """Frees the slots."""
         if lease.stream is not None:
-            self.live_rows -= lease.num_rows
+            self._count_live(lease, -1)
         self.used_rows -= lease.num_rows
         del self._by_first[lease.first]
         del self._by_key[lease.key]
@@ -192,6 +198,8 @@ class LeaseTable:
 
     def expired(self, now_s: float) -> list[Lease]:
         """Leases whose grace time is over."""
+        if self.used_rows == self.live_rows:  # asked at every batch, and nearly always none is in grace
+            return []
         return [lease for lease in self._by_first.values() if lease.expires_s is not None and lease.expires_s <= now_s]
 
     def next_expiry_s(self) -> float | None:
@@ -206,6 +214,7 @@ class LeaseTable:
         assert all(end <= start for end, start in zip(ends, starts, strict=True)), "slots overlap"
         assert self.used_rows == sum(lease.num_rows for lease in leases)
         assert self.live_rows == sum(lease.num_rows for lease in leases if lease.stream)
+        assert set(self._live_clients) == {lease.key.client_id for lease in leases if lease.stream}
         assert all((lease.stream is None) == (lease.expires_s is not None) for lease in leases)
         assert {id(lease) for lease in leases} == {id(lease) for lease in self._by_key.values()}
         assert sorted(self._by_index) == sorted(index for lease in leases for index in lease.environment_indices)
@@ -224,6 +233,12 @@ class LeaseTable:
             raise IndexTakenError(
                 f"{who}: give every client its own --first-index, or none at all to let the server choose"
             )
+
+    def _count_live(self, lease: Lease, sign: int) -> None:
+        self.live_rows += sign * lease.num_rows
+        self._live_clients[lease.key.client_id] += sign
+        if not self._live_clients[lease.key.client_id]:
+            del self._live_clients[lease.key.client_id]
 
     def _find_free(self, num_rows: int) -> int:
         """First fit over the gaps between leases. Opening a lease is rare, so a sort is cheap enough."""

@@ -19,7 +19,7 @@ import torch
 
 from seedbed.common.errors import UsageError
 from seedbed.server.algorithms.interface import Algorithm
-from seedbed.server.config import ServingConfig
+from seedbed.server.config import MonitoringConfig, ServingConfig
 from seedbed.server.experience.unrolls import UnrollStore
 from seedbed.server.learning.parameters import Parameters
 from seedbed.server.serving.batching import Batcher
@@ -55,7 +55,13 @@ class Frontends:
         port: the one they share.
     """
 
-    def __init__(self, config: ServingConfig, slots: SlotTable, identity: Identity) -> None:
+    def __init__(
+        self,
+        config: ServingConfig,
+        slots: SlotTable,
+        identity: Identity,
+        stall_limit_s: float = MonitoringConfig().stall_limit_s,
+    ) -> None:
         """Reserves the port.
 
         Raises:
@@ -78,6 +84,7 @@ class Frontends:
             run_name=identity.run_name,
             server_version=identity.version,
             grace_s=config.grace_s,
+            stall_limit_s=stall_limit_s,
         )
 
     def start(self, number: int) -> Channel:
@@ -179,16 +186,26 @@ class PolicyServer:
             if time.monotonic() > deadline_s:
                 raise RuntimeError(f"the frontends did not start within {_START_TIMEOUT_S:g} s")
             time.sleep(0.01)
+        self.check()
         self.vitals.device["phase"] = Phase.SERVING
 
     def check(self) -> None:
-        """Raises what ended the inference thread, if anything did, and replaces frontends that died."""
+        """Raises what ended the inference thread, if anything did, and replaces frontends that died.
+
+        The main thread calls this again and again, and so shows that it turns.
+        """
+        self.vitals.device["tick_s"] = time.monotonic()
         if self._failure is not None:
             raise self._failure
         while self.service.links.lost and not self.service.stopping:
             number = self.service.links.lost.popleft()
             logger.warning("frontend %d is gone, starting another: its clients reconnect", number)
+            self.vitals.device.add("frontend_restarts")
             self.service.links.adopt(number, self._frontends.start(number))
+
+    def announce_stop(self) -> None:
+        """Says that it is not ready any more, while it still answers."""
+        self.vitals.device["phase"] = Phase.DRAINING
 
     def stop(self, reason: str) -> None:
         """Answers nothing more, asks all clients to leave and ends the frontends.
@@ -196,7 +213,7 @@ class PolicyServer:
         Args:
             reason: "finished" or "restarting".
         """
-        self.vitals.device["phase"] = Phase.DRAINING
+        self.announce_stop()
         self.service.stop()
         if self._thread.is_alive():
             self._thread.join()

@@ -77,11 +77,8 @@ class InferenceService:
             self.turn(self._patience_s())
 
     def turn(self, timeout_s: float) -> None:
-        """Listens, waiting that long at most, expires leases, answers what is ready."""
-        self.vitals["turn_s"] = self._clock()
-        self.vitals["live_rows"], self.vitals["used_rows"] = self.leases.live_rows, self.leases.used_rows
+        """Listens, waiting that long at most, and answers what is ready until nothing is."""
         self._listen(timeout_s)
-        self._expire()
         while self._is_ready() and not self.stopping:
             self._answer_batch()
             self._listen(0.0)
@@ -107,7 +104,9 @@ class InferenceService:
         complete = self._inference.remember(answered)
         remembered_s = self._clock()
         if len(complete):
+            self.vitals["hands_over"] = 1
             self._sink.hand_over(complete)
+            self.vitals["hands_over"] = 0
             self.vitals.observe("back_pressure", self._clock() - remembered_s)
         self.vitals.observe_batch(len(slots))
         self.vitals.observe_each("wait", waits_s)
@@ -126,9 +125,12 @@ class InferenceService:
             self.links.send(number, ids)
 
     def _listen(self, timeout_s: float) -> None:
-        """Handles what has arrived; then, with no batch and no message in hand, frontends that are gone."""
+        """Handles what has arrived; then, with no batch and no message in hand, frontends and leases that are gone.
+
+        Under load a turn never ends, so what must happen now and then happens here.
+        """
         received, given_up = self.links.poll(timeout_s)
-        now_s = self._clock()
+        self.vitals["turn_s"] = now_s = self._clock()
         for number, messages in received:
             for message in messages:
                 if isinstance(message, int):
@@ -137,6 +139,10 @@ class InferenceService:
                     self._on_control(number, message)
         for number in given_up:
             self._lose_frontend(number)
+        self._expire(now_s)
+        leases = self.leases
+        self.vitals["live_rows"], self.vitals["used_rows"] = leases.live_rows, leases.used_rows
+        self.vitals["clients"] = leases.num_clients
 
     def _request(self, lease: Lease, now_s: float) -> None:
         """The rows of a lease are filled and want an answer."""
@@ -258,8 +264,8 @@ class InferenceService:
             if StreamId(request["frontend"], request["stream"]) != stream:
                 self._open(request)
 
-    def _expire(self) -> None:
-        for lease in self.leases.expired(self._clock()):
+    def _expire(self, now_s: float) -> None:
+        for lease in self.leases.expired(now_s):
             logger.info("%s group %d did not come back", lease.key.client_id, lease.key.group)
             self.vitals.add("leases_expired")
             self._end(lease)

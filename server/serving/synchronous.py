@@ -94,7 +94,9 @@ class SynchronousService(InferenceService):
             if asks:
                 self._rounds.ask(first, self._clock())
         handed_over_s = self._clock()
+        self.vitals["hands_over"] = 1
         self._rounds_sink.learn()
+        self.vitals["hands_over"] = 0
         self.vitals.observe("back_pressure", self._clock() - handed_over_s)
 
     def _begin_round(self, live: set[int]) -> None:

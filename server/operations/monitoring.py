@@ -1,0 +1,43 @@
+"""What looks after a running server from outside its work: the HTTP endpoint and the watchdog."""
+
+from __future__ import annotations
+
+import logging
+
+from seedbed.server.config import MonitoringConfig
+from seedbed.server.operations.exposition import ServerFacts
+from seedbed.server.operations.http_endpoint import HttpEndpoint
+from seedbed.server.operations.watchdog import Watchdog
+
+logger = logging.getLogger(__name__)
+
+
+class Monitoring:
+    """Both, as far as they are wanted."""
+
+    def __init__(self, config: MonitoringConfig, facts: ServerFacts) -> None:
+        """Takes the port.
+
+        Raises:
+            PortInUseError, UsageError: see `HttpEndpoint`.
+        """
+        port = config.http_port
+        self._endpoints = [] if port is None else [HttpEndpoint(config.http_host, port, facts)]
+        self._watchdog = Watchdog(facts.vitals, facts.stall_limit_s)
+
+    def start(self) -> None:
+        """Answers and watches from now on."""
+        for endpoint in self._endpoints:
+            endpoint.start()
+            logger.info("health and metrics on http://%s", endpoint.address)
+        self._watchdog.start()
+
+    def check(self) -> None:
+        """Replaces what died."""
+        for endpoint in self._endpoints:
+            endpoint.check()
+
+    def stop(self) -> None:
+        """Answers no more. The watchdog goes on: what is left to do must not hang either."""
+        for endpoint in self._endpoints:
+            endpoint.stop()
