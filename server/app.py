@@ -24,6 +24,7 @@ from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.registry import make_algorithm
 from seedbed.server.config import ServerConfig
 from seedbed.server.experience.collector import DiscardingSink
+from seedbed.server.experience.replay import Replay
 from seedbed.server.experience.unrolls import UnrollStore
 from seedbed.server.learning.learner import Learner
 from seedbed.server.learning.loop import LearnerLoop
@@ -34,6 +35,7 @@ from seedbed.server.operations.local_clients import LocalClients, describe_envir
 from seedbed.server.operations.metrics import EpisodeWindow, MetricsWriter
 from seedbed.server.operations.monitoring import Monitoring
 from seedbed.server.operations.progress import Progress, make_progress
+from seedbed.server.operations.replay_files import ReplayFiles
 from seedbed.server.operations.run_directory import RunDirectory, RunFile
 from seedbed.server.operations.run_state import RunState
 from seedbed.server.operations.telemetry import Telemetry
@@ -91,7 +93,10 @@ class TrainingRun:
             learner.set_state(state.learner)
         layout = make_layout(config, spec, algorithm, learner.network)
         store = UnrollStore(layout, slots.num_slots, device)
-        self._fifo, self._collector = make_queue(config, algorithm, store)
+        self._queue, self._collector = make_queue(config, algorithm, store)
+        replay = self._queue if isinstance(self._queue, Replay) else None
+        self._replay_files = ReplayFiles(directory.path, replay if config.replay.checkpoint_replay else None)
+        self._replay_files.load(state.agent_steps)
         parameters = Parameters(
             lambda: make_acting_network(algorithm, device), learner.network, version=learner.num_updates
         )
@@ -116,7 +121,7 @@ class TrainingRun:
             self._server.inference.random_state = state.random
         self._loop = LearnerLoop(
             learner,
-            self._fifo,
+            self._queue,
             parameters,
             algorithm.batch_size,
             self._share_done,
@@ -165,7 +170,7 @@ class TrainingRun:
         vitals = self._server.vitals.device
         while self._signal is None:
             time.sleep(_TICK_S)
-            vitals["queued_unrolls"] = len(self._fifo)
+            vitals["queued_unrolls"] = len(self._queue)
             self._check_alive()
             state = self._current_state()
             reached = state.stop_condition(run)
@@ -191,7 +196,7 @@ class TrainingRun:
     def _shut_down(self, reached: str | None) -> None:
         """Local clients leave; then nothing is answered and remote ones are told; then the learner; then the files."""
         self._server.announce_stop()
-        self._fifo.close()  # or a full queue could hold inference up
+        self._queue.close()  # or a full queue could hold inference up
         if self._clients is not None:
             self._clients.stop()
         self._server.stop("finished" if reached else "restarting")
@@ -199,6 +204,7 @@ class TrainingRun:
         self._collector.finish()
         self._save(reached)
         self._monitoring.stop()
+        self._replay_files.save(self._current_state().agent_steps)
         self._telemetry.close(f"{reached or 'stopped'}; {self._current_state().describe()}")
 
     def _save(self, reached: str | None) -> None:
@@ -229,7 +235,7 @@ class TrainingRun:
     def _log(self, state: RunState) -> None:
         account = self._collector.account
         metrics = self._loop.take_metrics() | {
-            "unrolls_queued": len(self._fifo),
+            **self._queue.metrics(),
             "transitions_trained": self._loop.trained,
             "transitions_dropped": account.dropped,
             "unrolls_cut": account.cut_unrolls,
@@ -237,7 +243,10 @@ class TrainingRun:
         self._telemetry.log(state, self._episodes, self._server.vitals, metrics)
 
     def _share_done(self) -> float:
-        return self._loop.consumed / self._config.run.max_steps
+        """Of the run: by what was learnt from, but by what was done where that is learnt from again and again."""
+        replays = isinstance(self._queue, Replay)
+        done = self._current_state().agent_steps if replays else self._loop.consumed
+        return done / self._config.run.max_steps
 
     def _on_episode(self, environment_index: int, end: EpisodeEnd) -> None:
         self._server.vitals.device.add("episodes")
@@ -251,7 +260,7 @@ class TrainingRun:
         except BaseException as error:
             logger.exception("learning failed")
             self._learner_failure = error
-            self._fifo.close()
+            self._queue.close()
 
     def _catch_signals(self) -> None:
         """The first signal asks to finish; the second ends the process at once."""

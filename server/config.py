@@ -12,8 +12,21 @@ from typing import Literal
 
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
+from seedbed.server.replay_config import QLearningConfig, R2D2Config, ReplayConfig
 
-FIXED = ("environment", "algorithm", "learning", "actor_critic", "vtrace", "ppo", "network", "optimiser")
+FIXED = (
+    "environment",
+    "algorithm",
+    "learning",
+    "actor_critic",
+    "vtrace",
+    "ppo",
+    "q_learning",
+    "r2d2",
+    "replay",
+    "network",
+    "optimiser",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +154,7 @@ class OptimiserConfig:
     final_learning_rate_share: float = option(0.0, "share of it left at the end of the run, reached linearly")
     epsilon: float = option(1e-8, "of the optimiser; belongs to the reduction, which scales gradients")
     decay: float = option(0.99, "of RMSProp's mean square")
+    centred: bool = option(False, "divide by the spread of gradients, not their size; of rmsprop")
     momentum: float = option(0.0, "of RMSProp")
     beta1: float = option(0.9, "of Adam")
     beta2: float = option(0.999, "of Adam")
@@ -206,13 +220,16 @@ class RunConfig:
 class ServerConfig:
     """All of it."""
 
-    algorithm: Literal["vtrace", "a2c", "a3c", "ppo"] = option("vtrace", "what learns")
+    algorithm: Literal["vtrace", "a2c", "a3c", "ppo", "r2d2", "apex"] = option("vtrace", "what learns")
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     fleet: FleetConfig = field(default_factory=FleetConfig)
     learning: LearningConfig = field(default_factory=LearningConfig)
     actor_critic: ActorCriticConfig = field(default_factory=ActorCriticConfig)
     vtrace: VTraceConfig = field(default_factory=VTraceConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
+    q_learning: QLearningConfig = field(default_factory=QLearningConfig)
+    r2d2: R2D2Config = field(default_factory=R2D2Config)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
@@ -234,6 +251,12 @@ class ServerConfig:
     def num_slots(self) -> int:
         """S: room for every environment twice, so that a restarted client need not wait for its old lease."""
         return self.serving.num_slots or 2 * self.fleet.num_envs
+
+    @property
+    def replay_tolerance(self) -> float:
+        """How far draws may be ahead or behind, in unrolls."""
+        default = 2 * (self.learning.batch_size + self.replay.samples_per_insert)
+        return default if self.replay.replay_tolerance is None else self.replay.replay_tolerance
 
     @property
     def queue_unrolls(self) -> int:

@@ -14,7 +14,11 @@ from seedbed.server.config import RunConfig, ServerConfig
 from seedbed.server.experience.collector import Collector
 from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.layout import UnrollLayout
+from seedbed.server.experience.memory import choose_replay_device
+from seedbed.server.experience.rate_limiter import RateLimiter
+from seedbed.server.experience.replay import Prioritisation, Replay
 from seedbed.server.experience.round_fifo import RoundCollector, RoundFifo
+from seedbed.server.experience.storage import UnrollStorage
 from seedbed.server.experience.unrolls import UnrollStore
 from seedbed.server.networks.interface import PolicyNetwork
 from seedbed.server.serving.service import InferenceService
@@ -48,14 +52,41 @@ def make_layout(
     )
 
 
-def make_queue(config: ServerConfig, algorithm: Algorithm, store: UnrollStore) -> tuple[UnrollFifo, Collector]:
-    """What takes unrolls from the open ones to the learner."""
+def make_queue(config: ServerConfig, algorithm: Algorithm, store: UnrollStore) -> tuple[UnrollFifo | Replay, Collector]:
+    """What takes unrolls from the open ones to the learner.
+
+    Raises:
+        UsageError: a replay that does not fit into memory, or whose rate would stop both sides.
+    """
     shown = config.fleet.greedy_environments
     if algorithm.synchronous:
         rounds = RoundFifo(store.layout, config.num_slots, store.device)
         return rounds, RoundCollector(store, rounds, shown)
-    fifo = UnrollFifo(store.layout, config.queue_unrolls, store.device)
-    return fifo, Collector(store, fifo, shown)
+    queue: UnrollFifo | Replay
+    if algorithm.source == "replay":
+        queue = _make_replay(config, algorithm, store)
+    else:
+        queue = UnrollFifo(store.layout, config.queue_unrolls, store.device)
+    return queue, Collector(store, queue, shown)
+
+
+def _make_replay(config: ServerConfig, algorithm: Algorithm, store: UnrollStore) -> Replay:
+    options = config.replay
+    limiter = RateLimiter(
+        samples_per_insert=options.samples_per_insert,
+        min_size=options.replay_min_size,
+        tolerance=config.replay_tolerance,
+        batch_size=algorithm.batch_size,
+    )
+    device = choose_replay_device(options.replay_device, store.device, store.layout, options.replay_capacity)
+    return Replay(
+        UnrollStorage(store.layout, options.replay_capacity, device, store.device),
+        limiter,
+        Prioritisation(
+            alpha=options.priority_exponent, beta=options.importance_exponent, initial=algorithm.initial_priorities
+        ),
+        seed=config.environment.seed,
+    )
 
 
 def make_service(config: ServerConfig, algorithm: Algorithm) -> Callable[..., InferenceService]:

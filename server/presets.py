@@ -61,7 +61,41 @@ PRESETS: Mapping[str, Values] = {
     },
 }
 
-PUBLISHED: Mapping[str, Values] = {}
+PUBLISHED: Mapping[str, Values] = {
+    # R2D2, table 2, but for the replay: 100,000 sequences of 84x84 frames are 85 GB. Clipping as in SEED RL.
+    "r2d2": {
+        "learning.unroll_length": 80,
+        "learning.batch_size": 64,
+        "learning.discount": 0.997,
+        "learning.reward_clipping": "none",
+        "network.torso": "nature",
+        "network.core": "lstm",
+        "network.core_size": 512,
+        "optimiser.learning_rate": 1e-4,
+        "optimiser.final_learning_rate_share": 1.0,
+        "optimiser.epsilon": 1e-3,
+        "fleet.num_greedy_envs": 1,
+    },
+    # Ape-X, section 4.1, in runs of 4 transitions; the optimiser is the paper's centred RMSProp.
+    "apex": {
+        "learning.unroll_length": 4,
+        "learning.batch_size": 128,
+        "network.torso": "nature",
+        "q_learning.n_step": 3,
+        "q_learning.rescale_values": False,
+        "replay.replay_capacity": 50_000,
+        "replay.replay_min_size": 12_500,
+        "replay.priority_exponent": 0.6,
+        "replay.importance_exponent": 0.4,
+        "optimiser.optimiser": "rmsprop",
+        "optimiser.centred": True,
+        "optimiser.decay": 0.95,
+        "optimiser.learning_rate": 6.25e-5,
+        "optimiser.final_learning_rate_share": 1.0,
+        "optimiser.epsilon": 1.5e-7,
+        "fleet.num_greedy_envs": 1,
+    },
+}
 """Algorithm -> how it was published, where that differs from the defaults."""
 
 TUNED: Mapping[tuple[str, str], Values] = {
@@ -92,6 +126,44 @@ TUNED: Mapping[tuple[str, str], Values] = {
         "optimiser.learning_rate": 2e-3,
         "optimiser.clip_norm": 0.5,
     },
+    ("cartpole", "r2d2"): {
+        "learning.unroll_length": 20,
+        "learning.batch_size": 32,
+        "r2d2.burn_in": 10,
+        "r2d2.period": 20,
+        "q_learning.target_period_updates": 100,
+        "q_learning.head_size": 64,
+        "replay.replay_capacity": 5000,
+        "replay.replay_min_size": 200,
+        "replay.samples_per_insert": 4.0,
+        "network.core_size": 64,
+        "optimiser.learning_rate": 1e-3,
+    },
+    ("cartpole", "apex"): {
+        "learning.batch_size": 64,
+        "q_learning.target_period_updates": 200,
+        "q_learning.head_size": 64,
+        "replay.replay_capacity": 20_000,
+        "replay.replay_min_size": 1000,
+        "replay.samples_per_insert": 4.0,
+        "optimiser.optimiser": "adam",
+        "optimiser.centred": False,
+        "optimiser.learning_rate": 1e-3,
+        "optimiser.epsilon": 1e-8,
+    },
+    ("memory", "r2d2"): {
+        "learning.unroll_length": 16,
+        "learning.batch_size": 32,
+        "r2d2.burn_in": 8,
+        "r2d2.period": 16,
+        "q_learning.target_period_updates": 100,
+        "q_learning.head_size": 64,
+        "replay.replay_capacity": 5000,
+        "replay.replay_min_size": 200,
+        "replay.samples_per_insert": 4.0,
+        "optimiser.learning_rate": 1e-3,
+    },
+    ("memory", "apex"): {"network.core": "none"},  # which therefore cannot learn it
     ("memory", "vtrace"): {
         "learning.batch_size": 16,
         "actor_critic.lambda_": 0.95,

@@ -8,8 +8,10 @@ from seedbed.common.errors import UsageError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.a2c import A2C
 from seedbed.server.algorithms.a3c import A3C
+from seedbed.server.algorithms.apex import ApeX
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.ppo import PPO
+from seedbed.server.algorithms.r2d2 import R2D2
 from seedbed.server.algorithms.vtrace import VTrace
 from seedbed.server.config import ServerConfig
 
@@ -18,6 +20,8 @@ ALGORITHMS: dict[str, Callable[[ServerConfig, EnvironmentSpec], Algorithm]] = {
     "a2c": lambda config, spec: A2C(config.actor_critic, config.learning, config.network, spec),
     "a3c": lambda config, spec: A3C(config.actor_critic, config.learning, config.network, spec),
     "ppo": lambda config, spec: PPO(config.ppo, config.actor_critic, config.learning, config.network, spec),
+    "r2d2": R2D2,
+    "apex": ApeX,
 }
 
 

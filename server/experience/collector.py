@@ -10,11 +10,11 @@ so a step that goes missing shows as a number. `DiscardingSink` is for servers t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.layout import Provenance
 from seedbed.server.experience.unrolls import UnrollStore
 
@@ -38,13 +38,23 @@ class Account:
     short_rows: int = 0
 
 
+class UnrollQueue(Protocol):
+    """Where unrolls go from here."""
+
+    def put(self, store: UnrollStore, slots: NDArray[np.int64]) -> int:
+        """Takes the open unrolls of these slots, waiting for room; says how many, fewer only when it was closed."""
+
+    def drain(self) -> list[Provenance]:
+        """Forgets what never reached the learner, and says what it was."""
+
+
 class Collector:
     """Used by the inference thread; `finish` by the main thread when that one has ended."""
 
-    def __init__(self, store: UnrollStore, fifo: UnrollFifo, shown_environments: range = range(0)) -> None:
-        """Collects from `store` into `fifo`, but nothing of the environments with the indices `shown_environments`."""
+    def __init__(self, store: UnrollStore, queue: UnrollQueue, shown_environments: range = range(0)) -> None:
+        """Collects from `store` into `queue`, but nothing of the environments with the indices `shown_environments`."""
         self._store = store
-        self._fifo = fifo
+        self._queue = queue
         self._shown = shown_environments
         self._overlap = store.layout.num_rows - store.layout.period
         self.account = Account()
@@ -70,7 +80,7 @@ class Collector:
 
     def finish(self) -> None:
         """Books what the queue and the open unrolls still hold as dropped."""
-        waiting = sum(map(self.new_transitions, self._fifo.drain()))
+        waiting = sum(map(self.new_transitions, self._queue.drain()))
         self.account.queued -= waiting
         self.account.dropped += waiting + self.open_transitions()
         self._store.position[:] = 0
@@ -87,7 +97,7 @@ class Collector:
             self.account.shown += sum(self.new_transitions(sources[i]) for i in np.flatnonzero(shown))
             slots = slots[~shown]
             sources = [source for source in sources if source.environment_index not in self._shown]
-        done = self._fifo.put(self._store, slots)
+        done = self._queue.put(self._store, slots)
         self.account.queued += sum(map(self.new_transitions, sources[:done]))
         self.account.dropped += sum(map(self.new_transitions, sources[done:]))
 

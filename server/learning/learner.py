@@ -53,6 +53,7 @@ class Learner:
             epsilon=config.epsilon,
             decay=config.decay,
             momentum=config.momentum,
+            centred=config.centred,
             beta1=config.beta1,
             beta2=config.beta2,
         )

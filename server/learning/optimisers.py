@@ -11,6 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from seedbed.common.errors import UsageError
+
 OptimiserName = Literal["adam", "rmsprop", "rmsprop_tf"]
 
 
@@ -79,6 +81,7 @@ def make_optimiser(
     epsilon: float,
     decay: float = 0.99,
     momentum: float = 0.0,
+    centred: bool = False,
     beta1: float = 0.9,
     beta2: float = 0.999,
 ) -> torch.optim.Optimizer:
@@ -93,13 +96,25 @@ def make_optimiser(
             (rmsprop_tf, inside the root).
         decay: of the mean square, in both RMSProps.
         momentum: of both RMSProps.
+        centred: of "rmsprop": the variance of the gradient instead of its mean square (Graves 2013, arXiv 1308.0850).
         beta1, beta2: of Adam.
+
+    Raises:
+        UsageError: an option that this optimiser does not have.
     """
+    if centred and name != "rmsprop":
+        raise UsageError(f"expected --centred with --optimiser rmsprop, got it with {name}")
     if name == "adam":
         return torch.optim.Adam(parameters, lr=learning_rate, betas=(beta1, beta2), eps=epsilon, fused=True)
     if name == "rmsprop":
         return torch.optim.RMSprop(
-            parameters, lr=learning_rate, alpha=decay, eps=epsilon, momentum=momentum, foreach=True
+            parameters,
+            lr=learning_rate,
+            alpha=decay,
+            eps=epsilon,
+            momentum=momentum,
+            centered=centred,
+            foreach=True,
         )
     if name == "rmsprop_tf":
         return RMSPropTF(parameters, learning_rate, decay=decay, epsilon=epsilon, momentum=momentum)

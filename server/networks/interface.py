@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -57,19 +57,32 @@ class Outputs(NamedTuple):
     value: Tensor
 
 
+class ActionValues(NamedTuple):
+    """What a Q-network says about each row.
+
+    Attributes:
+        q_values: float32 `[..., A]`.
+    """
+
+    q_values: Tensor
+
+
 class PolicyNetwork(nn.Module, ABC):
-    """What inference and an algorithm ask of a network. Master weights are float32."""
+    """What inference and an algorithm ask of a network. Master weights are float32.
+
+    Outputs are the algorithm's affair: `Outputs`, `ActionValues` or a tuple of its own.
+    """
 
     @abstractmethod
     def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> AgentState:
         """The state at the start of an episode, each `[batch_size, H]`; empty without a recurrent core."""
 
     @abstractmethod
-    def step(self, inputs: Inputs, state: AgentState) -> tuple[Outputs, AgentState]:
+    def step(self, inputs: Inputs, state: AgentState) -> tuple[Any, AgentState]:
         """One row of each of N environments, and the state before it, to outputs `[N]` and the state after it."""
 
     @abstractmethod
-    def unroll(self, inputs: Inputs, state: AgentState) -> tuple[Outputs, AgentState]:
+    def unroll(self, inputs: Inputs, state: AgentState) -> tuple[Any, AgentState]:
         """T rows of each of B environments, and the state before row 0, to outputs `[T, B]` and the state after."""
 
     @abstractmethod

@@ -1,0 +1,63 @@
+"""How often each unroll is replayed: samples and inserts wait for one another (as in Reverb, arXiv 2102.04736).
+
+With `deficit = samples_per_insert * inserts - samples`, where the first `min_size` inserts owe nothing, the deficit
+stays within `+- tolerance`: an insert that would leave it above waits, and so does a sample that would leave it below.
+
+No threads, no clock: whoever uses it holds a lock of its own.
+"""
+
+from __future__ import annotations
+
+from seedbed.common.errors import UsageError
+
+
+class RateLimiter:
+    """Counts inserts and samples.
+
+    Attributes:
+        inserts, samples: unrolls so far.
+    """
+
+    def __init__(self, *, samples_per_insert: float, min_size: int, tolerance: float, batch_size: int) -> None:
+        """Refuses what would bring both sides to a halt.
+
+        Args:
+            samples_per_insert: how often an unroll is drawn on average.
+            min_size: inserts before the first sample.
+            tolerance: how far the deficit may be from 0, in samples.
+            batch_size: samples are taken so many at a time, inserts one by one.
+
+        Raises:
+            UsageError: an option makes no sense, or there is a deficit at which neither side may go on.
+        """
+        if not samples_per_insert > 0 or min_size < 1:
+            raise UsageError(
+                "expected --samples-per-insert above 0 and --replay-min-size of at least 1, "
+                f"got {samples_per_insert} and {min_size}"
+            )
+        # An insert waits above tolerance - samples_per_insert, a batch below batch_size - tolerance.
+        smallest = (batch_size + samples_per_insert) / 2
+        if tolerance < smallest:
+            raise UsageError(
+                f"expected --replay-tolerance of at least {smallest:g} for --batch-size {batch_size} and "
+                f"--samples-per-insert {samples_per_insert:g}, got {tolerance:g}: both sides could wait for ever"
+            )
+        self.inserts = 0
+        self.samples = 0
+        self._samples_per_insert = samples_per_insert
+        self._min_size = min_size
+        self._tolerance = tolerance
+
+    def num_inserts_allowed(self) -> int:
+        """How many inserts may happen now."""
+        before_any_sample = self._min_size - self.inserts
+        if before_any_sample > 0:
+            return before_any_sample
+        return max(0, int((self._tolerance - self._deficit()) // self._samples_per_insert))
+
+    def may_sample(self, count: int) -> bool:
+        """Whether a batch of `count` may be drawn now."""
+        return self.inserts >= self._min_size and self._deficit() - count >= -self._tolerance
+
+    def _deficit(self) -> float:
+        return self._samples_per_insert * (self.inserts - self._min_size) - self.samples

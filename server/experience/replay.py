@@ -1,0 +1,280 @@
+"""A prioritised replay of unrolls, between the inference thread and the learner.
+
+The oldest unroll is overwritten by the newest. Each has a priority p, and is drawn with probability
+
+    P(i) = p_i^alpha / sum_j p_j^alpha,      importance weight w_i = (N P(i))^-beta / max over the batch
+
+(Schaul et al. 2016, arXiv 1511.05952; as in R2D2 and Ape-X the weights are normalised within the batch).
+
+The writer copies an unroll in and leaves a note; all book-keeping, initial priorities included, is done by the reader
+when it draws. So the writer never waits for the reader but through the rate limiter. A place may be overwritten while
+it is read, or between a draw and the new priority: each has a *generation*, counted up before it is written. A batch
+of which a generation has changed is drawn again, a priority of an older generation is ignored.
+
+Shapes: B unrolls of a train batch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import astuple, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seedbed.server.experience.layout import Provenance, Sample, TrainBatch
+from seedbed.server.experience.rate_limiter import RateLimiter
+from seedbed.server.experience.storage import Marker, UnrollStorage
+from seedbed.server.experience.sum_tree import SumTree
+from seedbed.server.experience.unrolls import UnrollStore
+
+_POLL_S = 0.1  # how soon a waiting thread notices that the replay was closed while nothing moved
+_NOTES_AT_ONCE = 256  # initial priorities computed together
+
+Places = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prioritisation:
+    """How unrolls are drawn.
+
+    Attributes:
+        alpha: exponent of priorities; 0 draws uniformly.
+        beta: exponent of importance weights; 1 corrects in full.
+        initial: priorities `[B]` of new unrolls from a batch without observations, agent state and sample.
+    """
+
+    alpha: float
+    beta: float
+    initial: Callable[[TrainBatch], Tensor]
+
+
+class Replay:
+    """Written by one thread and read by one other.
+
+    Attributes:
+        capacity: unrolls it holds at most.
+        num_redrawn: batches drawn again because a part was overwritten on the way.
+    """
+
+    def __init__(
+        self,
+        storage: UnrollStorage,
+        limiter: RateLimiter,
+        prioritisation: Prioritisation,
+        *,
+        seed: int,
+    ) -> None:
+        """Takes over a storage.
+
+        Args:
+            storage: of the unrolls.
+            limiter: holds both sides to a ratio.
+            prioritisation: how unrolls are drawn.
+            seed: of the draws.
+        """
+        capacity = storage.capacity
+        self.capacity = capacity
+        self.num_redrawn = 0
+        self._storage = storage
+        self._limiter = limiter
+        self._prioritisation = prioritisation
+        self._random = np.random.default_rng(seed)
+        self._tree = SumTree(capacity)
+        self._provenance: list[Provenance | None] = [None] * capacity  # None: empty, or being written
+        self._generation: Places = np.zeros(capacity, np.int64)
+        self._notes: list[int] = []  # places whose contents have changed since the reader last looked
+        self._next = 0
+        self._size = 0
+        self._moved = threading.Condition()
+        self._written = Marker(storage.device)
+        self._taken = Marker(storage.device)
+        self._closed = False
+
+    def __len__(self) -> int:
+        """Unrolls that it holds."""
+        return self._size
+
+    def put(self, store: UnrollStore, slots: NDArray[np.int64]) -> int:
+        """Inserts the open unrolls of these slots, waiting as long as the rate limiter wants.
+
+        Returns:
+            How many went in: fewer than asked only when the replay was closed.
+        """
+        done = 0
+        while done < len(slots):
+            with self._moved:
+                while not self._limiter.num_inserts_allowed() and not self._closed:
+                    self._moved.wait(_POLL_S)
+                if self._closed:
+                    break
+                count = min(len(slots) - done, self._limiter.num_inserts_allowed(), self.capacity)
+            self.insert(store, slots[done : done + count])
+            done += count
+        return done
+
+    def insert(self, store: UnrollStore, slots: NDArray[np.int64]) -> None:
+        """Copies the open unrolls of these slots over the oldest ones, whatever the rate limiter says."""
+        assert len(slots) <= self.capacity
+        places = (self._next + np.arange(len(slots))) % self.capacity
+        self._next = int(self._next + len(slots)) % self.capacity
+        with self._moved:
+            self._generation[places] += 1
+            self._notes += places.tolist()
+            for place in places.tolist():
+                self._provenance[place] = None
+        self._taken.wait()
+        self._storage.copy_in(store, slots, places)
+        self._written.record()
+        with self._moved:
+            for place, source in zip(places.tolist(), store.provenance(slots), strict=True):
+                self._provenance[place] = source
+            self._notes += places.tolist()
+            self._size = min(self._size + len(slots), self.capacity)
+            self._limiter.inserts += len(slots)
+            self._moved.notify_all()
+
+    def get(self, batch_size: int) -> TrainBatch | None:
+        """Draws a batch, waiting as long as the rate limiter wants.
+
+        Returns:
+            The batch, or None when the replay was closed.
+        """
+        with self._moved:
+            while not self._limiter.may_sample(batch_size) and not self._closed:
+                self._moved.wait(_POLL_S)
+            if self._closed:
+                return None
+        return self.sample(batch_size)
+
+    def sample(self, batch_size: int) -> TrainBatch:
+        """Draws a batch, whatever the rate limiter says, and counts it."""
+        while (batch := self._try_sample(batch_size)) is None:
+            self.num_redrawn += 1
+        with self._moved:
+            self._limiter.samples += batch_size
+            self._moved.notify_all()
+        return batch
+
+    def update_priorities(self, batch: TrainBatch, priorities: Tensor) -> None:
+        """What the unrolls of a batch are worth now, `[B]`; those that were overwritten since are left alone.
+
+        Of an unroll that is twice in the batch the last priority counts. One that is not finite counts as 0.
+        """
+        assert batch.sample is not None, "a batch that this replay drew"
+        places, values = batch.sample.places, priorities.cpu().double().numpy()
+        with self._moved:
+            alive = self._generation[places] == batch.sample.generations
+        self._set_priorities(places[alive], values[alive])
+
+    def drain(self) -> list[Provenance]:
+        """Nothing: what is in a replay has reached the learner, drawn yet or not."""
+        return []
+
+    def close(self) -> None:
+        """Wakes both sides; from now on nothing waits."""
+        with self._moved:
+            self._closed = True
+            self._moved.notify_all()
+
+    def metrics(self) -> Mapping[str, float]:
+        """For the log."""
+        with self._moved:
+            inserts, samples = self._limiter.inserts, self._limiter.samples
+        return {
+            "replay_unrolls": self._size,
+            "replay_samples_per_insert": samples / max(1, inserts),
+            "replay_batches_redrawn": self.num_redrawn,
+        }
+
+    def check_valid(self) -> None:
+        """Raises AssertionError unless the parts agree; while nobody writes or reads."""
+        self._read_notes()
+        held = np.array([source is not None for source in self._provenance])
+        places = np.arange(self.capacity)
+        assert held.sum() == self._size == min(self._generation.sum(), self.capacity)
+        assert not self._tree[places[~held]].any(), "an empty place has a priority"
+        assert ((places - self._next) % self.capacity)[held].min(initial=self.capacity) >= self.capacity - self._size
+        assert np.isclose(self._tree.total, self._tree[places].sum())
+
+    def _try_sample(self, batch_size: int) -> TrainBatch | None:
+        """One draw; None if a part of it was overwritten meanwhile."""
+        self._read_notes()
+        places, weights = self._draw(batch_size)
+        with self._moved:
+            generations = self._generation[places]
+            sources = [self._provenance[place] for place in places.tolist()]
+        intact = [source for source in sources if source is not None]
+        if len(intact) < batch_size:
+            return None
+        self._written.wait()
+        batch = self._storage.gather(places, intact)
+        self._taken.record()
+        with self._moved:
+            if (self._generation[places] != generations).any():
+                return None
+        return replace(batch, sample=Sample(places, generations, torch.from_numpy(weights).to(batch.valid.device)))
+
+    def _draw(self, batch_size: int) -> tuple[Places, NDArray[np.float32]]:
+        """Places and importance weights `[B]`."""
+        if self._tree.total > 0:
+            places = self._tree.sample(batch_size, self._random)
+            probabilities = self._tree[places] / self._tree.total
+        else:  # nothing is worth anything, as when all errors were not finite: rather any than none
+            held = np.array([place for place, source in enumerate(self._provenance) if source is not None])
+            places = self._random.choice(held, batch_size)
+            probabilities = np.full(batch_size, 1 / self._size)
+        weights = (self._size * probabilities) ** -self._prioritisation.beta
+        return places, (weights / weights.max()).astype(np.float32)
+
+    def _read_notes(self) -> None:
+        """Initial priorities for what has come; 0 for what is being overwritten."""
+        with self._moved:
+            noted, self._notes = self._notes, []
+            places = np.unique(np.array(noted, np.int64))
+            sources = [self._provenance[place] for place in places.tolist()]
+        present = np.array([source is not None for source in sources], bool)
+        self._tree[places[~present]] = np.zeros(np.count_nonzero(~present))
+        here, whole = [source for source in sources if source is not None], places[present]
+        self._written.wait()
+        for start in range(0, len(whole), _NOTES_AT_ONCE):
+            part = slice(start, start + _NOTES_AT_ONCE)
+            batch = self._storage.gather_recorded(whole[part], here[part])
+            self._set_priorities(whole[part], self._prioritisation.initial(batch).cpu().double().numpy())
+        self._taken.record()
+
+    def _set_priorities(self, places: Places, priorities: NDArray[np.float64]) -> None:
+        usable = np.where(np.isfinite(priorities), priorities, 0.0)
+        self._tree[places] = np.where(usable > 0, np.maximum(usable, 0.0) ** self._prioritisation.alpha, 0.0)
+
+    def get_state(self) -> dict[str, Any]:
+        """All but the contents of `tensors`, as JSON can hold it; while nobody writes or reads."""
+        self._read_notes()
+        return {
+            "next": self._next,
+            "size": self._size,
+            "inserts": self._limiter.inserts,
+            "samples": self._limiter.samples,
+            "random": self._random.bit_generator.state,
+            "generation": self._generation.tolist(),
+            "priority": self._tree[np.arange(self.capacity)].tolist(),
+            "provenance": [None if source is None else astuple(source) for source in self._provenance],
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `get_state`, before anybody writes or reads; `tensors` must have their contents already."""
+        self._next, self._size = state["next"], state["size"]
+        self._limiter.inserts, self._limiter.samples = state["inserts"], state["samples"]
+        self._random.bit_generator.state = state["random"]
+        self._generation[:] = state["generation"]
+        self._tree[np.arange(self.capacity)] = np.array(state["priority"])
+        self._provenance[:] = [None if numbers is None else Provenance(*numbers) for numbers in state["provenance"]]
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The unrolls, by a name that is stable."""
+        return self._storage.tensors

@@ -1,0 +1,56 @@
+"""Exploration by environment: the published rates, and how often each environment really does something else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from seedbed.server.algorithms.exploration import epsilon_greedy, epsilon_ladder
+
+
+def test_the_ladder_of_eight_environments() -> None:
+    expected = [0.4, 0.16, 0.064, 0.0256, 0.01024, 0.004096, 0.0016384, 0.00065536]
+    assert epsilon_ladder(8).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("num_environments", [2, 16, 256])
+def test_ends_and_order(num_environments: int) -> None:
+    ladder = epsilon_ladder(num_environments)
+    assert (ladder[0].item(), ladder[-1].item()) == pytest.approx((0.4, 0.4**8))
+    assert (ladder.diff() < 0).all()
+
+
+def test_mean_rate_of_256_environments_and_the_rate_of_a_single_one() -> None:
+    assert epsilon_ladder(256).mean().item() == pytest.approx(0.0628, abs=1e-4)
+    assert epsilon_ladder(1).tolist() == pytest.approx([0.4])
+
+
+@pytest.mark.parametrize(("num_environments", "base"), [(0, 0.4), (4, 1.5), (4, -0.1)])
+def test_what_makes_no_sense_is_refused(num_environments: int, base: float) -> None:
+    with pytest.raises(ValueError, match="expected an environment and a base"):
+        epsilon_ladder(num_environments, base)
+
+
+def test_each_environment_explores_at_its_own_rate() -> None:
+    """Within four standard deviations of the binomial; a random action is the best one once in four times."""
+    generator, draws, num_actions = torch.Generator().manual_seed(0), 4000, 4
+    epsilon = epsilon_ladder(5)
+    q_values = torch.randn(5, num_actions, generator=generator)
+    other = torch.zeros(5)
+    for _ in range(draws):
+        other += epsilon_greedy(q_values, epsilon, generator) != q_values.argmax(-1)
+    expected = epsilon * (1 - 1 / num_actions)
+    deviation = (expected * (1 - expected) / draws).sqrt()
+    assert ((other / draws - expected).abs() < 4 * deviation + 1e-9).all()
+
+
+def test_without_a_rate_the_best_action_is_taken() -> None:
+    generator = torch.Generator().manual_seed(0)
+    q_values = torch.randn(100, 6, generator=generator)
+    assert torch.equal(epsilon_greedy(q_values, torch.zeros(100), generator), q_values.argmax(-1))
+
+
+def test_all_actions_are_tried() -> None:
+    generator = torch.Generator().manual_seed(0)
+    actions = epsilon_greedy(torch.randn(600, 6, generator=generator), torch.ones(600), generator)
+    assert (torch.bincount(actions, minlength=6) > 60).all()
