@@ -91,11 +91,10 @@ class TrainingRun:
         learner = Learner(algorithm, config.optimiser, device)
         if state.learner is not None:
             learner.set_state(state.learner)
-        layout = make_layout(config, spec, algorithm, learner.network)
-        store = UnrollStore(layout, slots.num_slots, device)
+        store = UnrollStore(make_layout(config, spec, algorithm, learner.network), slots.num_slots, device)
         self._queue, self._collector = make_queue(config, algorithm, store)
-        replay = self._queue if isinstance(self._queue, Replay) else None
-        self._replay_files = ReplayFiles(directory.path, replay if config.replay.checkpoint_replay else None)
+        kept = self._queue if isinstance(self._queue, Replay) and config.replay.checkpoint_replay else None
+        self._replay_files = ReplayFiles(directory.path, kept)
         self._replay_files.load(state.agent_steps)
         parameters = Parameters(
             lambda: make_acting_network(algorithm, device), learner.network, version=learner.num_updates
@@ -244,14 +243,12 @@ class TrainingRun:
 
     def _share_done(self) -> float:
         """Of the run: by what was learnt from, but by what was done where that is learnt from again and again."""
-        replays = isinstance(self._queue, Replay)
-        done = self._current_state().agent_steps if replays else self._loop.consumed
+        done = self._current_state().agent_steps if isinstance(self._queue, Replay) else self._loop.consumed
         return done / self._config.run.max_steps
 
     def _on_episode(self, environment_index: int, end: EpisodeEnd) -> None:
         self._server.vitals.device.add("episodes")
-        shown = self._config.fleet.greedy_environments
-        if not shown or environment_index in shown:
+        if self._config.fleet.shows_score(environment_index):
             self._episodes.add(end.episode_return, end.steps, end.frames)
 
     def _learn(self) -> None:

@@ -64,6 +64,10 @@ class FleetConfig:
         """Indices of the environments that only show the score."""
         return range(self.num_envs - self.num_greedy_envs, self.num_envs)
 
+    def shows_score(self, environment_index: int) -> bool:
+        """Whether its episodes count."""
+        return not self.num_greedy_envs or environment_index in self.greedy_environments
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearningConfig:
