@@ -65,6 +65,8 @@ class Endpoint:
             ("grpc.initial_reconnect_backoff_ms", 250),
             ("grpc.max_reconnect_backoff_ms", 1_000),
             ("grpc.min_reconnect_backoff_ms", 5_000),  # in truth the time-out of one attempt to connect
+            # Channels of one process would share a connection, and with it a frontend: a load test has many.
+            ("grpc.use_local_subchannel_pool", 1),
             ("grpc.enable_http_proxy", 0),  # an http_proxy variable meant for browsers must not reroute us
         )
         if self.credentials is None:

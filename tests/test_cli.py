@@ -65,7 +65,7 @@ def test_verbs_read_the_command_line_of_the_process(tape: Tape, monkeypatch: pyt
     ("argv", "line"),
     [
         (["trian"], "seedbed: error: unknown verb 'trian', did you mean 'train'?"),
-        (["xyzzy"], "seedbed: error: unknown verb 'xyzzy', expected one of train, server, env, eval, plot"),
+        (["xyzzy"], "seedbed: error: unknown verb 'xyzzy', expected one of train, server, env, loadtest, eval, plot"),
         (["--verbose"], "seedbed: error: unknown verb '--verbose', did you mean 'server'?"),
     ],
 )
@@ -83,7 +83,7 @@ def test_unknown_verb(argv: list[str], line: str, tape: Tape, capsys: pytest.Cap
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     out = capsys.readouterr().out
-    assert all(f"  {name:<6}  {verb.help}\n" in out for name, verb in cli.VERBS.items())
+    assert all(f"  {name:<8}  {verb.help}\n" in out for name, verb in cli.VERBS.items())
     assert cli.main([]) == 2
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.endswith(f"seedbed {version('seedbed')}\n")

@@ -120,7 +120,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "gymnasium": ("env_client",),
     "ale_py": ("env_client.atari",),
     "cv2": ("env_client.atari",),
-    "matplotlib": ("server.operations.plot",),
+    "matplotlib": ("server.operations.plot", "env_client.loadtest.plot"),
     "rich": ("server.operations.progress",),
     "safetensors": ("server.operations.checkpoint",),
     "tensorboard": ("server.operations",),
@@ -146,6 +146,7 @@ LIGHT: dict[str, tuple[str, ...]] = {
     "seedbed.common.cli": ("torch", "gymnasium", "numpy", "grpc", "google"),
     "seedbed.common.options": ("torch", "gymnasium", "numpy", "grpc"),
     "seedbed.env_client.__main__": ("torch", "gymnasium", "ale_py", "cv2", "seedbed.server"),
+    "seedbed.env_client.loadtest.__main__": ("torch", "gymnasium", "ale_py", "matplotlib", "seedbed.server"),
     "seedbed.env_client.atari": ("torch", "gymnasium"),
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from seedbed.common.cli import VERBS
 from seedbed.common.options import options_of, override
 from seedbed.env_client.config import EnvConfig
+from seedbed.env_client.loadtest.options import LoadTestOptions
 from seedbed.server.config import ServerConfig
 from seedbed.server.evaluation import EvalConfig
 from seedbed.server.presets import preset_values
@@ -46,7 +47,9 @@ def test_targets_exist() -> None:
 
 
 def test_options_and_verbs_exist() -> None:
-    flags = {leaf.flag for options in (ServerConfig, EnvConfig, EvalConfig) for leaf in options_of(options)}
+    classes = (ServerConfig, EnvConfig, EvalConfig, LoadTestOptions)
+    leaves = [leaf for options in classes for leaf in options_of(options)]
+    flags = {leaf.flag for leaf in leaves} | {f"--no-{leaf.flag[2:]}" for leaf in leaves if leaf.kind is bool}
     known = flags | {"--preset", "--config", "--help", "--group", "--logdir"}
     commands = [
         line

@@ -1,0 +1,97 @@
+"""A server of the test's own: a process, on a port that the system chooses, in a folder that goes with it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from seedbed.common.errors import SeedbedError, UsageError
+from seedbed.common.logs import LEVEL_VARIABLE
+from seedbed.env_client.loadtest.options import DEFAULT_ENV, SpawnOptions
+
+_MODULE = "seedbed.server"
+_START_TIMEOUT_S = 120.0  # importing torch takes seconds, on a busy machine many
+_EXIT_TIMEOUT_S = 20.0
+_FOREVER_STEPS = 10**15
+
+
+@contextmanager
+def spawned_server(options: SpawnOptions, num_envs: int, max_seconds: float) -> Iterator[str]:
+    """Runs a server for as long as the block does.
+
+    Args:
+        options: of the server.
+        num_envs: slots it needs.
+        max_seconds: it ends by itself after so long, should this process be killed.
+
+    Yields:
+        HOST:PORT.
+
+    Raises:
+        UsageError: it refused its options.
+        SeedbedError: it did not start.
+    """
+    with tempfile.TemporaryDirectory(prefix="seedbed-loadtest-") as folder:
+        log = Path(folder) / "server.log"
+        command = [sys.executable, "-m", _MODULE, *server_arguments(options, num_envs, max_seconds)]
+        with log.open("w") as output:
+            # A session of its own: Ctrl-C reaches this process alone, which ends the server.
+            process = subprocess.Popen(
+                [*command, "--run-dir", f"{folder}/run"],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, LEVEL_VARIABLE: "info"},  # which says where it serves
+                start_new_session=True,
+            )
+        try:
+            yield _wait_until_it_serves(process, log)
+        finally:
+            _end(process)
+
+
+def server_arguments(options: SpawnOptions, num_envs: int, max_seconds: float) -> list[str]:
+    """The command line of the server, without its run directory; the user's own options come last and win."""
+    preset = ["--preset", options.preset] if options.preset else []
+    env = options.env or (None if options.preset else DEFAULT_ENV)
+    return [
+        "server",
+        *preset,
+        *(["--env", env] if env else []),
+        *("--num-envs", str(num_envs), "--num-slots", str(num_envs)),
+        *("--device", options.device, "--train" if options.train else "--no-train"),
+        *("--max-steps", str(_FOREVER_STEPS), "--max-seconds", str(max_seconds), "--target-return", "none"),
+        *("--checkpoint-interval-s", str(max_seconds)),
+        *shlex.split(options.server_options),
+    ]
+
+
+def _wait_until_it_serves(process: subprocess.Popen[bytes], log: Path) -> str:
+    deadline_s = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline_s:
+        text = log.read_text(errors="replace")
+        if found := re.search(r"serving on (\S+)", text):
+            return found[1]
+        if process.poll() is not None:
+            lines = text.strip().splitlines() or ["no message"]
+            error = UsageError if process.returncode == UsageError.exit_code else SeedbedError
+            raise error(f"the server did not start: {lines[-1].removeprefix('seedbed: error: ')}")
+        time.sleep(0.05)
+    raise SeedbedError(f"expected the server to start within {_START_TIMEOUT_S:g} s, it did not")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_EXIT_TIMEOUT_S)
+    finally:  # also when interrupted again
+        process.kill()
+        process.wait()
