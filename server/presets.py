@@ -95,8 +95,50 @@ PUBLISHED: Mapping[str, Values] = {
         "optimiser.epsilon": 1.5e-7,
         "fleet.num_greedy_envs": 1,
     },
+    # Mnih et al. 2016 (arXiv 1602.01783), section 5.1 and its supplement, section 8: an update for every five steps of
+    # one actor, gradients summed and never clipped. The paper draws the learning rate; 7e-4 is what others settled on.
+    "a3c": {
+        "learning.unroll_length": 5,
+        "learning.batch_size": 1,
+        "actor_critic.reduction": "sum",
+        "optimiser.optimiser": "rmsprop_tf",
+        "optimiser.learning_rate": 7e-4,
+        "optimiser.epsilon": 0.1,
+        "optimiser.clip_norm": float("inf"),
+    },
+    # OpenAI Baselines, baselines/a2c/a2c.py, for Atari.
+    "a2c": {
+        "learning.unroll_length": 5,
+        "optimiser.optimiser": "rmsprop_tf",
+        "optimiser.learning_rate": 7e-4,
+        "optimiser.epsilon": 1e-5,
+        "optimiser.clip_norm": 0.5,
+    },
+    # OpenAI Baselines, baselines/ppo2/defaults.py, for Atari; ppo2 leaves 4 minibatches and 4 epochs there too.
+    "ppo": {
+        "learning.unroll_length": 128,
+        "actor_critic.lambda_": 0.95,
+        "ppo.clip_ratio": 0.1,
+        "optimiser.learning_rate": 2.5e-4,
+        "optimiser.epsilon": 1e-5,
+        "optimiser.clip_norm": 0.5,
+    },
 }
 """Algorithm -> how it was published, where that differs from the defaults."""
+
+_ON_POLICY: Values = {
+    "actor_critic.lambda_": 0.95,
+    "actor_critic.reduction": "mean",
+    "optimiser.optimiser": "adam",
+    "optimiser.learning_rate": 2e-3,
+    "optimiser.epsilon": 1e-8,
+    "optimiser.clip_norm": 0.5,
+}
+_CARTPOLE: Values = {
+    "actor_critic.baseline_cost": 0.05,  # returns of tens would drown the policy gradient in a shared torso
+    "actor_critic.entropy_cost": 0.001,
+}
+_SMALL_PPO: Values = {"learning.unroll_length": 32, "optimiser.learning_rate": 1e-3, "ppo.clip_ratio": 0.2}
 
 TUNED: Mapping[tuple[str, str], Values] = {
     # On few cores small train batches and low-variance advantages count.
@@ -114,10 +156,12 @@ TUNED: Mapping[tuple[str, str], Values] = {
         "learning.batch_size": 8,
         "actor_critic.lambda_": 0.95,
         "vtrace.advantage": "rlax",
-        "actor_critic.baseline_cost": 0.05,  # returns of tens would drown the policy gradient in a shared torso
-        "actor_critic.entropy_cost": 0.001,
+        **_CARTPOLE,
         "optimiser.learning_rate": 2e-3,
     },
+    ("cartpole", "a2c"): {**_ON_POLICY, **_CARTPOLE, "learning.unroll_length": 5},
+    ("cartpole", "a3c"): {**_ON_POLICY, **_CARTPOLE, "learning.unroll_length": 5, "learning.batch_size": 32},
+    ("cartpole", "ppo"): {**_ON_POLICY, **_CARTPOLE, **_SMALL_PPO},
     ("catch", "vtrace"): {
         "learning.batch_size": 16,
         "actor_critic.lambda_": 0.95,
@@ -172,6 +216,12 @@ TUNED: Mapping[tuple[str, str], Values] = {
         "optimiser.learning_rate": 2e-3,
         "optimiser.clip_norm": 0.5,
     },
+    ("catch", "a2c"): _ON_POLICY,
+    ("catch", "a3c"): {**_ON_POLICY, "learning.batch_size": 16},
+    ("catch", "ppo"): {**_ON_POLICY, **_SMALL_PPO},
+    ("memory", "a2c"): _ON_POLICY,
+    ("memory", "a3c"): {**_ON_POLICY, "learning.batch_size": 16},
+    ("memory", "ppo"): {**_ON_POLICY, **_SMALL_PPO},
 }
 
 

@@ -7,8 +7,8 @@ For algorithms that learn only from what their newest parameters did. A round is
     learn, publish     nobody acts meanwhile
     the next begins    its members are all that waited
 
-A member whose client lost a stream is not expected, nor is one that has kept all others waiting too long: both leave the
-round with what they have, and come back as newcomers. So nobody who comes, goes, dies or freezes stops a round.
+A member whose client lost a stream is not expected, nor is one that has kept all others waiting too long: they leave
+the round with what they have, and come back as newcomers. So nobody who comes, goes, dies or freezes stops a round.
 """
 
 from __future__ import annotations
