@@ -22,6 +22,7 @@ FIXED = (
     "vtrace",
     "ppo",
     "q_learning",
+    "asynchronous_q",
     "r2d2",
     "replay",
     "network",
@@ -132,6 +133,15 @@ class PPOConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AsynchronousQConfig:
+    """Q-learning without a replay: one_step_q, one_step_sarsa, n_step_q"""
+
+    exploration_steps: int = option(
+        1_000_000, "agent steps over which epsilon falls from 1 to 0.1, 0.01 or 0.5, by environment", minimum=1
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkConfig:
     """network"""
 
@@ -224,7 +234,9 @@ class RunConfig:
 class ServerConfig:
     """All of it."""
 
-    algorithm: Literal["vtrace", "a2c", "a3c", "ppo", "r2d2", "apex"] = option("vtrace", "what learns")
+    algorithm: Literal["vtrace", "a2c", "a3c", "ppo", "r2d2", "apex", "one_step_q", "one_step_sarsa", "n_step_q"] = (
+        option("vtrace", "what learns")
+    )
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     fleet: FleetConfig = field(default_factory=FleetConfig)
     learning: LearningConfig = field(default_factory=LearningConfig)
@@ -232,6 +244,7 @@ class ServerConfig:
     vtrace: VTraceConfig = field(default_factory=VTraceConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
     q_learning: QLearningConfig = field(default_factory=QLearningConfig)
+    asynchronous_q: AsynchronousQConfig = field(default_factory=AsynchronousQConfig)
     r2d2: R2D2Config = field(default_factory=R2D2Config)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)

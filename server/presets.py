@@ -61,6 +61,22 @@ PRESETS: Mapping[str, Values] = {
     },
 }
 
+# Mnih et al. 2016 (arXiv 1602.01783), section 5.1 and its supplement, section 8: an update for every five steps of one
+# actor, gradients never clipped. The paper draws the learning rate; 7e-4 is what others settled on for A3C.
+_ASYNCHRONOUS: Values = {
+    "learning.unroll_length": 5,
+    "learning.batch_size": 1,
+    "optimiser.optimiser": "rmsprop_tf",
+    "optimiser.learning_rate": 7e-4,
+    "optimiser.clip_norm": float("inf"),
+}
+_ASYNCHRONOUS_Q: Values = {
+    **_ASYNCHRONOUS,
+    "optimiser.epsilon": 0.004,  # the paper's 0.1 belongs to a sum over five steps, this to their mean
+    "q_learning.target_period_updates": 2000,  # 40,000 frames
+    "fleet.num_greedy_envs": 1,
+}
+
 PUBLISHED: Mapping[str, Values] = {
     # R2D2, table 2, but for the replay: 100,000 sequences of 84x84 frames are 85 GB. Clipping as in SEED RL.
     "r2d2": {
@@ -95,17 +111,10 @@ PUBLISHED: Mapping[str, Values] = {
         "optimiser.epsilon": 1.5e-7,
         "fleet.num_greedy_envs": 1,
     },
-    # Mnih et al. 2016 (arXiv 1602.01783), section 5.1 and its supplement, section 8: an update for every five steps of
-    # one actor, gradients summed and never clipped. The paper draws the learning rate; 7e-4 is what others settled on.
-    "a3c": {
-        "learning.unroll_length": 5,
-        "learning.batch_size": 1,
-        "actor_critic.reduction": "sum",
-        "optimiser.optimiser": "rmsprop_tf",
-        "optimiser.learning_rate": 7e-4,
-        "optimiser.epsilon": 0.1,
-        "optimiser.clip_norm": float("inf"),
-    },
+    "a3c": {**_ASYNCHRONOUS, "optimiser.epsilon": 0.1, "actor_critic.reduction": "sum"},
+    "one_step_q": _ASYNCHRONOUS_Q,
+    "one_step_sarsa": _ASYNCHRONOUS_Q,
+    "n_step_q": _ASYNCHRONOUS_Q,
     # OpenAI Baselines, baselines/a2c/a2c.py, for Atari.
     "a2c": {
         "learning.unroll_length": 5,
@@ -137,6 +146,16 @@ _ON_POLICY: Values = {
 _CARTPOLE: Values = {
     "actor_critic.baseline_cost": 0.05,  # returns of tens would drown the policy gradient in a shared torso
     "actor_critic.entropy_cost": 0.001,
+}
+_SMALL_Q: Values = {
+    "learning.unroll_length": 5,
+    "learning.batch_size": 32,
+    "optimiser.optimiser": "adam",
+    "optimiser.learning_rate": 1e-3,
+    "optimiser.epsilon": 1e-8,
+    "q_learning.target_period_updates": 50,
+    "asynchronous_q.exploration_steps": 50_000,
+    "fleet.num_greedy_envs": 4,
 }
 _SMALL_PPO: Values = {"learning.unroll_length": 32, "optimiser.learning_rate": 1e-3, "ppo.clip_ratio": 0.2}
 
@@ -216,6 +235,12 @@ TUNED: Mapping[tuple[str, str], Values] = {
         "optimiser.learning_rate": 2e-3,
         "optimiser.clip_norm": 0.5,
     },
+    **{
+        (task, name): _SMALL_Q
+        for task in ("cartpole", "catch")
+        for name in ("one_step_q", "one_step_sarsa", "n_step_q")
+    },
+    ("memory", "n_step_q"): {**_SMALL_Q, "learning.unroll_length": 16},
     ("catch", "a2c"): _ON_POLICY,
     ("catch", "a3c"): {**_ON_POLICY, "learning.batch_size": 16},
     ("catch", "ppo"): {**_ON_POLICY, **_SMALL_PPO},

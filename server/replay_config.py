@@ -11,7 +11,7 @@ from seedbed.common.options import option
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QLearningConfig:
-    """Q-learning: r2d2, apex"""
+    """Q-learning: r2d2, apex; the others read the period of the target network alone"""
 
     n_step: int = option(5, "n, steps of a return before it bootstraps", minimum=1)
     target_period_updates: int = option(2500, "updates between two copies to the target network", minimum=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seedbed.server.algorithms.exploration import epsilon_greedy, epsilon_ladder
+from seedbed.server.algorithms.exploration import annealed_epsilon, epsilon_greedy, epsilon_ladder
 
 
 def test_the_ladder_of_eight_environments() -> None:
@@ -54,3 +54,17 @@ def test_all_actions_are_tried() -> None:
     generator = torch.Generator().manual_seed(0)
     actions = epsilon_greedy(torch.randn(600, 6, generator=generator), torch.ones(600), generator)
     assert (torch.bincount(actions, minlength=6) > 60).all()
+
+
+@pytest.mark.parametrize("num_environments", [10, 32, 1000])
+def test_final_rates_are_shared_out_as_in_the_paper(num_environments: int) -> None:
+    final = annealed_epsilon(torch.arange(num_environments), 10, 10)
+    shares = [(final - rate).abs().lt(1e-6).float().mean().item() for rate in (0.1, 0.01, 0.5)]
+    assert shares == pytest.approx([0.4, 0.3, 0.3], abs=1.01 / num_environments)
+
+
+def test_rates_fall_in_a_line_and_stay() -> None:
+    indices = torch.tensor([0, 1, 3])
+    assert annealed_epsilon(indices, 0, 100).tolist() == [1, 1, 1]
+    assert annealed_epsilon(indices, 50, 100).tolist() == pytest.approx([0.55, 0.505, 0.75])
+    assert annealed_epsilon(indices, 5000, 100).tolist() == pytest.approx([0.1, 0.01, 0.5])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_GOLDEN_RATIO = 0.6180339887498949  # the fractions of its multiples fill [0, 1) evenly, however many there are
+
 
 def epsilon_ladder(num_environments: int, base: float = 0.4, exponent: float = 7.0) -> Tensor:
     """Rates that fall from `base` to `base ** (1 + exponent)` (Ape-X, arXiv 1803.00933, section 4.1; R2D2, table 2).
@@ -23,6 +25,25 @@ def epsilon_ladder(num_environments: int, base: float = 0.4, exponent: float = 7
         raise ValueError(f"expected an environment and a base between 0 and 1, got {num_environments} and {base}")
     share = torch.arange(num_environments, dtype=torch.float64) / max(1, num_environments - 1)
     return (base ** (1.0 + exponent * share)).float()
+
+
+def annealed_epsilon(environment_indices: Tensor, agent_steps: int, over_steps: int) -> Tensor:
+    """Rates that fall from 1, each environment's to a final one of its own (arXiv 1602.01783, section 5.1).
+
+    Final rates are 0.1, 0.01 and 0.5 with probabilities 0.4, 0.3 and 0.3, as in the paper, but spread evenly over the
+    environments instead of drawn: a draw could leave eight of them without a rate, or without all but one.
+
+    Args:
+        environment_indices: int64 `[N]`.
+        agent_steps: of the run so far.
+        over_steps: after which the final rates are reached; the paper's 4 million frames are 1 million agent steps.
+
+    Returns:
+        float32 `[N]`.
+    """
+    place = (environment_indices * _GOLDEN_RATIO) % 1.0
+    final = torch.where(place < 0.4, 0.1, torch.where(place < 0.7, 0.01, 0.5))
+    return 1.0 + (final - 1.0) * min(1.0, agent_steps / over_steps)
 
 
 def epsilon_greedy(q_values: Tensor, epsilon: Tensor, generator: torch.Generator) -> Tensor:

@@ -10,6 +10,9 @@ from seedbed.server.algorithms.a2c import A2C
 from seedbed.server.algorithms.a3c import A3C
 from seedbed.server.algorithms.apex import ApeX
 from seedbed.server.algorithms.interface import Algorithm
+from seedbed.server.algorithms.n_step_q import NStepQ
+from seedbed.server.algorithms.one_step_q import OneStepQ
+from seedbed.server.algorithms.one_step_sarsa import OneStepSarsa
 from seedbed.server.algorithms.ppo import PPO
 from seedbed.server.algorithms.r2d2 import R2D2
 from seedbed.server.algorithms.vtrace import VTrace
@@ -22,6 +25,9 @@ ALGORITHMS: dict[str, Callable[[ServerConfig, EnvironmentSpec], Algorithm]] = {
     "ppo": lambda config, spec: PPO(config.ppo, config.actor_critic, config.learning, config.network, spec),
     "r2d2": R2D2,
     "apex": ApeX,
+    "one_step_q": OneStepQ,
+    "one_step_sarsa": OneStepSarsa,
+    "n_step_q": NStepQ,
 }
 
 

@@ -58,8 +58,10 @@ def test_rounds_go_on_whoever_dies(tmp_path: Path) -> None:
 
 def test_one_environment_and_one_seed_give_one_run(tmp_path: Path) -> None:
     """Processes, sockets and threads between, and yet every episode comes out the same while the policy learns."""
-    options = ["--preset", "cartpole", "--algorithm", "a2c", "--unroll-length", 5, "--num-envs", 1, "--num-clients", 1]
-    options += ["--round-patience-s", 600]  # on a machine that stands still for seconds, a round may not end early
+    options = (
+        *("--preset", "cartpole", "--algorithm", "a2c", "--unroll-length", 5, "--num-envs", 1, "--num-clients", 1),
+        *("--round-patience-s", 600),  # on a machine that stands still for seconds, no round may end early
+    )
     runs = []
     for name in ("first", "again"):
         run("train", *options, "--max-steps", 1500, "--device", "cpu", "--run-dir", tmp_path / name).assert_well()
