@@ -53,7 +53,7 @@ format: setup ## format, and mend what ruff can
 proto: setup ## generate the stubs after a change of seedbed.proto
 	$(BIN)/python proto/generate.py
 
-bench: setup ## what a step costs here: client, emulator, whole system; writes build/bench.json
+bench: setup ## what parts of a step cost alone, the whole system, its efficiency; writes build/bench.json
 	$(BIN)/python -m tests.bench $(ARGS)
 
 # mypy does not see the mapping of folders to packages in pyproject.toml; it sees these links.

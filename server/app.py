@@ -18,7 +18,7 @@ from importlib.metadata import version
 import torch
 
 from seedbed.common.errors import SeedbedError
-from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
+from seedbed.common.logs import LEVEL_VARIABLE, name_thread, setup_logging
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.registry import make_algorithm
@@ -252,6 +252,7 @@ class TrainingRun:
             self._episodes.add(end.episode_return, end.steps, end.frames)
 
     def _learn(self) -> None:
+        name_thread("learner")
         try:
             self._loop.run()
         except BaseException as error:

@@ -6,6 +6,8 @@ import logging
 import os
 import subprocess
 import sys
+import threading
+import time
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -160,6 +162,24 @@ def test_run_main_turns_errors_into_exit_codes(
 ) -> None:
     assert logs.run_main(lambda argv: _raise(error), []) == code
     assert capsys.readouterr() == ("", err)
+
+
+def test_a_thread_is_named_for_those_who_look_from_outside() -> None:
+    done = threading.Event()
+
+    def work() -> None:
+        logs.name_thread("learner")
+        done.wait()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    comm = Path(f"/proc/self/task/{thread.native_id}/comm")
+    deadline_s = time.monotonic() + 10
+    while comm.read_text() != "learner\n" and time.monotonic() < deadline_s:
+        time.sleep(0.001)
+    assert comm.read_text() == "learner\n"
+    done.set()
+    thread.join()
 
 
 def test_run_main_keeps_the_trace_of_defects(capsys: pytest.CaptureFixture[str]) -> None:

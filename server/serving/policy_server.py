@@ -18,6 +18,7 @@ from multiprocessing.context import SpawnProcess
 import torch
 
 from seedbed.common.errors import UsageError
+from seedbed.common.logs import name_thread
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.config import MonitoringConfig, ServingConfig
 from seedbed.server.experience.unrolls import UnrollStore
@@ -223,6 +224,7 @@ class PolicyServer:
         self.service.links.close()
 
     def _run(self) -> None:
+        name_thread("inference")
         try:
             if self._device.type == "cuda":
                 torch.cuda.synchronize(self._device)  # what was built on the default stream is there now
