@@ -29,6 +29,7 @@ from seedbed.server.experience.unrolls import UnrollStore
 from seedbed.server.learning.learner import Learner
 from seedbed.server.learning.loop import LearnerLoop
 from seedbed.server.learning.parameters import Parameters
+from seedbed.server.operations.allocator import keep_freed_memory
 from seedbed.server.operations.checkpoint import Checkpoint, CheckpointStore
 from seedbed.server.operations.exposition import ServerFacts
 from seedbed.server.operations.local_clients import LocalClients, describe_environment
@@ -276,6 +277,7 @@ class TrainingRun:
 def train(config: ServerConfig, directory: RunDirectory, *, local: bool) -> int:
     """Starts or resumes the run in a directory and trains it to its end. Returns the exit code."""
     setup_logging("server")
+    keep_freed_memory()
     before = directory.read()
     checkpoint: Checkpoint | None = None
     if before is not None:

@@ -19,8 +19,8 @@ NUM_SLOTS = 4
 class Books:
     """Everything on the way from rows to a learner that only counts."""
 
-    def __init__(self, num_rows: int, period: int, capacity: int = 50, seed: int = 0) -> None:
-        self.layout = numbers_layout(num_rows, period, 1)
+    def __init__(self, num_rows: int, period: int, capacity: int = 50, seed: int = 0, stagger: int = 0) -> None:
+        self.layout = numbers_layout(num_rows, period, 1, stagger)
         self.store = UnrollStore(self.layout, NUM_SLOTS, CPU)
         self.fifo = UnrollFifo(self.layout, capacity, CPU)
         self.collector = Collector(self.store, self.fifo)
@@ -51,9 +51,11 @@ class Books:
         assert 0 <= self.taken <= account.queued
 
 
-@pytest.mark.parametrize(("num_rows", "period"), [(2, 1), (6, 5), (13, 4), (12, 4)])
-def test_every_transition_is_accounted_for_after_every_operation(num_rows: int, period: int) -> None:
-    books = Books(num_rows, period, seed=num_rows)
+@pytest.mark.parametrize(
+    ("num_rows", "period", "stagger"), [(2, 1, 0), (6, 5, 0), (13, 4, 0), (12, 4, 0), (6, 5, 1), (6, 5, 2)]
+)
+def test_every_transition_is_accounted_for_after_every_operation(num_rows: int, period: int, stagger: int) -> None:
+    books = Books(num_rows, period, seed=num_rows, stagger=stagger)
     streams = books.streams
     num_cuts = num_short = 0
     for _ in range(200):

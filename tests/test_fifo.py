@@ -56,12 +56,13 @@ def source_slots(batch: TrainBatch) -> list[int]:
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize(
-    ("num_rows", "period", "frame_stack"), [(2, 1, 1), (6, 5, 1), (6, 5, 4), (13, 4, 1), (13, 4, 4), (3, 2, 4)]
+    ("num_rows", "period", "frame_stack", "stagger"),
+    [(2, 1, 1, 0), (6, 5, 1, 0), (6, 5, 4, 0), (13, 4, 1, 0), (13, 4, 4, 0), (3, 2, 4, 0), (6, 5, 4, 1)],
 )
 def test_train_batches_are_those_cut_from_the_raw_streams(
-    num_rows: int, period: int, frame_stack: int, batch_size: int
+    num_rows: int, period: int, frame_stack: int, stagger: int, batch_size: int
 ) -> None:
-    layout = numbers_layout(num_rows, period, frame_stack)
+    layout = numbers_layout(num_rows, period, frame_stack, stagger)
     scene = Scene(layout, capacity=2 * NUM_SLOTS, seed=num_rows + period + frame_stack)
     store, fifo, streams = scene.store, scene.fifo, scene.streams
     expected: list[ExpectedUnroll] = []

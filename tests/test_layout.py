@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -26,6 +27,23 @@ def test_captures_are_as_many_as_unrolls_that_hold_one_row(num_rows: int, period
 def test_impossible_layouts_are_refused(num_rows: int, period: int, frame_stack: int) -> None:
     with pytest.raises(ValueError, match=r"expected 1 <= period < num_rows and frame_stack >= 1, got"):
         numbers_layout(num_rows, period, frame_stack)
+
+
+def test_only_unrolls_that_share_one_row_are_staggered() -> None:
+    with pytest.raises(ValueError, match="expected unrolls to be staggered only where they share one row"):
+        numbers_layout(13, 4, 1, stagger=1)
+
+
+def test_first_unrolls_end_at_different_times_that_are_spread_evenly() -> None:
+    layout = numbers_layout(21, 20, 1, stagger=8)
+    lead = layout.lead(np.arange(64))
+    groups = lead.reshape(8, 8)
+    assert (groups == groups[:, :1]).all(), "neighbours complete together"
+    gaps = np.diff([*sorted(groups[:, 0]), 20])
+    assert groups[0, 0] == 0
+    assert gaps.min() >= 1
+    assert gaps.max() <= 5, "eight groups in twenty steps"
+    assert (numbers_layout(21, 20, 1).lead(np.arange(64)) == 0).all()
 
 
 def test_rows_hold_every_field_and_the_history_before_them() -> None:

@@ -12,8 +12,19 @@ from tests.reference.unrolls import ExpectedUnroll, Streams, complete_unrolls, c
 
 CPU = torch.device("cpu")
 LAYOUTS = pytest.mark.parametrize(
-    ("num_rows", "period", "frame_stack"),
-    [(2, 1, 1), (6, 5, 1), (6, 5, 4), (13, 4, 1), (13, 4, 4), (12, 4, 2), (3, 2, 4)],
+    ("num_rows", "period", "frame_stack", "stagger"),
+    [
+        (2, 1, 1, 0),
+        (6, 5, 1, 0),
+        (6, 5, 4, 0),
+        (13, 4, 1, 0),
+        (13, 4, 4, 0),
+        (12, 4, 2, 0),
+        (3, 2, 4, 0),
+        (6, 5, 4, 1),
+        (6, 5, 1, 2),
+        (3, 2, 4, 1),
+    ],
 )
 
 
@@ -61,9 +72,9 @@ def test_the_first_unrolls_of_one_slot_narrated() -> None:
 
 
 @LAYOUTS
-def test_unrolls_are_those_cut_from_the_raw_streams(num_rows: int, period: int, frame_stack: int) -> None:
+def test_unrolls_are_those_cut_from_the_raw_streams(num_rows: int, period: int, frame_stack: int, stagger: int) -> None:
     """Slots out of step, random episode ends (length 2 rows among them), leases that end and slots that are reused."""
-    layout = numbers_layout(num_rows, period, frame_stack)
+    layout = numbers_layout(num_rows, period, frame_stack, stagger)
     store, streams = UnrollStore(layout, 5, CPU), Streams(5, seed=num_rows * 100 + period * 10 + frame_stack)
     found: dict[int, list[tuple[int, int]]] = {}
     for _ in range(150):

@@ -25,6 +25,8 @@ from seedbed.common.timestep import StepType
 
 TORCH_DTYPES = {"uint8": torch.uint8, "int32": torch.int32, "int64": torch.int64, "float32": torch.float32}
 
+_GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo 1, spread evenly however many there are
+
 TIMESTEP_FIELDS: Mapping[str, torch.dtype] = {
     "step_type": torch.uint8,
     "reward": torch.float32,
@@ -57,6 +59,9 @@ class UnrollLayout:
         frame_stack: K.
         recorded: what the algorithm adds.
         state_shapes: shape of each tensor of one slot's agent state; () for feed-forward networks.
+        stagger: how many neighbouring slots complete their unrolls together; 0: all. Environments of a fleet start
+            together, so without it the unrolls of all of them arrive at once: more than the learner's queue holds,
+            and everybody waits for it, while it waits for them the rest of the time.
     """
 
     spec: EnvironmentSpec
@@ -65,15 +70,24 @@ class UnrollLayout:
     frame_stack: int
     recorded: Mapping[str, FieldSpec]
     state_shapes: tuple[tuple[int, ...], ...]
+    stagger: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.period < self.num_rows or self.frame_stack < 1:
             raise ValueError(f"expected 1 <= period < num_rows and frame_stack >= 1, got {self}")
+        if self.stagger and self.period != self.num_rows - 1:
+            raise ValueError(f"expected unrolls to be staggered only where they share one row, got {self}")
 
     @property
     def history(self) -> int:
         """Frames stored before row 0."""
         return self.frame_stack - 1
+
+    def lead(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many rows shorter than L the first unroll of a lease is on these slots, `[N]`: less than `period`."""
+        if not self.stagger:
+            return np.zeros_like(slots)
+        return (slots // self.stagger * _GOLDEN % 1 * self.period).astype(np.int64)
 
     @property
     def num_captures(self) -> int:

@@ -39,6 +39,7 @@ class UnrollStore:
         self.device = device
         self.rows = Rows(layout, num_slots, device)
         self.position: Slots = np.zeros(num_slots, np.int64)
+        self._end: Slots = np.full(num_slots, layout.num_rows, np.int64)  # of the open unroll
         self._seq: Slots = np.zeros(num_slots, np.int64)  # rows received under the present lease since its `restart`
         self._before: Slots = np.zeros(num_slots, np.int64)  # and before it
         self._lease: Slots = np.zeros(num_slots, np.int64)
@@ -50,9 +51,12 @@ class UnrollStore:
 
     def begin(self, slots: Slots, lease: int, environment_indices: Sequence[int]) -> None:
         """Slots have a new holder; what the last one left is forgotten."""
+        # A shorter first unroll counts as one whose first rows were missed: so the periods fit by themselves.
+        lead = self.layout.lead(slots)
         self.position[slots] = 0
-        self._seq[slots] = 0
-        self._before[slots] = 0
+        self._end[slots] = self.layout.num_rows - lead
+        self._seq[slots] = lead
+        self._before[slots] = -lead
         self._lease[slots] = lease
         self._environment[slots] = environment_indices
 
@@ -86,7 +90,7 @@ class UnrollStore:
         """
         self._capture(slots, state)
         self.bootstrap(slots, fields)
-        return slots[self.position[slots] == self.layout.num_rows]
+        return slots[self.position[slots] == self._end[slots]]
 
     def bootstrap(self, slots: Slots, fields: Mapping[str, Tensor]) -> None:
         """Adds a row that nobody has acted on yet, or ever will: it can only be the last of its unroll.
@@ -103,12 +107,15 @@ class UnrollStore:
 
     def complete(self, slots: Slots) -> None:
         """Starts the next unroll of each slot with the rows the two share. Hand the finished ones out first."""
-        period, overlap = self.layout.period, self.layout.num_rows - self.layout.period
-        index = self._index(slots)
-        for tensor in (*self.rows.observations, *self.rows.fields.values()):
-            kept = tensor.shape[1] - period  # overlap, and for observations the history before it
-            tensor[index, :kept] = tensor[index, period:]
+        overlap = self.layout.num_rows - self.layout.period
+        shifts = self._end[slots] - overlap  # the period, but for a shorter first unroll
+        for shift in np.unique(shifts).tolist():
+            index = self._index(slots[shifts == shift])
+            for tensor in (*self.rows.observations, *self.rows.fields.values()):
+                kept = tensor.shape[1] - self.layout.period  # overlap, and for observations the history before it
+                tensor[index, :kept] = tensor[index, shift : shift + kept]
         self.position[slots] = overlap
+        self._end[slots] = self.layout.num_rows
 
     def restart(self, slots: Slots, *, repeat_last: bool) -> None:
         """Starts unrolls that share nothing with those before, at any row, in the midst of a lease.
@@ -123,6 +130,7 @@ class UnrollStore:
             index = self._index(slots[begin == shift])
             for tensor in self.rows.observations:
                 tensor[index, :history] = tensor[index, shift : shift + history]
+        self._end[slots] = self.layout.num_rows
         self._before[slots] += self._seq[slots] - (self.position[slots] - begin)
         self._seq[slots] = 0
         self.position[slots] = 0
@@ -133,7 +141,9 @@ class UnrollStore:
         Returns:
             The slots whose open unroll holds at least one transition that no unroll before it held, and the rest.
         """
-        follows = self._seq[slots] > self.position[slots]  # an earlier unroll of this lease shares the first rows
+        follows = (
+            self._before[slots] + self._seq[slots] > self.position[slots]
+        )  # an earlier unroll of this lease shares the first rows
         seen = np.where(follows, self.layout.num_rows - self.layout.period, 1)
         worth = self.position[slots] > seen
         return slots[worth], slots[~worth]
@@ -160,7 +170,7 @@ class UnrollStore:
         return tuple(capture.index_select(0, place) for capture in self._captures)
 
     def _capture(self, slots: Slots, state: Sequence[Tensor]) -> None:
-        chosen = np.flatnonzero(self._seq[slots] % self.layout.period == 0)
+        chosen = np.flatnonzero((self._seq[slots] % self.layout.period == 0) | (self.position[slots] == 0))
         if not len(chosen) or not self._captures:
             return
         place = self._index(self._capture_place(slots[chosen], self._seq[slots[chosen]]))

@@ -30,7 +30,7 @@ SPEC = EnvironmentSpec(
 Slots = NDArray[np.int64]
 
 
-def numbers_layout(num_rows: int, period: int, frame_stack: int) -> UnrollLayout:
+def numbers_layout(num_rows: int, period: int, frame_stack: int, stagger: int = 0) -> UnrollLayout:
     """A layout for the rows of `Streams`: one recorded vector, one state vector."""
     return UnrollLayout(
         spec=SPEC,
@@ -39,6 +39,7 @@ def numbers_layout(num_rows: int, period: int, frame_stack: int) -> UnrollLayout
         frame_stack=frame_stack,
         recorded={"logits": FieldSpec((2,), torch.float32)},
         state_shapes=((3,),),
+        stagger=stagger,
     )
 
 
@@ -102,15 +103,17 @@ class ExpectedUnroll:
 
 def complete_unrolls(log: LeaseLog, layout: UnrollLayout) -> list[ExpectedUnroll]:
     """The full unrolls that a lease's rows make, in order."""
-    starts = range(0, max(0, len(log.rows) - layout.num_rows + 1), layout.period)
-    return [ExpectedUnroll(log, start, layout.num_rows) for start in starts]
+    (lead,) = layout.lead(np.array([log.slot])).tolist()
+    starts = range(-lead, max(0, len(log.rows) - layout.num_rows + 1), layout.period)
+    ends = [(max(0, start), start + layout.num_rows) for start in starts]
+    return [ExpectedUnroll(log, start, end - start) for start, end in ends if end <= len(log.rows)]
 
 
 def cut_unroll(log: LeaseLog, layout: UnrollLayout) -> ExpectedUnroll | None:
     """What the end of a lease adds: the rows after the last full unroll's start, if one of them is new."""
     full = complete_unrolls(log, layout)
-    start = full[-1].start + layout.period if full else 0
-    known = full[-1].start + layout.num_rows if full else 1  # rows; a single row is no transition
+    known = full[-1].start + full[-1].length if full else 1  # rows; a single row is no transition
+    start = known - (layout.num_rows - layout.period) if full else 0
     return ExpectedUnroll(log, start, len(log.rows) - start) if len(log.rows) > known else None
 
 
