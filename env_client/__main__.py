@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import FrameType
 from typing import NamedTuple
 
@@ -20,7 +21,8 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.env_client.actor import IndicesChanged, RunFinished, Stopped, run_actor
 from seedbed.env_client.config import EnvConfig
 from seedbed.env_client.connection import Endpoint, describe_server
-from seedbed.env_client.environments import Environments, describe, make_environments
+from seedbed.env_client.environment import Limits
+from seedbed.env_client.environments import Care, Environments, describe, make_environments
 from seedbed.env_client.remote_policy import RemotePolicy
 
 _log = logging.getLogger(__name__)
@@ -50,8 +52,13 @@ def main(argv: Sequence[str]) -> int:
 
 def _print_spec(config: EnvConfig) -> None:
     assert config.env is not None
-    spec = describe(config.env, config.atari_preset, allow_import=config.allow_import)
+    spec = describe(config.env, config.atari_preset, _care(config))
     print(json.dumps(spec.to_json()))
+
+
+def _care(config: EnvConfig) -> Care:
+    limits = Limits(step_s=config.step_timeout_s, reset_s=config.reset_timeout_s)
+    return Care(allow_import=config.allow_import, isolate=config.isolate, limits=limits)
 
 
 def _run(config: EnvConfig) -> None:
@@ -60,35 +67,39 @@ def _run(config: EnvConfig) -> None:
     if config.exit_with_parent:
         _stop_at_end_of_input()
     endpoint = Endpoint(target=config.server, give_up_after_s=config.give_up_after_s)
-    choice = _choose_environment(config, endpoint)
+    care = _care(config)
+    if not care.isolate:
+        care.watchdog.start(max(care.limits.step_s, care.limits.reset_s))
+    choice = _choose_environment(config, endpoint, care)
     while True:
         with contextlib.suppress(IndicesChanged):  # as if started anew, with a run id of its own
             return _step_for_server(config, endpoint, choice)
 
 
 class _Choice(NamedTuple):
-    """Which environment to step."""
+    """Which environment to step, and how much it is trusted."""
 
     environment_id: str
     preset: str
-    allow_import: bool
+    care: Care
 
     def describe(self) -> EnvironmentSpec:
         """What it looks like."""
-        return describe(self.environment_id, self.preset, allow_import=self.allow_import)
+        return describe(*self)
 
     def make(self, indices: Sequence[int], run_seed: int) -> Environments:
         """One for each stable index."""
-        return make_environments(self.environment_id, self.preset, indices, run_seed, allow_import=self.allow_import)
+        return make_environments(self.environment_id, self.preset, indices, run_seed, self.care)
 
 
-def _choose_environment(config: EnvConfig, endpoint: Endpoint) -> _Choice:
+def _choose_environment(config: EnvConfig, endpoint: Endpoint, care: Care) -> _Choice:
     """The user's environment or, without one, the server's."""
     if config.env is not None:
-        return _Choice(config.env, config.atari_preset, config.allow_import)
+        return _Choice(config.env, config.atari_preset, care)
     spec = asyncio.run(describe_server(endpoint))
     _log.info("the server serves %s", spec.environment)
-    return _Choice(spec.environment, spec.preset, False)  # what comes over the wire never decides what is imported
+    # What comes over the wire never decides what is imported.
+    return _Choice(spec.environment, spec.preset, replace(care, allow_import=False))
 
 
 def _step_for_server(config: EnvConfig, endpoint: Endpoint, choice: _Choice) -> None:

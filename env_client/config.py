@@ -32,6 +32,11 @@ class EnvConfig:
     give_up_after_s: float | None = option(
         None, "exit when the server has been away for so long; wait for ever unless given", minimum=0
     )
+    isolate: bool = option(
+        False, "each environment in a process of its own: one that hangs or crashes costs only itself; slower"
+    )
+    step_timeout_s: float = option(30.0, "a step that takes longer hangs: what then, see --isolate", minimum=0.1)
+    reset_timeout_s: float = option(120.0, "the same for a reset, and for building an environment", minimum=0.1)
     allow_import: bool = option(False, "let --env MODULE:ID import, and so run, the module")
     exit_with_parent: bool = option(False, "stop when standard input closes: the process that started this one is gone")
     describe: bool = option(False, "print the environment's spec as JSON and exit; needs --env")

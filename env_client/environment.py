@@ -6,6 +6,7 @@ learner and real episodes are told apart by `Status`; step types and discounts a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
@@ -26,10 +27,25 @@ class Status(Enum):
     TRUNCATED = "truncated"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long an environment may take.
+
+    Attributes:
+        step_s: for one step.
+        reset_s: for one reset, and for being built.
+    """
+
+    step_s: float = 30.0
+    reset_s: float = 120.0
+
+
 class Environment(Protocol):
     """One environment."""
 
-    spec: EnvironmentSpec
+    @property
+    def spec(self) -> EnvironmentSpec:
+        """What it looks like."""
 
     @property
     def frames(self) -> int:

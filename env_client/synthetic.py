@@ -18,6 +18,7 @@ from seedbed.common.echo import (
 from seedbed.common.errors import InvalidMessageError, SpecError
 from seedbed.common.specs import DTYPES, ArraySpec, EnvironmentSpec
 from seedbed.env_client.environment import Row, Status
+from seedbed.env_client.faults import FAULTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,10 +100,15 @@ class EchoOptions:
 
     Attributes:
         check: 1: an action that is not `echo_action` of the observation ends the client with an error.
+        fault: a name out of `FAULTS`; empty: none.
+        fault_index, fault_at: which environment commits it, and in which of its steps, counted from when it was built.
         step_ms, jitter_ms: as in `SyntheticOptions`.
     """
 
     check: int = 0
+    fault: str = ""
+    fault_index: int = 0
+    fault_at: int = 1
     step_ms: float = 0.0
     jitter_ms: float = 0.0
 
@@ -115,10 +121,16 @@ class Echo:
         options: see `EchoOptions`.
         index: the environment's stable index.
         seed: of the jitter.
+
+    Raises:
+        SpecError: there is no such fault.
     """
 
     def __init__(self, environment_id: str, options: EchoOptions, index: int, seed: int) -> None:
+        if options.fault and options.fault not in FAULTS:
+            raise SpecError(f"{environment_id}: expected a fault out of {', '.join(FAULTS)}, got {options.fault!r}")
         self._options = options
+        self._steps_to_fault = options.fault_at if options.fault and options.fault_index == index else -1
         self._index = index
         self._rng = np.random.default_rng(seed)
         self._episode = -1
@@ -151,6 +163,9 @@ class Echo:
         self.frames += 1
         here = self._here()
         observation[0][...] = here
+        self._steps_to_fault -= 1
+        if self._steps_to_fault == 0:
+            return FAULTS[self._options.fault](), self._status()
         return float(echo_reward(here, taken)), self._status()
 
     def close(self) -> None:

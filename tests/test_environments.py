@@ -11,7 +11,9 @@ from seedbed.common.errors import SpecError
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd, StepType
 from seedbed.env_client.environment import Environment, Row, Status
-from seedbed.env_client.environments import Environments, describe, environment_seed, make_environments
+from seedbed.env_client.environments import Care, Environments, describe, make_environments
+from seedbed.env_client.registry import environment_seed
+from seedbed.env_client.seat import Seat
 
 gymnasium = pytest.importorskip("gymnasium")
 
@@ -52,8 +54,12 @@ class Scripted:
         observation[1][...] = action
 
 
+def seated(*environments: Environment) -> Environments:
+    return Environments([Seat(index, [environment].__getitem__) for index, environment in enumerate(environments)])
+
+
 def play(environment: Environment, num_steps: int) -> list[tuple[Any, ...]]:
-    environments = Environments([environment], [0])
+    environments = seated(environment)
     tape = []
     rows = environments.reset()
     for step in range(num_steps + 1):
@@ -91,7 +97,7 @@ def test_terminated_truncated_and_lost_life() -> None:
 def test_rows_are_independent_and_get_their_own_action() -> None:
     ends_at_once = Scripted([(1.0, Status.TERMINATED)] * 3)
     runs = Scripted([(2.0, Status.RUNNING)] * 5)
-    environments = Environments([ends_at_once, runs], [0, 1])
+    environments = seated(ends_at_once, runs)
     environments.reset()
     rows = environments.step((np.array([10, 20]),))
     assert rows.observations[1].tolist() == [10, 20]
@@ -106,7 +112,7 @@ def test_rows_are_independent_and_get_their_own_action() -> None:
 
 def test_group_reset_starts_real_episodes_and_forgets_their_returns() -> None:
     environment = Scripted([(1.0, Status.RUNNING), (7.0, Status.TERMINATED)])
-    environments = Environments([environment], [0])
+    environments = seated(environment)
     environments.reset()
     environments.step((np.array([0]),))
     rows = environments.reset()
@@ -125,7 +131,7 @@ def test_arrays_are_allocated_once() -> None:
 
 def test_close_closes_all() -> None:
     built = [Scripted([]), Scripted([])]
-    Environments(built, [0, 1]).close()
+    seated(*built).close()
     assert [environment.calls for environment in built] == [["close"], ["close"]]
 
 
@@ -278,7 +284,7 @@ def test_ids_that_import_are_refused_unless_allowed(tmp_path: Any, monkeypatch: 
     with pytest.raises(SpecError, match="--allow-import"):
         describe("tempting:Tempting-v0", "")
     assert "Tempting-v0" not in gymnasium.registry
-    assert describe("tempting:Tempting-v0", "", allow_import=True).environment == "Tempting-v0"
+    assert describe("tempting:Tempting-v0", "", Care(allow_import=True)).environment == "Tempting-v0"
 
 
 def test_game_name_is_an_alias() -> None:

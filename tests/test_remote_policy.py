@@ -69,7 +69,7 @@ class Checked(Environments):
 
     def __init__(self, indices: Sequence[int]) -> None:
         built = make_environments("seedbed/Echo-v0,check=1", "", indices, run_seed=0)
-        super().__init__(built._environments, indices)
+        super().__init__(built._seats)
         self.num_resets = 0
 
     def reset(self) -> Any:
