@@ -65,7 +65,7 @@ class Watchdog:
         Returns:
             The call under way, and for how long it has been.
         """
-        if self._limit_s == math.inf or self._calls != seen_calls:
+        if self._calls != seen_calls:
             return self._calls, 0.0
         waited_s += self._period_s
         if waited_s > self._limit_s:

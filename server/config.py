@@ -53,6 +53,11 @@ class FleetConfig:
         "(0: all environments count)",
         minimum=0,
     )
+    isolate: bool = option(
+        False, "each environment in a process of its own: one that hangs or crashes costs only itself; slower"
+    )
+    step_timeout_s: float = option(30.0, "a step that takes longer hangs; its client is started again", minimum=0.1)
+    reset_timeout_s: float = option(120.0, "the same for a reset, and for building an environment", minimum=0.1)
 
     def __post_init__(self) -> None:
         if self.num_greedy_envs >= self.num_envs:

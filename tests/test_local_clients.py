@@ -81,6 +81,20 @@ def test_environments_are_shared_out(scene: Scene) -> None:
         assert command[command.index("--first-index") + 1] == str(first)
 
 
+def test_how_much_environments_are_trusted_is_passed_on(monkeypatch: pytest.MonkeyPatch, scene: Scene) -> None:
+    plain = scene.started[0].command
+    assert "--isolate" not in plain
+    assert (plain[plain.index("--step-timeout-s") + 1], plain[plain.index("--reset-timeout-s") + 1]) == (
+        "30.0",
+        "120.0",
+    )
+    fleet = FleetConfig(num_envs=1, isolate=True, step_timeout_s=2.5)
+    LocalClients(fleet, EnvironmentConfig(env="x"), "127.0.0.1:1").start()
+    careful = scene.started[-1].command
+    assert "--isolate" in careful
+    assert careful[careful.index("--step-timeout-s") + 1] == "2.5"
+
+
 def test_living_clients_are_left_alone(scene: Scene) -> None:
     scene.now_s += 1000
     scene.clients.check()

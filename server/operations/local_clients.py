@@ -69,6 +69,8 @@ class LocalClients:
         """Plans them; `start` starts them."""
         self._environment = environment
         self._address = address
+        self._care = ["--step-timeout-s", str(fleet.step_timeout_s), "--reset-timeout-s", str(fleet.reset_timeout_s)]
+        self._care += ["--isolate"] if fleet.isolate else []
         self._counts = _split(fleet.num_envs, fleet.num_clients or os.cpu_count() or 1)
         self._clients: list[_Client] = []
 
@@ -107,7 +109,7 @@ class LocalClients:
 
     def _spawn(self, number: int) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", _MODULE, "--server", self._address]
-        command += _environment_options(self._environment)
+        command += [*_environment_options(self._environment), *self._care]
         command += ["--seed", str(self._environment.seed), "--num-envs", str(self._counts[number])]
         command += ["--first-index", str(sum(self._counts[:number])), "--client-id", f"local-{number}"]
         command += ["--exit-with-parent"]
