@@ -7,7 +7,7 @@ and by time limit, and leases end while others go on.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
@@ -39,8 +39,8 @@ def make_world(
     algorithm: type[ReplayedQ],
     network: NetworkConfig = LSTM,
     layout: tuple[int, int, int] = (4, 6, 5),
+    options: Mapping[str, object] | None = None,
     learning_rate: float = 1e-3,
-    **options: object,
 ) -> World:
     """A world whose unrolls have a burn-in, T and a period as `layout` says; options by dotted path."""
     burn_in, unroll_length, period = layout
@@ -56,7 +56,7 @@ def make_world(
                 "q_learning.n_step": 3,
                 "q_learning.head_size": 16,
                 "fleet.num_envs": 8,
-                **options,
+                **(options or {}),
             },
         )
         return algorithm(config, spec)  # type: ignore[call-arg]  # members of the family need no more
@@ -157,14 +157,14 @@ def expected_loss(world: World, batch: TrainBatch, target: PolicyNetwork) -> tup
 
 
 CASES: dict[str, Callable[[], World]] = {
-    "r2d2": lambda: make_world(R2D2, **{"learning.reward_clipping": "none"}),
+    "r2d2": lambda: make_world(R2D2, options={"learning.reward_clipping": "none"}),
     "r2d2, n beyond the unroll": lambda: make_world(
-        R2D2, **{"q_learning.n_step": 9, "learning.reward_clipping": "none"}
+        R2D2, options={"q_learning.n_step": 9, "learning.reward_clipping": "none"}
     ),
     "apex": lambda: make_world(
-        ApeX, MLP, (0, 5, 5), **{"q_learning.rescale_values": False, "learning.reward_clipping": "none"}
+        ApeX, MLP, (0, 5, 5), {"q_learning.rescale_values": False, "learning.reward_clipping": "none"}
     ),
-    "apex, single transitions": lambda: make_world(ApeX, MLP, (0, 1, 1), **{"learning.reward_clipping": "none"}),
+    "apex, single transitions": lambda: make_world(ApeX, MLP, (0, 1, 1), {"learning.reward_clipping": "none"}),
 }
 
 

@@ -12,7 +12,7 @@ from tests.system.processes import FAST, Program, read_metrics
 
 pytestmark = pytest.mark.system
 
-OPTIONS = ["--preset", "memory", "--algorithm", "r2d2", *FAST, "--replay-min-size", 40, "--checkpoint-replay"]
+OPTIONS = ["--preset", "memory", "--algorithm", "r2d2", *FAST, "--replay-min-size", "40", "--checkpoint-replay"]
 
 
 def _learned(run_dir: Path) -> list[dict[str, Any]]:
