@@ -165,6 +165,7 @@ class RoundWorld(World):
                 "run_id": 1,
                 "group": group.number,
                 "environment_indices": list(range(first_index, first_index + client.rows)),
+                "assign_indices": False,
             }
         )
 
