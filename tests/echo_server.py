@@ -46,6 +46,7 @@ class EchoServer(SeedbedServicer):
         self.protocol = protocol_version()
         self.spec: pb.EnvironmentSpec | None = None
         self.metadata: list[Any] = []
+        self.peers: set[str] = set()
         self.check = True  # False: rows are not echoes
         self.num_steps = 0
         self._num_hellos = 0
@@ -67,6 +68,7 @@ class EchoServer(SeedbedServicer):
 
     async def Act(self, request_iterator: AsyncIterator[pb.ClientMessage], context: Any) -> None:
         self.metadata.append(context.invocation_metadata())
+        self.peers.add(context.peer())
         hello = (await context.read()).hello
         number, self._num_hellos = self._num_hellos, self._num_hellos + 1
         if number in self.refuse:

@@ -40,6 +40,7 @@ def test_percentiles_have_names_and_milliseconds() -> None:
 
 def test_few_values() -> None:
     assert quantile_s(filled(np.array([0.2])), 0.01) == pytest.approx(0.2, rel=0.01)
+    assert quantile_s(filled(np.array([0.1, 0.2, 0.3])), 0.5) == pytest.approx(0.2, rel=0.01)
     assert quantile_s(filled(np.array([0.1, 0.2])), 0.5) == pytest.approx(0.1, rel=0.01)
     assert math.isnan(quantile_s(no_counts(), 0.5))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
-from seedbed.common.errors import SeedbedError, UsageError
+from seedbed.common.errors import SeedbedError, UnavailableError, UsageError
+from seedbed.env_client.loadtest import spawn
 from seedbed.env_client.loadtest.options import SpawnOptions
 from seedbed.env_client.loadtest.spawn import server_arguments, spawned_server
 from seedbed.server.__main__ import resolve
@@ -54,3 +56,36 @@ def test_options_of_the_user_win(tmp_path: Path) -> None:
 def test_a_server_that_does_not_start_says_why(options: SpawnOptions, error: type[SeedbedError], words: str) -> None:
     with pytest.raises(error, match=words), spawned_server(options, 8, 10.0):
         pytest.fail("it started")
+
+
+@pytest.fixture
+def fake_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module that is started in place of the server; the test writes it."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(spawn, "_MODULE", "fake_server")
+    return tmp_path / "fake_server.py"
+
+
+def test_the_address_comes_from_the_log_and_the_server_ends_with_the_block(fake_server: Path) -> None:
+    fake_server.write_text("import time; print('serving on 127.0.0.1:1', flush=True); time.sleep(100)")
+    start_s = time.monotonic()
+    with spawned_server(SpawnOptions(), 8, 10.0) as address:
+        assert address == "127.0.0.1:1"
+    assert time.monotonic() - start_s < 90
+
+
+def test_a_server_that_dies_says_why(fake_server: Path) -> None:
+    """All that its clients see is that it is away."""
+    fake_server.write_text("print('serving on 127.0.0.1:1'); raise SystemExit('seedbed: error: it is too hot')")
+    with (
+        pytest.raises(SeedbedError, match="ended with exit code 1: it is too hot"),
+        spawned_server(SpawnOptions(), 8, 10.0),
+    ):
+        raise UnavailableError("away")
+
+
+def test_a_server_that_lives_lets_the_error_pass(fake_server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spawn, "_DYING_S", 0.1)
+    fake_server.write_text("import time; print('serving on 127.0.0.1:1', flush=True); time.sleep(100)")
+    with pytest.raises(UnavailableError, match="away"), spawned_server(SpawnOptions(), 8, 10.0):
+        raise UnavailableError("away")

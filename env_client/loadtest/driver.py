@@ -3,8 +3,8 @@
 Commands come as lines of JSON on standard input, each is answered by one line on standard output:
 
     {"start": ASSIGNMENT}    ends all clients and starts those of the assignment     -> {}
-    {"sample": true}         what was counted since the start                        -> SAMPLE
     {"stop": true}           ends all clients                                        -> {}
+    {"sample": true}         what was counted since the last start or stop           -> SAMPLE
 
 The end of the input ends the process, whatever became of its parent.
 """
@@ -120,8 +120,8 @@ class Driver:
             self._raise_defects()
             return Sample.take(self._tally).to_json()
         await self._stop()
+        self._tally = Tally()
         if "start" in command:
-            self._tally = Tally()
             assignment = command["start"]
             self._clients = Assignment(**{**assignment, "numbers": tuple(assignment["numbers"])}).make_clients(
                 self._tally

@@ -32,12 +32,12 @@ class Fleet:
         await self._ask_all(commands + [{"stop": True}] * (len(self._drivers) - len(assignments)))
 
     async def sample(self) -> list[Sample]:
-        """What each driver has counted since its clients were started."""
+        """What each driver has counted since clients were last started; nothing, if it got none."""
         answers = await self._ask_all([{"sample": True}] * len(self._drivers))
         return [Sample.from_json(answer) for answer in answers]
 
     async def stop(self) -> None:
-        """Ends all clients; drivers stay."""
+        """Ends all clients, and forgets what was counted; drivers stay."""
         await self._ask_all([{"stop": True}] * len(self._drivers))
 
     async def __aenter__(self) -> Self:

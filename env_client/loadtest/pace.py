@@ -20,7 +20,7 @@ class Pace(Protocol):
 
 
 class ClosedLoop:
-    """E environments are stepped one after another as soon as their actions are there; the first time at once.
+    """E environments are stepped one after another as soon as their actions are there.
 
     Args:
         num_rows: E.

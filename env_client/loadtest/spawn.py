@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -13,13 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from seedbed.common.errors import SeedbedError, UsageError
+from seedbed.common.errors import SeedbedError, UnavailableError, UsageError
 from seedbed.common.logs import LEVEL_VARIABLE
 from seedbed.env_client.loadtest.options import DEFAULT_ENV, SpawnOptions
 
 _MODULE = "seedbed.server"
 _START_TIMEOUT_S = 120.0  # importing torch takes seconds, on a busy machine many
 _EXIT_TIMEOUT_S = 20.0
+_DYING_S = 2.0  # its port is closed before it has ended
 _FOREVER_STEPS = 10**15
 
 
@@ -37,7 +39,7 @@ def spawned_server(options: SpawnOptions, num_envs: int, max_seconds: float) -> 
 
     Raises:
         UsageError: it refused its options.
-        SeedbedError: it did not start.
+        SeedbedError: it did not start, or ended before the block did.
     """
     with tempfile.TemporaryDirectory(prefix="seedbed-loadtest-") as folder:
         log = Path(folder) / "server.log"
@@ -54,6 +56,11 @@ def spawned_server(options: SpawnOptions, num_envs: int, max_seconds: float) -> 
             )
         try:
             yield _wait_until_it_serves(process, log)
+        except UnavailableError as error:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(_DYING_S)
+                raise SeedbedError(f"the server ended with exit code {code}: {_last_words(log)}") from error
+            raise
         finally:
             _end(process)
 
@@ -81,11 +88,15 @@ def _wait_until_it_serves(process: subprocess.Popen[bytes], log: Path) -> str:
         if found := re.search(r"serving on (\S+)", text):
             return found[1]
         if process.poll() is not None:
-            lines = text.strip().splitlines() or ["no message"]
             error = UsageError if process.returncode == UsageError.exit_code else SeedbedError
-            raise error(f"the server did not start: {lines[-1].removeprefix('seedbed: error: ')}")
+            raise error(f"the server did not start: {_last_words(log)}")
         time.sleep(0.05)
     raise SeedbedError(f"expected the server to start within {_START_TIMEOUT_S:g} s, it did not")
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines() or ["no message"]
+    return lines[-1].removeprefix("seedbed: error: ")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
