@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.system.processes import FAST, Program, read_metrics
+from tests.system.processes import FAST, Program, read_metrics, run
 
 pytestmark = pytest.mark.system
 
@@ -40,3 +41,7 @@ def test_replayed_burn_in_gives_the_q_values_that_were_acted_on_and_the_replay_s
     again = _learned(tmp_path)[len(first) :]
     assert again[0]["replay_unrolls"] >= first[-1]["replay_unrolls"] >= 40
     assert max(line["q_drift_max"] for line in again) < 1e-4
+
+    done = run("eval", "--checkpoint", tmp_path, "--episodes", 4, "--eval-envs", 2, "--json", "-")
+    done.assert_well()
+    assert json.loads(done.stdout)["policy"] == "greedy", "exploration is no part of what was learnt"
