@@ -7,6 +7,7 @@ SeedbedError                exit code  gRPC status            retry?
 |- VersionError             78         FAILED_PRECONDITION    no     protocol or file format versions differ
 |- ConfigError              78         -                      no     a run's files do not fit what was asked
 |- AuthError                77         UNAUTHENTICATED        no     token or certificate
+|- DivergedError            1          -                      no     what is learnt is not finite any more
 |- PortInUseError           73         -                      no     somebody else listens there
 |- InvalidMessageError      76         INVALID_ARGUMENT       no     a message breaks the contract
 |- SequenceError            76         FAILED_PRECONDITION    no     seq out of order
@@ -71,6 +72,10 @@ class AuthError(SeedbedError):
 
     exit_code = 77
     status = "UNAUTHENTICATED"
+
+
+class DivergedError(SeedbedError):
+    """Learning has left the finite numbers; its last checkpoint is from before."""
 
 
 class PortInUseError(SeedbedError):

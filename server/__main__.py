@@ -16,6 +16,7 @@ from seedbed.common.logs import run_main
 from seedbed.common.options import Layer, flatten, override, parse
 from seedbed.server.config import ServerConfig
 from seedbed.server.operations.run_directory import RunDirectory, check_unchanged, read_run_file
+from seedbed.server.operations.stop_signal import StopSignal
 from seedbed.server.presets import PRESETS, preset_values
 
 _DESCRIPTIONS = {
@@ -29,10 +30,11 @@ def main(argv: Sequence[str]) -> int:
     verb, *options = argv
     match verb:
         case "train" | "server":
+            stop = StopSignal().catch()
             config, directory = resolve(options, prog=f"seedbed {verb}", description=_DESCRIPTIONS[verb])
             from seedbed.server.app import train  # torch takes seconds: a wrong option is told before
 
-            return train(config, directory, local=verb == "train")
+            return train(config, directory, stop, local=verb == "train")
         case "eval":
             from seedbed.server import evaluation
 

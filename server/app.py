@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -17,7 +16,7 @@ from importlib.metadata import version
 
 import torch
 
-from seedbed.common.errors import SeedbedError
+from seedbed.common.errors import DivergedError, SeedbedError
 from seedbed.common.logs import LEVEL_VARIABLE, name_thread, setup_logging
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd
@@ -39,7 +38,10 @@ from seedbed.server.operations.progress import Progress, make_progress
 from seedbed.server.operations.replay_files import ReplayFiles
 from seedbed.server.operations.run_directory import RunDirectory, RunFile
 from seedbed.server.operations.run_state import RunState
+from seedbed.server.operations.saving import Saver
+from seedbed.server.operations.stop_signal import StopSignal
 from seedbed.server.operations.telemetry import Telemetry
+from seedbed.server.operations.watchdog import end_process
 from seedbed.server.parts import choose_device, make_acting_network, make_layout, make_queue, make_service
 from seedbed.server.serving.policy_server import Frontends, Identity, PolicyServer
 from seedbed.server.serving.slots import SlotTable
@@ -58,6 +60,7 @@ class TrainingRun:
         spec: EnvironmentSpec,
         directory: RunDirectory,
         state: RunState,
+        stop: StopSignal,
         *,
         local: bool,
         progress: Progress,
@@ -69,12 +72,13 @@ class TrainingRun:
             spec: the environment's.
             directory: where the run lives.
             state: where it stands; a fresh one for a new run.
+            stop: says when somebody asks to finish.
             local: start environment clients on this machine.
             progress: shows the run to a person.
         """
         self._config = config
         self._state = state
-        self._checkpoints = CheckpointStore(directory.checkpoints)
+        self._stop = stop
         slots = SlotTable(spec, config.num_slots)
         identity = Identity(run_name=directory.name, version=version("seedbed"))
         frontends = Frontends(config.serving, slots, identity, config.monitoring.stall_limit_s)
@@ -86,6 +90,7 @@ class TrainingRun:
             version=identity.version,
         )
         self._monitoring = Monitoring(config.monitoring, facts)
+        self._saver = Saver(CheckpointStore(directory.checkpoints), frontends.vitals.device)
         device = choose_device(config.run)
         torch.manual_seed(config.environment.seed)
         algorithm = make_algorithm(config, spec)
@@ -139,28 +144,48 @@ class TrainingRun:
             progress,
             waiting_for="local environments" if local else f"seedbed env --server {self._server.address}",
         )
-        self._signal: str | None = None
         self._start_s = time.monotonic()
 
     def run(self) -> str:
-        """Trains until a stop condition or a signal, then saves.
-
-        Returns:
-            Why it ended, for people.
-        """
-        self._catch_signals()
+        """Trains until a stop condition or a signal, then saves. Returns why it ended, for people."""
         self._monitoring.start()
+        try:
+            reached = self._train()
+            self._shut_down(reached)
+            self._check_learner()
+            self._save(reached)
+            self._replay_files.save(self._current_state().agent_steps)
+        finally:
+            self._monitoring.stop()
+        self._telemetry.close(f"{reached or 'stopped'}; {self._current_state().describe()}")
+        return reached or f"stopped by {self._stop.name}"
+
+    def _train(self) -> str | None:
+        """Starts and supervises, unless told to stop before. A failure ends it with whatever can still be saved."""
+        try:
+            if self._stop.name is not None:
+                return None
+            self._start()
+            return self._supervise()
+        except torch.AcceleratorError:
+            # What the device says cannot be trusted any more, and asking it again fails or hangs.
+            logger.critical(
+                "the device is lost: started again, the run goes on from its last checkpoint", exc_info=True
+            )
+            end_process()
+        except BaseException as error:
+            self._shut_down(None)
+            if self._learner_failure is None and not isinstance(error, DivergedError):
+                self._save(None)
+                self._replay_files.save(self._current_state().agent_steps)
+            raise
+
+    def _start(self) -> None:
         self._server.start()
         self._learner_thread.start()
         if self._clients is not None:
             self._clients.start()
         logger.info("serving on %s", self._server.address)
-        reached: str | None = None
-        try:
-            reached = self._supervise()
-        finally:
-            self._shut_down(reached)
-        return reached or f"stopped by {self._signal}"
 
     def _supervise(self) -> str | None:
         """Watches, logs and saves. Returns the stop condition that was reached, or None after a signal."""
@@ -168,7 +193,7 @@ class TrainingRun:
         next_log_s = time.monotonic()
         next_save_s = next_log_s + run.checkpoint_interval_s
         vitals = self._server.vitals.device
-        while self._signal is None:
+        while self._stop.name is None:
             time.sleep(_TICK_S)
             vitals["queued_unrolls"] = len(self._queue)
             self._check_alive()
@@ -190,8 +215,16 @@ class TrainingRun:
         self._monitoring.check()
         if self._clients is not None:
             self._clients.check()
+        self._check_learner()
+
+    def _check_learner(self) -> None:
         if self._learner_failure is not None:
             raise self._learner_failure
+        lost, limit = self._loop.lost_streak, self._config.monitoring.max_lost_updates
+        if lost >= limit:
+            raise DivergedError(
+                f"expected finite gradients, the latest {lost} updates had none (see --max-lost-updates)"
+            )
 
     def _shut_down(self, reached: str | None) -> None:
         """Local clients leave; then nothing is answered and remote ones are told; then the learner; then the files."""
@@ -200,27 +233,14 @@ class TrainingRun:
         if self._clients is not None:
             self._clients.stop()
         self._server.stop("finished" if reached else "restarting")
-        self._learner_thread.join()
+        if self._learner_thread.is_alive():
+            self._learner_thread.join()
         self._collector.finish()
-        self._save(reached)
-        self._monitoring.stop()
-        self._replay_files.save(self._current_state().agent_steps)
-        self._telemetry.close(f"{reached or 'stopped'}; {self._current_state().describe()}")
 
     def _save(self, reached: str | None) -> None:
-        """Writes a checkpoint; a full disk costs the checkpoint, not the run."""
-        vitals = self._server.vitals.device
         learner = self._loop.snapshot()
         random = self._server.inference.random_state
-        state = replace(self._current_state(), finished=reached, random=random, learner=learner)
-        try:
-            path = self._checkpoints.save(state.to_checkpoint())
-            logger.info("saved %s", path)
-            vitals["saved_s"] = time.monotonic()
-            vitals.add("checkpoints")
-        except OSError as error:
-            vitals.add("checkpoint_failures")
-            logger.error("no checkpoint was written: %s", error)
+        self._saver.save(replace(self._current_state(), finished=reached, random=random, learner=learner))
 
     def _current_state(self) -> RunState:
         """Where the run stands, without the learner's tensors."""
@@ -259,22 +279,11 @@ class TrainingRun:
         except BaseException as error:
             logger.exception("learning failed")
             self._learner_failure = error
+            self._server.fail()
             self._queue.close()
 
-    def _catch_signals(self) -> None:
-        """The first signal asks to finish; the second ends the process at once."""
 
-        def on_signal(number: int, _: object) -> None:
-            if self._signal is not None:
-                signal.signal(number, signal.SIG_DFL)
-                signal.raise_signal(number)
-            self._signal = signal.Signals(number).name
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, on_signal)
-
-
-def train(config: ServerConfig, directory: RunDirectory, *, local: bool) -> int:
+def train(config: ServerConfig, directory: RunDirectory, stop: StopSignal, *, local: bool) -> int:
     """Starts or resumes the run in a directory and trains it to its end. Returns the exit code."""
     setup_logging("server")
     keep_freed_memory()
@@ -296,7 +305,7 @@ def train(config: ServerConfig, directory: RunDirectory, *, local: bool) -> int:
     if sys.stderr.isatty():  # lines that other processes write would tear the live table
         os.environ.setdefault(LEVEL_VARIABLE, "warning")
     try:
-        TrainingRun(config, spec, directory, state, local=local, progress=progress).run()
+        TrainingRun(config, spec, directory, state, stop, local=local, progress=progress).run()
     except SeedbedError:
         progress.close("the run has ended early")
         raise

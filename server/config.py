@@ -215,6 +215,12 @@ class MonitoringConfig:
         "log and the server ends with exit code 75",
         minimum=1,
     )
+    max_lost_updates: int = option(
+        100,
+        "end the run, with exit code 1 and without another checkpoint, when the gradients of so many updates in a row "
+        "were not finite",
+        minimum=1,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

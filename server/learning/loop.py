@@ -31,6 +31,7 @@ class LearnerLoop:
 
     Attributes:
         learner: touch it only under `paused`.
+        lost_streak: the latest updates, as of the last `take_metrics`, that all had a gradient that was not finite.
         consumed: transitions in all batches so far, masked ones included, each as often as it came.
     """
 
@@ -59,6 +60,7 @@ class LearnerLoop:
         """
         self.learner = learner
         self.consumed = consumed
+        self.lost_streak = 0
         self._source = source
         self._parameters = parameters
         self._batch_size = batch_size
@@ -110,7 +112,14 @@ class LearnerLoop:
         if not taken:
             return {}
         columns = {name: torch.stack([metrics[name].float().cpu() for metrics in taken]) for name in taken[0]}
+        self._count_lost(columns["gradient_norm"].isfinite().tolist())
         return {name: float(x.max() if name.endswith("_max") else x.mean()) for name, x in columns.items()}
+
+    def _count_lost(self, finite: list[bool]) -> None:
+        """Done here, where the numbers have come from the device, so that no update waits for it."""
+        self._vitals.add("lost_updates", finite.count(False))
+        for well in finite:
+            self.lost_streak = 0 if well else self.lost_streak + 1
 
     def snapshot(self) -> dict[str, Any]:
         """A copy of the learner's state between two updates."""

@@ -37,7 +37,10 @@ def describe_environment(config: EnvironmentConfig) -> EnvironmentSpec:
     """
     command = [sys.executable, "-m", _MODULE, "--describe", *_environment_options(config)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=False)
+        # A session of its own, here too: Ctrl-C asks the server alone to finish.
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=False, start_new_session=True
+        )
     except subprocess.TimeoutExpired:
         raise SpecError(f"{config.env}: expected to be built within {_PROBE_TIMEOUT_S:g} s") from None
     if done.returncode != 0:

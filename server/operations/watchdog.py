@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 from seedbed.server.health import examine
 from seedbed.server.vitals import VitalsTable
@@ -49,7 +50,7 @@ class Watchdog:
         """
         self._vitals = vitals
         self._limit_s = limit_s
-        self._end = end or _end_process
+        self._end = end or end_process
         self._clock = clock
         self._looked_s = self._trusted_s = clock()
 
@@ -76,6 +77,7 @@ class Watchdog:
             time.sleep(_CHECK_S)
 
 
-def _end_process() -> None:
+def end_process() -> NoReturn:
+    """Logs where every thread stands and ends the process. What it started notices, and ends too."""
     faulthandler.dump_traceback(file=_STDERR, all_threads=True)
     os._exit(STALLED_EXIT_CODE)  # nothing that is stuck could be asked to leave

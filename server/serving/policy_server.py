@@ -204,6 +204,11 @@ class PolicyServer:
             self.vitals.device.add("frontend_restarts")
             self.service.links.adopt(number, self._frontends.start(number))
 
+    def fail(self) -> None:
+        """Answers nothing more and says why: what it would answer from has failed."""
+        self.vitals.device["phase"] = Phase.FAILED
+        self.service.stop()
+
     def announce_stop(self) -> None:
         """Says that it is not ready any more, while it still answers."""
         self.vitals.device["phase"] = Phase.DRAINING
@@ -234,7 +239,7 @@ class PolicyServer:
                 self.service.run()
         except BaseException as error:
             logger.exception("inference failed")
-            self.vitals.device["phase"] = Phase.FAILED
+            self.fail()
             self._failure = error
 
 

@@ -43,7 +43,16 @@ class Program:
         process: the process.
     """
 
-    def __init__(self, *arguments: str | float | Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: str | float | Path, environment: Mapping[str, str] | None = None, prelude: str = ""
+    ) -> None:
+        """Starts it.
+
+        Args:
+            *arguments: of the command line.
+            environment: variables beside those of the tests.
+            prelude: Python that the process runs first: where faults are planted that nobody can cause from outside.
+        """
         self._arguments = list(map(str, arguments))
         self._stdout = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed by __exit__
         self._stderr = tempfile.NamedTemporaryFile("w+", suffix=".stderr")  # noqa: SIM115
@@ -51,7 +60,7 @@ class Program:
             [
                 sys.executable,
                 "-c",
-                "import sys; from seedbed.common.cli import main; sys.exit(main())",
+                f"{prelude}\nimport sys; from seedbed.common.cli import main; sys.exit(main())",
                 *self._arguments,
             ],
             stdin=subprocess.DEVNULL,
