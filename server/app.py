@@ -9,15 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import threading
 import time
 from dataclasses import replace
 from importlib.metadata import version
 
 import torch
 
-from seedbed.common.errors import DivergedError, SeedbedError
-from seedbed.common.logs import LEVEL_VARIABLE, name_thread, setup_logging
+from seedbed.common.errors import SeedbedError
+from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.registry import make_algorithm
@@ -28,6 +27,7 @@ from seedbed.server.experience.unrolls import UnrollStore
 from seedbed.server.learning.learner import Learner
 from seedbed.server.learning.loop import LearnerLoop
 from seedbed.server.learning.parameters import Parameters
+from seedbed.server.learning.thread import LearnerThread
 from seedbed.server.operations.allocator import keep_freed_memory
 from seedbed.server.operations.checkpoint import Checkpoint, CheckpointStore
 from seedbed.server.operations.exposition import ServerFacts
@@ -134,8 +134,7 @@ class TrainingRun:
             state.consumed,
             config.learning.publish_every,
         )
-        self._learner_thread = threading.Thread(target=self._learn, name="learner", daemon=True)
-        self._learner_failure: BaseException | None = None
+        self._learner = LearnerThread(self._loop, config.monitoring.max_lost_updates, self._on_learner_failure)
         self._clients = LocalClients(config.fleet, config.environment, self._server.address) if local else None
         self._telemetry = Telemetry(
             config.run,
@@ -152,9 +151,8 @@ class TrainingRun:
         try:
             reached = self._train()
             self._shut_down(reached)
-            self._check_learner()
-            self._save(reached)
-            self._replay_files.save(self._current_state().agent_steps)
+            self._learner.check()
+            self._save(reached, last=True)
         finally:
             self._monitoring.stop()
         self._telemetry.close(f"{reached or 'stopped'}; {self._current_state().describe()}")
@@ -173,16 +171,15 @@ class TrainingRun:
                 "the device is lost: started again, the run goes on from its last checkpoint", exc_info=True
             )
             end_process()
-        except BaseException as error:
+        except BaseException:
             self._shut_down(None)
-            if self._learner_failure is None and not isinstance(error, DivergedError):
-                self._save(None)
-                self._replay_files.save(self._current_state().agent_steps)
+            if self._learner.sound:
+                self._save(None, last=True)
             raise
 
     def _start(self) -> None:
         self._server.start()
-        self._learner_thread.start()
+        self._learner.start()
         if self._clients is not None:
             self._clients.start()
         logger.info("serving on %s", self._server.address)
@@ -215,16 +212,7 @@ class TrainingRun:
         self._monitoring.check()
         if self._clients is not None:
             self._clients.check()
-        self._check_learner()
-
-    def _check_learner(self) -> None:
-        if self._learner_failure is not None:
-            raise self._learner_failure
-        lost, limit = self._loop.lost_streak, self._config.monitoring.max_lost_updates
-        if lost >= limit:
-            raise DivergedError(
-                f"expected finite gradients, the latest {lost} updates had none (see --max-lost-updates)"
-            )
+        self._learner.check()
 
     def _shut_down(self, reached: str | None) -> None:
         """Local clients leave; then nothing is answered and remote ones are told; then the learner; then the files."""
@@ -233,14 +221,16 @@ class TrainingRun:
         if self._clients is not None:
             self._clients.stop()
         self._server.stop("finished" if reached else "restarting")
-        if self._learner_thread.is_alive():
-            self._learner_thread.join()
+        self._learner.join()
         self._collector.finish()
 
-    def _save(self, reached: str | None) -> None:
+    def _save(self, reached: str | None, *, last: bool = False) -> None:
+        """Writes a checkpoint, and with the last one of this start the replay."""
         learner = self._loop.snapshot()
         random = self._server.inference.random_state
         self._saver.save(replace(self._current_state(), finished=reached, random=random, learner=learner))
+        if last:
+            self._replay_files.save(self._current_state().agent_steps)
 
     def _current_state(self) -> RunState:
         """Where the run stands, without the learner's tensors."""
@@ -272,15 +262,9 @@ class TrainingRun:
         if self._config.fleet.shows_score(environment_index):
             self._episodes.add(end.episode_return, end.steps, end.frames)
 
-    def _learn(self) -> None:
-        name_thread("learner")
-        try:
-            self._loop.run()
-        except BaseException as error:
-            logger.exception("learning failed")
-            self._learner_failure = error
-            self._server.fail()
-            self._queue.close()
+    def _on_learner_failure(self) -> None:
+        self._server.fail()
+        self._queue.close()
 
 
 def train(config: ServerConfig, directory: RunDirectory, stop: StopSignal, *, local: bool) -> int:

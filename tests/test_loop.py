@@ -36,7 +36,11 @@ class CountingLearner:
         self.tape.append(("update", batch.name, progress))
         self.num_updates += 1
         self._fill()
-        metrics = {"loss": torch.tensor(float(self.num_updates)), "lag_max": torch.tensor(self.num_updates)}
+        metrics = {
+            "loss": torch.tensor(float(self.num_updates)),
+            "lag_max": torch.tensor(self.num_updates),
+            "gradient_norm": torch.tensor(float("nan") if batch.name == "!" else 1.0),
+        }
         return Update(metrics, torch.tensor([1.0, 2.0]) if self.prioritises else None)
 
     def get_state(self) -> dict[str, Any]:
@@ -130,8 +134,34 @@ def test_metrics_are_means_or_maxima_since_the_last_look() -> None:
     loop = make_loop(iter("abcd"), [])
     assert loop.take_metrics() == {}
     loop.run()
-    assert loop.take_metrics() == {"loss": 2.5, "lag_max": 4.0}
+    assert loop.take_metrics() == {"loss": 2.5, "lag_max": 4.0, "gradient_norm": 1.0}
     assert loop.take_metrics() == {}
+
+
+@pytest.mark.parametrize(("batches", "streak", "lost"), [("ab", 0, 0), ("a!!b", 0, 2), ("!ab!!", 2, 3), ("!!!", 3, 3)])
+def test_updates_without_a_finite_gradient_are_counted_in_a_row(batches: str, streak: int, lost: int) -> None:
+    loop = make_loop(iter(batches), [])
+    loop.run()
+    loop.take_metrics()
+    assert loop.lost_streak == streak
+    assert loop._vitals["lost_updates"] == lost
+
+
+def test_a_batch_in_hand_shows_in_the_vitals() -> None:
+    """Set while there is one, zero while the learner waits: that is what tells a stuck learner from an idle one."""
+    seen: list[float] = []
+    loop = make_loop(iter("a"), [])
+    update = loop.learner.update
+
+    def watched_update(batch: Any, progress: float) -> Update:
+        seen.append(loop._vitals["taken_s"])
+        return update(batch, progress)
+
+    loop.learner.update = watched_update  # type: ignore[method-assign]
+    loop.run()
+    assert seen[0] > 0
+    assert loop._vitals["taken_s"] == 0
+    assert loop._vitals["update_s"] >= seen[0]
 
 
 def test_a_snapshot_is_a_copy() -> None:

@@ -292,6 +292,33 @@ def test_two_live_clients_of_one_name_do_not_take_turns(scene: Scene) -> None:
     assert len(scene.leases) == 1
 
 
+def test_a_turn_under_load_expires_leases_and_shows_that_it_turns(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is always busy never ends a turn: what must happen now and then happens within it."""
+    scene.ask(0, client="a")
+    scene.ask(1, client="b", rows=1)
+    scene.turn()
+    assert scene.service.vitals["clients"] == 2
+    scene.leave(1)
+    act, turns_s = scene.tape.act, []
+
+    def busy_act(slots: NDArray[np.int64]) -> SimpleNamespace:
+        turns_s.append(scene.service.vitals["turn_s"])
+        scene.now_s += 1.0
+        if scene.now_s < 2 * GRACE_S:
+            scene.steps(0)
+        return act(slots)
+
+    monkeypatch.setattr(scene.tape, "act", busy_act)
+    scene.steps(0)
+    scene.turn()
+    assert len(turns_s) >= GRACE_S
+    assert turns_s == sorted(set(turns_s)), "every batch is a sign of life"
+    assert scene.service.vitals["leases_expired"] == 1
+    assert (scene.service.vitals["clients"], scene.service.vitals["used_rows"]) == (1, 2)
+
+
 def test_a_request_ends_with_its_lease(scene: Scene) -> None:
     scene.ask(0)
     scene.turn()
