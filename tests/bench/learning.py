@@ -32,6 +32,16 @@ TASKS = (
     Task("catch", "catch", 60),
     Task("memory", "memory", 60),
     Task("memory-feed-forward", "memory", 30, ("--core", "none")),
+    *(
+        Task(f"{preset}-{algorithm}", preset, seconds, ("--algorithm", algorithm))
+        for algorithm in ("a2c", "a3c", "ppo")
+        for preset, seconds in (("cartpole", 180), ("catch", 60), ("memory", 60))
+    ),
+    *(
+        Task(f"{preset}-{algorithm}", preset, seconds, ("--algorithm", algorithm))
+        for algorithm in ("n_step_q", "one_step_q", "one_step_sarsa")
+        for preset, seconds in (("cartpole", 300), ("catch", 90))
+    ),
 )
 
 
