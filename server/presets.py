@@ -149,13 +149,13 @@ _CARTPOLE: Values = {
 }
 _SMALL_Q: Values = {
     "learning.unroll_length": 5,
-    "learning.batch_size": 32,
+    "learning.batch_size": 8,
     "optimiser.optimiser": "adam",
     "optimiser.learning_rate": 1e-3,
     "optimiser.epsilon": 1e-8,
     "q_learning.target_period_updates": 50,
     "asynchronous_q.exploration_steps": 50_000,
-    "fleet.num_greedy_envs": 4,
+    "fleet.num_greedy_envs": 8,
 }
 _SMALL_PPO: Values = {"learning.unroll_length": 32, "optimiser.learning_rate": 1e-3, "ppo.clip_ratio": 0.2}
 

@@ -48,7 +48,7 @@ def test_learn_returns_when_the_learner_asks_again_not_when_it_takes() -> None:
             may_update.wait(10)
             tape.append("publish")
 
-    thread = threading.Thread(target=learner)
+    thread = threading.Thread(target=learner, daemon=True)
     for _ in range(2):  # before the learner has ever asked
         scene.streams.step(scene.store, SLOTS)
     scene.collector.withdraw(SLOTS)
@@ -57,7 +57,7 @@ def test_learn_returns_when_the_learner_asks_again_not_when_it_takes() -> None:
         scene.collector.learn()
         tape.append("go on")
 
-    waiting = threading.Thread(target=act)
+    waiting = threading.Thread(target=act, daemon=True)
     waiting.start()
     thread.start()
     waiting.join(0.3)
@@ -76,7 +76,7 @@ def test_a_closed_queue_lets_both_go() -> None:
     for _ in range(2):
         scene.streams.step(scene.store, SLOTS)
     scene.collector.withdraw(SLOTS)
-    waiting = threading.Thread(target=scene.collector.learn)
+    waiting = threading.Thread(target=scene.collector.learn, daemon=True)
     waiting.start()
     scene.fifo.close()
     waiting.join(10)

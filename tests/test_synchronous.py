@@ -32,8 +32,13 @@ def check_batch(world: RoundWorld, batch: TrainBatch) -> None:
             assert np.array_equal(batch.observations[0][t, b, -1].numpy(), sent.observation)
             assert batch.fields["reward"][t, b] == sent.reward
             assert batch.fields["step_type"][t, b] == sent.step_type
+            assert batch.fields["age"][t, b] == steps_since_first([row.step_type for row in log], source.first_seq + t)
             if t and sent.step_type != StepType.FIRST:
                 assert batch.fields["last_action"][t, b] == batch.fields["action"][t - 1, b]
+
+
+def steps_since_first(step_types: list[int], t: int) -> int:
+    return next(age for age in itertools.count() if step_types[t - age] == StepType.FIRST)
 
 
 def slots_of(batch: TrainBatch) -> list[int]:

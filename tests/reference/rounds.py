@@ -99,7 +99,7 @@ class RoundWorld(World):
                 self.fifo.close()
 
         self.learner.update = watched  # type: ignore[method-assign]
-        thread = threading.Thread(target=run)
+        thread = threading.Thread(target=run, daemon=True)
         thread.start()
         try:
             yield
