@@ -14,6 +14,7 @@ import pytest
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
 from tests.system.processes import Program, eventually, run
+from tests.system.proxy import Proxy
 
 pytestmark = pytest.mark.system
 
@@ -72,6 +73,18 @@ def test_a_rate_and_a_goal_that_is_missed(server: Program, tmp_path: Path) -> No
     assert load["rate"] == 40
     assert load["agent_steps_per_s"] < 80
     assert "behind" in load["round_trip_ms"]
+
+
+def test_a_slow_network_is_seen_where_it_is(server: Program, tmp_path: Path) -> None:
+    """50 ms are added each way, and belong to no stage of the server."""
+    with Proxy(server.address) as proxy:
+        proxy.to_server.latency_s = proxy.to_client.latency_s = 0.05
+        load = ("--clients", 2, "--envs-per-client", 2, "--seconds", 2, "--json", tmp_path / "load.json")
+        run("loadtest", "--server", proxy.address, *load).assert_well()
+    (found,) = json.loads((tmp_path / "load.json").read_text())
+    assert found["latency_ms"]["p50"] > 99
+    assert found["round_trip_ms"]["network"] > 95
+    assert found["agent_steps_per_s"] <= 4 / 0.1
 
 
 def test_what_the_server_has_no_room_for_is_refused_at_once(server: Program) -> None:
