@@ -56,8 +56,8 @@ class EnvConfig:
     def effective_client_id(self) -> str:
         """The given name, or one that no other process of the fleet has while this one lives.
 
-        With a first index it stays the same when this client is restarted. So it does in a container, whose processes
-        get the same numbers every time.
+        With a first index it stays the same when this client is restarted, which is then recognised and takes its old
+        place at once. Without, the place of a client that crashed stays taken for the server's grace time.
         """
         return (
             self.client_id or f"{socket.gethostname()}-{os.getpid() if self.first_index is None else self.first_index}"

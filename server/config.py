@@ -192,6 +192,9 @@ class ServingConfig:
     max_inference_batch: int = option(256, "rows in one inference batch")
     max_wait_ms: float = option(5.0, "longest wait of a request for company, with --wait-when-idle")
     wait_when_idle: bool = option(False, "collect larger inference batches even when the device is idle")
+    settle_s: float = option(
+        0.0, "at the start, answer nobody before no environment has joined for so long: a large fleet starts faster"
+    )
     grace_s: float = option(30.0, "how long a lost connection keeps its lease")
     round_patience_s: float = option(
         10.0, "a2c and ppo: how long no environment may answer before those that are missing are left out"

@@ -26,6 +26,21 @@ def test_an_empty_batch_never_closes() -> None:
     assert subject.take() == []
 
 
+def test_nobody_is_answered_while_the_fleet_still_grows() -> None:
+    """Neither full batches nor late ones, and nobody is woken up for nothing."""
+    subject = Batcher(max_rows=2, max_wait_s=MAX_WAIT_S, settle_s=10.0)
+    subject.add(0, 2, 0.0)
+    assert not is_ready(subject, 100.0, live_rows=2, device_idle=True)
+    assert not is_ready(subject, 109.0, live_rows=3, device_idle=True)
+    assert not is_ready(subject, 118.9, live_rows=2, device_idle=True)
+    assert subject.deadline_s() == 119.0
+    assert is_ready(subject, 119.0, live_rows=2, device_idle=True)
+    subject.take()
+    subject.add(0, 2, 120.0)
+    assert is_ready(subject, 120.0, live_rows=50, device_idle=True), "later ones hold nobody up"
+    assert subject.deadline_s() == 120.0 + MAX_WAIT_S
+
+
 def test_closes_when_full() -> None:
     subject = batcher(max_rows=8)
     subject.add(0, 7, 0.0)

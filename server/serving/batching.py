@@ -6,6 +6,8 @@ A batch closes as soon as any of these holds, so no number of missing, slow or f
 - every live row that could still come is in;
 - the oldest request has waited `max_wait_s`;
 - the device is idle, and requests are there (with `wait_when_idle` off, the default).
+
+Except at the start: no batch closes before the fleet has stopped growing for `settle_s`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from collections import OrderedDict
 class Batcher:
     """Collects requests (leases whose rows are filled), oldest first."""
 
-    def __init__(self, *, max_rows: int, max_wait_s: float, wait_when_idle: bool = False) -> None:
+    def __init__(
+        self, *, max_rows: int, max_wait_s: float, wait_when_idle: bool = False, settle_s: float = 0.0
+    ) -> None:
         """Makes an empty batcher.
 
         Args:
@@ -24,12 +28,17 @@ class Batcher:
             max_wait_s: how long the oldest request may wait for company.
             wait_when_idle: let requests wait for company even while the device has nothing to do. Larger batches at
                 the price of latency; worth it where a batch costs much more than a row.
+            settle_s: how long no row must have joined before the first batch.
         """
         if max_rows < 1 or max_wait_s < 0:
             raise ValueError(f"expected max_rows >= 1 and max_wait_s >= 0, got {max_rows} and {max_wait_s}")
         self.max_rows = max_rows
         self.max_wait_s = max_wait_s
         self.wait_when_idle = wait_when_idle
+        self._settle_s = settle_s
+        self._settled = False
+        self._most_rows = 0
+        self._grew_s = 0.0
         self._waiting: OrderedDict[int, tuple[int, float]] = OrderedDict()
         self.num_rows = 0
 
@@ -60,7 +69,7 @@ class Batcher:
             live_rows: rows of all leases that have a live stream. Leases in grace do not count.
             device_idle: nothing runs on the device.
         """
-        if not self._waiting:
+        if not self._waiting or not self._has_settled(now_s, live_rows):
             return False
         return (
             self.num_rows >= self.max_rows
@@ -71,7 +80,10 @@ class Batcher:
 
     def deadline_s(self) -> float | None:
         """When the oldest request has waited long enough, or None when nothing waits."""
-        return self._oldest_s() + self.max_wait_s if self._waiting else None
+        if not self._waiting:
+            return None
+        oldest_s = self._oldest_s() + self.max_wait_s
+        return oldest_s if self._settled else max(oldest_s, self._grew_s + self._settle_s)
 
     def take(self) -> list[int]:
         """Removes and returns the leases of the next batch, oldest first."""
@@ -85,6 +97,13 @@ class Batcher:
         for lease in taken:
             self.discard(lease)
         return taken
+
+    def _has_settled(self, now_s: float, live_rows: int) -> bool:
+        """Whether the fleet has stopped growing, now or at any time before."""
+        if live_rows > self._most_rows:
+            self._most_rows, self._grew_s = live_rows, now_s
+        self._settled = self._settled or now_s >= self._grew_s + self._settle_s
+        return self._settled
 
     def _oldest_s(self) -> float:
         return next(iter(self._waiting.values()))[1]

@@ -162,6 +162,7 @@ class PolicyServer:
                 max_rows=config.max_inference_batch,
                 max_wait_s=config.max_wait_ms / 1000,
                 wait_when_idle=config.wait_when_idle,
+                settle_s=config.settle_s,
             ),
             inference=self.inference,
             sink=sink,
