@@ -32,6 +32,7 @@ VERBS = {
         "seedbed.env_client.loadtest.__main__", "what a server carries, and what holds it up", shared=False
     ),
     "eval": _Verb("seedbed.server.__main__", "play episodes with a checkpoint's policy"),
+    "doctor": _Verb("seedbed.common.doctor", "say what is wrong here, or on the way to a server", shared=False),
     "plot": _Verb("seedbed.server.__main__", "draw the learning curves of runs"),
 }
 

@@ -21,6 +21,10 @@ from seedbed.common.errors import SeedbedError, UsageError
 LEVEL_VARIABLE = "SEEDBED_LOG"
 LEVELS = ("debug", "info", "warning", "error")
 
+# gRPC's C core has a log of its own, in another form, in which whoever knocks at the port could write without limit.
+# The variable is read when gRPC is imported; children inherit it.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 # What a shell shows for a program that was ended by the signal: 128 + SIGINT, 128 + SIGPIPE.
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
@@ -47,7 +51,6 @@ def setup_logging(process: str, level: str | None = None) -> None:
     name = (level or os.environ.get(LEVEL_VARIABLE) or "info").lower()
     if name not in LEVELS:
         raise UsageError(f"expected a log level out of {', '.join(LEVELS)}, got {name!r}")
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its C core has a log of its own, read when gRPC is first used
     handler = _StderrHandler()
     text = "%(asctime)s %(levelname)s {process}: %(message)s".replace("{process}", process.replace("%", "%%"))
     handler.setFormatter(logging.Formatter(text, datefmt="%m-%d %H:%M:%S"))

@@ -66,7 +66,7 @@ def _run(config: EnvConfig) -> None:
     _on_signals(lambda: sys.exit(0))  # nothing is leased yet
     if config.exit_with_parent:
         _stop_at_end_of_input()
-    endpoint = Endpoint(target=config.server, give_up_after_s=config.give_up_after_s)
+    endpoint = Endpoint(target=config.server, credentials=config.credentials, give_up_after_s=config.give_up_after_s)
     care = _care(config)
     if not care.isolate:
         care.watchdog.start(max(care.limits.step_s, care.limits.reset_s))

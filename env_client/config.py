@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from seedbed.common.credentials import ClientCredentials
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 
@@ -40,6 +41,7 @@ class EnvConfig:
     allow_import: bool = option(False, "let --env MODULE:ID import, and so run, the module")
     exit_with_parent: bool = option(False, "stop when standard input closes: the process that started this one is gone")
     describe: bool = option(False, "print the environment's spec as JSON and exit; needs --env")
+    credentials: ClientCredentials = field(default_factory=ClientCredentials)
 
     def validate(self) -> None:
         """Checks what no single option can.

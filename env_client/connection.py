@@ -1,4 +1,4 @@
-"""How a client reaches its server: channel options, back-off, and what a broken call means.
+"""How a client reaches its server: channels, back-off, and what a broken call means.
 
 Constants are chosen for a fleet of thousands of clients that must all be back within seconds of a server's return, and
 must not knock it over when they come.
@@ -10,15 +10,16 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
-import grpc
 import grpc.aio
 
+from seedbed.common.address import Address
+from seedbed.common.channels import ChannelOptions, error_from_rpc, open_channel
 from seedbed.common.codec import check_protocol, spec_from_message
-from seedbed.common.errors import ERROR_NAME_KEY, SeedbedError, UnavailableError, error_from_status
+from seedbed.common.credentials import ClientCredentials, Reloaded, Tokens, watch_tokens
+from seedbed.common.diagnosis import find_permanent_fault
+from seedbed.common.errors import SeedbedError, UnavailableError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
@@ -29,6 +30,7 @@ REPLY_TIMEOUT_S = 10.0
 """For Describe and for Welcome: both cost the server nothing."""
 
 _MESSAGE_ALLOWANCE_BYTES = 64 * 1024
+_NOT_CONNECTED = "failed to connect"  # gRPC's words where not even a connection came about
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,23 +39,40 @@ class Endpoint:
 
     Attributes:
         target: "HOST:PORT".
-        credentials: for TLS; None: no encryption.
-        metadata: goes with every call, e.g. a token.
+        credentials: TLS and token.
         give_up_after_s: how long the server may be away; None: for ever.
+
+    Raises:
+        UsageError: the target is none, or a token would be sent to it unencrypted.
+        AuthError: there should be a token, but it cannot be read.
     """
 
     target: str
-    credentials: grpc.ChannelCredentials | None = None
-    metadata: tuple[tuple[str, str], ...] = ()
+    credentials: ClientCredentials = field(default_factory=ClientCredentials)
     give_up_after_s: float | None = None
+    address: Address = field(init=False)
+    _tokens: Reloaded[Tokens] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "address", Address.parse(self.target))
+        object.__setattr__(self, "_tokens", watch_tokens(self.credentials.token_file))
+        self.credentials.check(self.address, self._tokens.get().values)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Goes with every call: the token, as its file holds it now."""
+        return self._tokens.get().metadata
 
     def open_channel(self, max_reply_bytes: int = 0) -> grpc.aio.Channel:
         """A channel whose options are all set on purpose.
 
         Args:
             max_reply_bytes: of the largest array data in one reply.
+
+        Raises:
+            AuthError: a certificate or key cannot be used.
         """
-        options: Sequence[tuple[str, int]] = (
+        options: ChannelOptions = (
             ("grpc.max_receive_message_length", max_reply_bytes * 5 // 4 + _MESSAGE_ALLOWANCE_BYTES),
             # A dead peer is noticed within 15 s. gRPC's own defaults (no pings) would never notice one.
             ("grpc.keepalive_time_ms", 10_000),
@@ -67,11 +86,39 @@ class Endpoint:
             ("grpc.min_reconnect_backoff_ms", 5_000),  # in truth the time-out of one attempt to connect
             # Channels of one process would share a connection, and with it a frontend: a load test has many.
             ("grpc.use_local_subchannel_pool", 1),
-            ("grpc.enable_http_proxy", 0),  # an http_proxy variable meant for browsers must not reroute us
         )
-        if self.credentials is None:
-            return grpc.aio.insecure_channel(self.target, options=options)
-        return grpc.aio.secure_channel(self.target, self.credentials, options=options)
+        return open_channel(self.address, self.credentials, options)
+
+
+class Line:
+    """The way to a server: a channel, and another one when the files of its certificates have changed.
+
+    A channel goes on with what it read first, and gRPC has no way to tell it of more. Streams on the old one live on.
+
+    Args:
+        endpoint: where it leads.
+        max_reply_bytes: see `Endpoint.open_channel`.
+    """
+
+    def __init__(self, endpoint: Endpoint, max_reply_bytes: int = 0) -> None:
+        self._endpoint = endpoint
+        self._max_reply_bytes = max_reply_bytes
+        self._channels: list[grpc.aio.Channel] = []
+        self._stub = Reloaded(endpoint.credentials.files, self._open)
+
+    @property
+    def stub(self) -> SeedbedStub:
+        """The service, for the next call."""
+        return self._stub.get()
+
+    async def close(self) -> None:
+        """Ends all calls at once."""
+        for channel in self._channels:
+            await channel.close(grace=None)
+
+    def _open(self) -> SeedbedStub:
+        self._channels.append(self._endpoint.open_channel(self._max_reply_bytes))
+        return SeedbedStub(self._channels[-1])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -128,28 +175,24 @@ class ServerRestarting(UnavailableError):
         self.retry_after_s = retry_after_s
 
 
-async def wait_out(backoff: Backoff, error: SeedbedError, what: str) -> None:
+async def wait_out(backoff: Backoff, error: SeedbedError, endpoint: Endpoint, what: str) -> None:
     """Logs a failed attempt and sleeps before the next one.
 
     Args:
         backoff: decides how long; what a restarting server asked for comes on top.
-        error: why it failed.
+        error: why it failed. Where gRPC could not connect, what is seen from here may replace it.
+        endpoint: of the attempt.
         what: was attempted, for the log.
 
     Raises:
         SeedbedError: see `Backoff.next_wait_s`.
     """
+    if isinstance(error, UnavailableError) and _NOT_CONNECTED in str(error):
+        error = await find_permanent_fault(endpoint.address, endpoint.credentials) or error
     at_least_s = error.retry_after_s if isinstance(error, ServerRestarting) else 0.0
     wait_s = at_least_s + backoff.next_wait_s(error, time.monotonic())
     _log.warning("%s: %s; next attempt in %.2f s", what, error, wait_s)
     await asyncio.sleep(wait_s)
-
-
-def error_from_rpc(error: grpc.aio.AioRpcError) -> SeedbedError:
-    """The class that the server named in the trailing metadata, or else the one that fits the status."""
-    trailing = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
-    name = next((str(value) for key, value in trailing if key == ERROR_NAME_KEY), None)
-    return error_from_status(error.code().name, error.details() or "", name)
 
 
 async def describe_server(endpoint: Endpoint) -> EnvironmentSpec:
@@ -160,13 +203,16 @@ async def describe_server(endpoint: Endpoint) -> EnvironmentSpec:
         SeedbedError: it refused, or stayed away too long.
     """
     backoff = Backoff(give_up_after_s=endpoint.give_up_after_s)
-    async with endpoint.open_channel() as channel:
-        stub = SeedbedStub(channel)
+    line = Line(endpoint)
+    try:
         while True:
+            call = line.stub.Describe(pb.DescribeRequest(), timeout=REPLY_TIMEOUT_S, metadata=endpoint.metadata)
             try:
-                reply = await stub.Describe(pb.DescribeRequest(), timeout=REPLY_TIMEOUT_S, metadata=endpoint.metadata)
+                reply = await call
             except grpc.aio.AioRpcError as error:
-                await wait_out(backoff, error_from_rpc(error), f"asking {endpoint.target} what it serves")
+                await wait_out(backoff, error_from_rpc(error), endpoint, f"asking {endpoint.target} what it serves")
                 continue
             check_protocol(reply.protocol, "server")
             return spec_from_message(reply.spec)
+    finally:
+        await line.close()

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import grpc.aio
 
+from seedbed.common.channels import error_from_rpc
 from seedbed.common.codec import check_protocol, pack_steps, unpack_actions
 from seedbed.common.errors import InvalidMessageError, SeedbedError, SequenceError, UnavailableError
 from seedbed.common.specs import EnvironmentSpec
@@ -29,12 +30,11 @@ from seedbed.env_client.connection import (
     REPLY_TIMEOUT_S,
     Backoff,
     Endpoint,
+    Line,
     ServerRestarting,
-    error_from_rpc,
     wait_out,
 )
 from seedbed.proto import seedbed_pb2 as pb
-from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
 
 _log = logging.getLogger(__name__)
 
@@ -43,8 +43,8 @@ class Lease:
     """Exchanges timesteps for actions, and reconnects where that helps.
 
     Args:
-        stub: the service.
-        endpoint: where it is.
+        line: the way to the service.
+        endpoint: where it is, and how to be let in.
         hello: what every stream of this lease begins with.
         spec: of every row.
         note_connection: told (group, connected) whenever that changes.
@@ -52,13 +52,13 @@ class Lease:
 
     def __init__(
         self,
-        stub: SeedbedStub,
+        line: Line,
         endpoint: Endpoint,
         hello: pb.ClientMessage,
         spec: EnvironmentSpec,
         note_connection: Callable[[int, bool], None],
     ) -> None:
-        self._stub = stub
+        self._line = line
         self._endpoint = endpoint
         self._hello = hello
         self._spec = spec
@@ -127,10 +127,10 @@ class Lease:
 
     async def _recover(self, error: SeedbedError) -> None:
         self.drop_stream()
-        await wait_out(self._backoff, error, f"{self._endpoint.target}, group {self._group}")
+        await wait_out(self._backoff, error, self._endpoint, f"{self._endpoint.target}, group {self._group}")
 
     async def _connect(self) -> _Stream:
-        stream = self._stream = _Stream(self._stub.Act(metadata=self._endpoint.metadata))
+        stream = self._stream = _Stream(self._line.stub.Act(metadata=self._endpoint.metadata))
         await stream.send(self._hello)
         try:
             async with asyncio.timeout(REPLY_TIMEOUT_S):

@@ -12,15 +12,12 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-import grpc.aio
-
 from seedbed.common.codec import pack_hello
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import Array, Timesteps
 from seedbed.env_client.actor import Stopped
-from seedbed.env_client.connection import Endpoint
+from seedbed.env_client.connection import Endpoint, Line
 from seedbed.env_client.lease import Lease
-from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
 
 _log = logging.getLogger(__name__)
 
@@ -56,8 +53,7 @@ class RemotePolicy:
         self._connected: set[int] = set()
         self._pending: list[asyncio.Task[Any] | None] = [None] * len(groups)
         row_bytes = sum(array.row_bytes for array in spec.actions)
-        self._channel = self._loop.run_until_complete(self._open_channel(row_bytes * max(map(len, groups))))
-        stub = SeedbedStub(self._channel)
+        self._line = self._loop.run_until_complete(self._open_line(row_bytes * max(map(len, groups))))
         run_id = secrets.randbits(64) | 1  # never 0
         self._leases = []
         for group, indices in enumerate(groups):
@@ -69,7 +65,7 @@ class RemotePolicy:
                 spec=spec,
                 assign_indices=assign_indices,
             )
-            self._leases.append(Lease(stub, endpoint, hello, spec, self._note_connection))
+            self._leases.append(Lease(self._line, endpoint, hello, spec, self._note_connection))
 
     def connect(self) -> list[tuple[int, ...]]:
         """Waits until every group has its lease, through all outages that the endpoint allows.
@@ -131,8 +127,8 @@ class RemotePolicy:
         finally:
             self._pending[group] = None
 
-    async def _open_channel(self, reply_bytes: int) -> grpc.aio.Channel:
-        return self._endpoint.open_channel(reply_bytes)  # gRPC takes the loop that runs here
+    async def _open_line(self, reply_bytes: int) -> Line:
+        return Line(self._endpoint, reply_bytes)  # gRPC takes the loop that runs here
 
     async def _leave(self, reason: str) -> None:
         waiting = [task for task in self._pending if task is not None]
@@ -145,7 +141,7 @@ class RemotePolicy:
                 await asyncio.gather(*(lease.say_goodbye(reason) for lease in self._leases))
         for lease in self._leases:
             lease.drop_stream()
-        await self._channel.close(grace=None)
+        await self._line.close()
 
     def _note_connection(self, group: int, connected: bool) -> None:
         if not connected:

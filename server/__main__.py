@@ -15,6 +15,7 @@ from seedbed.common.errors import ConfigError, UsageError
 from seedbed.common.logs import run_main
 from seedbed.common.options import Layer, flatten, override, parse
 from seedbed.server.config import ServerConfig
+from seedbed.server.operations.local_clients import credential_options
 from seedbed.server.operations.run_directory import RunDirectory, check_unchanged, read_run_file
 from seedbed.server.operations.stop_signal import StopSignal
 from seedbed.server.presets import PRESETS, preset_values
@@ -32,6 +33,7 @@ def main(argv: Sequence[str]) -> int:
         case "train" | "server":
             stop = StopSignal().catch()
             config, directory = resolve(options, prog=f"seedbed {verb}", description=_DESCRIPTIONS[verb])
+            _check_credentials(config, local=verb == "train")
             from seedbed.server.app import train  # torch takes seconds: a wrong option is told before
 
             return train(config, directory, stop, local=verb == "train")
@@ -111,6 +113,14 @@ class _CommandLine:
             raise UsageError(f"expected --config or --preset, got both: a config.json is complete without {name!r}")
         self.preset = name
         return {}
+
+
+def _check_credentials(config: ServerConfig, *, local: bool) -> None:
+    """Before anything is written: what a run began with is what it is resumed with."""
+    serving = config.serving
+    serving.credentials.verify(serving.host)
+    if local:
+        credential_options(serving.credentials)
 
 
 def _run_name(config: ServerConfig, preset: str | None) -> str:

@@ -135,7 +135,7 @@ class TrainingRun:
             config.learning.publish_every,
         )
         self._learner = LearnerThread(self._loop, config.monitoring.max_lost_updates, self._on_learner_failure)
-        self._clients = LocalClients(config.fleet, config.environment, self._server.address) if local else None
+        self._clients = LocalClients(config, self._server.address) if local else None
         self._telemetry = Telemetry(
             config.run,
             spec,

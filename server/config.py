@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from seedbed.common.credentials import ServerCredentials
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 from seedbed.server.replay_config import QLearningConfig, R2D2Config, ReplayConfig
@@ -186,7 +187,6 @@ class ServingConfig:
 
     host: str = option("127.0.0.1", "address to listen on")
     port: int = option(0, "port to listen on; 0 lets the system choose")
-    insecure: bool = option(False, "allow an address beyond loopback without TLS and token")
     num_slots: int | None = option(None, "environments the server has room for (default: 2 * num-envs)")
     frontends: int = option(1, "gRPC processes; one serves about 20,000 messages/s", minimum=1)
     max_inference_batch: int = option(256, "rows in one inference batch")
@@ -202,6 +202,7 @@ class ServingConfig:
     queue_unrolls: int | None = option(
         None, "unrolls the learner's queue holds (default: 2 train batches); full is back-pressure and bounds the lag"
     )
+    credentials: ServerCredentials = field(default_factory=ServerCredentials)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from seedbed.common.credentials import ServerCredentials
 from seedbed.common.errors import ConfigError, UsageError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
-from seedbed.common.options import option, override, parse
+from seedbed.common.options import flatten, option, override, parse
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.registry import make_algorithm
@@ -99,7 +100,7 @@ def evaluate(run: RunFile, checkpoint: Checkpoint, options: EvalConfig) -> dict[
     config = _evaluation_config(run.config, options, num_envs)
     collection = EpisodeCollection(num_envs, -(-options.episodes // num_envs))
     server = _make_server(config, run, checkpoint, options, collection)
-    clients = LocalClients(config.fleet, config.environment, server.address)
+    clients = LocalClients(config, server.address)
     server.start()
     clients.start()
     try:
@@ -124,6 +125,7 @@ def _evaluation_config(config: ServerConfig, options: EvalConfig, num_envs: int)
             "serving.port": 0,
             "serving.num_slots": None,
             "run.device": options.device,
+            **{f"serving.credentials.{name}": value for name, value in flatten(ServerCredentials()).items()},
         },
     )
 

@@ -69,9 +69,11 @@ RULES: dict[str, tuple[str, ...]] = {
     "server.serving.contract": ("proto", "common"),
     "server.serving.status": ("proto", "common", "server.serving.contract", "server.vitals"),
     "server.serving.rpc": ("proto", "common"),
+    "server.serving.authentication": ("common", "server.serving.rpc"),
     "server.serving.frontend_process": (
         "proto",
         "common",
+        "server.serving.authentication",
         "server.serving.channel",
         "server.serving.contract",
         "server.serving.frontend",
@@ -126,7 +128,10 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "tensorboard": ("server.operations",),
     "grpc": (
         "proto",
+        "common.channels",
+        "common.doctor",
         "env_client",
+        "server.serving.authentication",
         "server.serving.rpc",
         "server.serving.frontend_process",
         "server.serving.health_service",
@@ -144,6 +149,7 @@ LIGHT: dict[str, tuple[str, ...]] = {
     "seedbed.server.operations.http_endpoint": ("torch", "gymnasium", "grpc", "google"),
     "seedbed.server.__main__": ("torch", "gymnasium", "grpc"),  # a spawned frontend imports it again
     "seedbed.common.cli": ("torch", "gymnasium", "numpy", "grpc", "google"),
+    "seedbed.common.credentials": ("torch", "gymnasium", "numpy", "grpc", "google"),
     "seedbed.common.options": ("torch", "gymnasium", "numpy", "grpc"),
     "seedbed.env_client.__main__": ("torch", "gymnasium", "ale_py", "cv2", "seedbed.server"),
     "seedbed.env_client.loadtest.__main__": ("torch", "gymnasium", "ale_py", "matplotlib", "seedbed.server"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from seedbed.common.errors import BrokenError, MissingExtraError, SpecError, UsageError
-from seedbed.server.config import EnvironmentConfig, FleetConfig
+from seedbed.server.config import EnvironmentConfig, FleetConfig, ServerConfig
 from seedbed.server.operations import local_clients
 from seedbed.server.operations.local_clients import LocalClients, describe_environment
 
@@ -46,7 +46,8 @@ class Scene:
         self.now_s = 1000.0
         monkeypatch.setattr(subprocess, "Popen", self._spawn)
         monkeypatch.setattr(local_clients.time, "monotonic", lambda: self.now_s)
-        self.clients = LocalClients(FleetConfig(num_envs=5, num_clients=2), EnvironmentConfig(env="x"), "127.0.0.1:1")
+        config = ServerConfig(fleet=FleetConfig(num_envs=5, num_clients=2), environment=EnvironmentConfig(env="x"))
+        self.clients = LocalClients(config, "127.0.0.1:1")
         self.clients.start()
 
     def die(self, code: int) -> None:

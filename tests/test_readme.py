@@ -15,7 +15,13 @@ from seedbed.server.presets import preset_values
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "proto" / "README.md", *(ROOT / "docs").glob("*.md")]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    ROOT / "proto" / "README.md",
+    *(ROOT / "docs").glob("*.md"),
+]
 
 
 def files_of_tree() -> set[str]:

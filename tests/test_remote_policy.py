@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,6 +17,7 @@ import grpc.aio
 import numpy as np
 import pytest
 
+from seedbed.common.credentials import ClientCredentials
 from seedbed.common.echo import echo_action
 from seedbed.common.errors import (
     AuthError,
@@ -431,11 +433,22 @@ def test_each_client_process_draws_its_own_run_id(server: EchoServer, loop: asyn
     assert len(server.run_ids - {0}) == 3
 
 
-def test_metadata_goes_with_every_stream(server: EchoServer, loop: asyncio.AbstractEventLoop) -> None:
-    client = Client(server, loop, metadata=(("authorization", "Bearer x"),))
-    client.run(1)
+def test_the_token_of_now_goes_with_every_stream(
+    server: EchoServer, loop: asyncio.AbstractEventLoop, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("of-the-first-hour")
+
+    async def replace_token(server: EchoServer, steps: pb.Steps, context: Any) -> None:
+        file.write_text("of-the-second-hour\nof-the-first-hour\n")
+        await break_stream(server, steps, context)
+
+    server.faults[5] = replace_token
+    client = Client(server, loop, credentials=ClientCredentials(token_file=file))
+    client.run(10)
     client.close()
-    assert ("authorization", "Bearer x") in tuple(server.metadata[0])
+    shown = [dict(metadata)["authorization"] for metadata in server.metadata]
+    assert shown == ["Bearer of-the-first-hour", "Bearer of-the-second-hour"]
 
 
 def test_connection_is_logged_once_all_groups_are_in(

@@ -14,12 +14,11 @@ from seedbed.common.codec import pack_actions, pack_hello, pack_steps
 from seedbed.common.errors import SeedbedError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.env_client.actor import IndicesChanged, LeaseLost, RunFinished
-from seedbed.env_client.connection import Endpoint
+from seedbed.env_client.connection import Endpoint, Line
 from seedbed.env_client.lease import Lease
 from seedbed.env_client.loadtest.pace import Pace
 from seedbed.env_client.loadtest.rows import SyntheticRows
 from seedbed.env_client.loadtest.tally import Tally
-from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
 
 
 class SyntheticClient:
@@ -62,8 +61,8 @@ class SyntheticClient:
             spec=spec,
             assign_indices=assign_indices,
         )
-        self._channel = endpoint.open_channel(self._received_bytes)
-        self._lease = Lease(SeedbedStub(self._channel), endpoint, hello, spec, self._note_connection)
+        self._line = Line(endpoint, self._received_bytes)
+        self._lease = Lease(self._line, endpoint, hello, spec, self._note_connection)
 
     async def run(self) -> None:
         """Steps until it is cancelled, or refused for good: that is counted, not raised."""
@@ -85,7 +84,7 @@ class SyntheticClient:
         """Closes the connection."""
         self._leaving = True
         self._lease.drop_stream()
-        await self._channel.close(grace=None)
+        await self._line.close()
 
     async def _converse(self) -> None:
         tally = self._tally

@@ -15,10 +15,13 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from seedbed.common.errors import BrokenError, MissingExtraError, SeedbedError, SpecError, UsageError
+from seedbed.common.address import local_address
+from seedbed.common.certificates import names_of
+from seedbed.common.credentials import ServerCredentials
+from seedbed.common.errors import AuthError, BrokenError, MissingExtraError, SeedbedError, SpecError, UsageError
 from seedbed.common.restarts import RestartBudget
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.config import EnvironmentConfig, FleetConfig
+from seedbed.server.config import EnvironmentConfig, ServerConfig
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +29,7 @@ _MODULE = "seedbed.env_client"
 _MAX_RESTARTS, _WINDOW_S = 6, 600.0  # of one client: one that dies as soon as it runs ends the run within a minute
 _EXIT_TIMEOUT_S = 5.0
 _PROBE_TIMEOUT_S = 120.0
-_PERMANENT = {error.exit_code: error for error in (UsageError, MissingExtraError, SpecError)}
+_PERMANENT = {error.exit_code: error for error in (UsageError, MissingExtraError, AuthError, SpecError)}
 
 
 def describe_environment(config: EnvironmentConfig) -> EnvironmentSpec:
@@ -68,10 +71,20 @@ class _Client:
 class LocalClients:
     """`num_clients` processes with `num_envs` environments between them."""
 
-    def __init__(self, fleet: FleetConfig, environment: EnvironmentConfig, address: str) -> None:
-        """Plans them; `start` starts them."""
-        self._environment = environment
-        self._address = address
+    def __init__(self, config: ServerConfig, address: str) -> None:
+        """Plans them; `start` starts them.
+
+        Args:
+            config: how many, of what, and what they need to be let in.
+            address: HOST:PORT at which the server listens.
+
+        Raises:
+            UsageError: the server demands certificates, and these clients have none.
+            AuthError: the server's certificate names no host.
+        """
+        fleet = config.fleet
+        self._environment = config.environment
+        self._connection = ["--server", local_address(address), *credential_options(config.serving.credentials)]
         self._care = ["--step-timeout-s", str(fleet.step_timeout_s), "--reset-timeout-s", str(fleet.reset_timeout_s)]
         self._care += ["--isolate"] if fleet.isolate else []
         self._counts = _split(fleet.num_envs, fleet.num_clients or os.cpu_count() or 1)
@@ -111,7 +124,7 @@ class LocalClients:
                 client.process.stdin.close()
 
     def _spawn(self, number: int) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", _MODULE, "--server", self._address]
+        command = [sys.executable, "-m", _MODULE, *self._connection]
         command += [*_environment_options(self._environment), *self._care]
         command += ["--seed", str(self._environment.seed), "--num-envs", str(self._counts[number])]
         command += ["--first-index", str(sum(self._counts[:number])), "--client-id", f"local-{number}"]
@@ -146,6 +159,27 @@ def _how_it_ended(code: int) -> str:
 
 def _environment_options(config: EnvironmentConfig) -> list[str]:
     return ["--env", config.env, "--atari-preset", config.atari_preset]
+
+
+def credential_options(credentials: ServerCredentials) -> list[str]:
+    """Options of a client on this machine; a token in the environment it inherits anyway.
+
+    Raises:
+        UsageError: the server demands certificates, and local clients have none.
+        AuthError: the server's certificate names no host.
+    """
+    if credentials.tls_client_ca is not None:
+        raise UsageError(
+            "expected no --tls-client-ca with local clients, which have no certificates: use `seedbed server`"
+        )
+    options = [] if credentials.token_file is None else ["--token-file", str(credentials.token_file)]
+    if credentials.tls_cert is not None and credentials.tls_key is not None:
+        # The server's own certificate is the one to trust, whatever authority signed it and whatever host it is for.
+        name = names_of(credentials.tls_cert, credentials.tls_key)[0].replace("*", "any")
+        options += ["--tls-ca", str(credentials.tls_cert), "--tls-server-name", name]
+    elif credentials.insecure:
+        options += ["--insecure"]
+    return options
 
 
 def _split(total: int, parts: int) -> list[int]:

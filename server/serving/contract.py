@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from seedbed.common import codec
+from seedbed.common.credentials import ServerCredentials
 from seedbed.common.errors import InvalidMessageError, SpecError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.proto import seedbed_pb2 as pb
@@ -22,6 +23,7 @@ class FrontendConfig:
         run_name, server_version: for people.
         grace_s: told to clients.
         stall_limit_s: see `health.examine`.
+        credentials: what clients must show, and are shown.
     """
 
     number: int
@@ -32,6 +34,7 @@ class FrontendConfig:
     server_version: str
     grace_s: float
     stall_limit_s: float
+    credentials: ServerCredentials = field(default_factory=ServerCredentials)
 
 
 def check_hello(hello: pb.Hello, config: FrontendConfig) -> None:

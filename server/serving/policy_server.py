@@ -5,7 +5,6 @@ It serves; what becomes of finished unrolls is its sink's business. So training 
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import multiprocessing
 import os
@@ -17,7 +16,6 @@ from multiprocessing.context import SpawnProcess
 
 import torch
 
-from seedbed.common.errors import UsageError
 from seedbed.common.logs import name_thread
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.config import MonitoringConfig, ServingConfig
@@ -67,9 +65,10 @@ class Frontends:
 
         Raises:
             PortInUseError: somebody else listens there.
-            UsageError: the address is beyond loopback and nothing says that this is meant.
+            UsageError: the address is beyond loopback, unprotected, and nothing says that this is meant.
+            AuthError: token or certificate cannot be used.
         """
-        _check_exposure(config)
+        config.credentials.verify(config.host)
         self._slots = slots
         self.vitals = VitalsTable(config.frontends)
         device = self.vitals.device
@@ -86,6 +85,7 @@ class Frontends:
             server_version=identity.version,
             grace_s=config.grace_s,
             stall_limit_s=stall_limit_s,
+            credentials=config.credentials,
         )
 
     def start(self, number: int) -> Channel:
@@ -242,15 +242,3 @@ class PolicyServer:
             logger.exception("inference failed")
             self.fail()
             self._failure = error
-
-
-def _check_exposure(config: ServingConfig) -> None:
-    try:
-        local = config.host == "localhost" or ipaddress.ip_address(config.host).is_loopback
-    except ValueError:
-        local = False
-    if not local and not config.insecure:
-        raise UsageError(
-            f"expected a loopback address or --insecure, got --host {config.host}: "
-            "everybody who reaches that address could take part in this run"
-        )

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from seedbed.common.credentials import ServerCredentials
 from seedbed.common.echo import ECHO_ACTIONS, echo_action, echo_decode, echo_length, echo_reward, echo_truncates
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd, StepType
@@ -185,9 +186,16 @@ class EchoServer:
     """
 
     def __init__(
-        self, *, num_slots: int, grace_s: float, frontends: int = 2, slot_table: type[SlotTable] = SlotTable
+        self,
+        *,
+        num_slots: int,
+        grace_s: float,
+        frontends: int = 2,
+        slot_table: type[SlotTable] = SlotTable,
+        credentials: ServerCredentials | None = None,
     ) -> None:
-        config = ServingConfig(num_slots=num_slots, grace_s=grace_s, frontends=frontends)
+        credentials = credentials or ServerCredentials()
+        config = ServingConfig(num_slots=num_slots, grace_s=grace_s, frontends=frontends, credentials=credentials)
         slots = slot_table(ECHO_SPEC, num_slots)
         processes = Frontends(config, slots, Identity(run_name="echo", version="0"))
         algorithm = EchoAlgorithm()

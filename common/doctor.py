@@ -1,0 +1,145 @@
+"""`seedbed doctor`: says what is wrong with this machine, and with the way to a server, and what to do about it.
+
+One line a check. The way to a server is followed step by step, and ends at the first step that fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import grpc.aio
+
+from seedbed.common.address import Address
+from seedbed.common.channels import error_from_rpc, open_channel
+from seedbed.common.codec import check_protocol, protocol_version, spec_from_message
+from seedbed.common.credentials import ClientCredentials, watch_tokens
+from seedbed.common.diagnosis import connect, look_up, shake_hands
+from seedbed.common.errors import SeedbedError
+from seedbed.common.machine import Check, check_machine, version_of
+from seedbed.common.options import option, parse
+from seedbed.common.specs import EnvironmentSpec
+from seedbed.proto import seedbed_pb2 as pb
+from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
+
+_REPLY_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorConfig:
+    """doctor"""
+
+    server: str | None = option(
+        None, "look at the way to this policy server, as `seedbed env` would take it", metavar="HOST:PORT"
+    )
+    credentials: ClientCredentials = field(default_factory=ClientCredentials)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Looks and prints.
+
+    Args:
+        argv: without the program's name.
+
+    Returns:
+        0, or the exit code of the first problem.
+    """
+    description = "Say what is wrong with this machine, and with the way to a server."
+    config = parse(DoctorConfig, argv, prog="seedbed doctor", description=description)
+    checks: list[Check] = []
+    if config.server is not None:
+        address = Address.parse(config.server)
+        checks += _report(f"the way to {address}", list(asyncio.run(_collect(address, config.credentials))))
+    checks += _report("this machine", check_machine())
+    problems = [check for check in checks if check.level == "problem"]
+    return problems[0].exit_code if problems else 0
+
+
+def _report(title: str, checks: Iterator[Check] | list[Check]) -> list[Check]:
+    """Prints each line as soon as it is known."""
+    print(title)
+    seen = []
+    for check in checks:
+        print(f"  {check.level:<8} {check.subject:<14} {check.finding}", flush=True)
+        seen.append(check)
+    return seen
+
+
+async def _collect(address: Address, credentials: ClientCredentials) -> list[Check]:
+    return [check async for check in check_way(address, credentials)]
+
+
+async def check_way(address: Address, credentials: ClientCredentials) -> AsyncIterator[Check]:
+    """Follows the way to a server until something is wrong."""
+    step = "credentials"
+    try:
+        tokens = watch_tokens(credentials.token_file).get()
+        credentials.check(address, tokens.values)
+        credentials.read_tls()
+        step = "name"
+        yield Check("ok", step, f"{address.host} is {', '.join(await look_up(address))}")
+        step = "port"
+        await connect(address)
+        yield Check("ok", step, f"somebody listens on {address.port}")
+        step = "encryption"
+        await shake_hands(address, credentials)
+        yield _check_encryption(address, credentials)
+        step = "token"
+        reply = await _describe(address, credentials, tokens.metadata)
+        yield await _check_token(address, credentials, tokens.metadata)
+        step = "protocol"
+        check_protocol(reply.protocol, "server")
+        yield Check("ok", step, f"{_dotted(protocol_version())} here, {_dotted(reply.protocol)} there")
+        step = "environment"
+        spec = spec_from_message(reply.spec)
+        yield Check("ok", "server", f"seedbed {reply.server_version}, run {reply.run_name!r}")
+        yield _check_environment(spec)
+    except SeedbedError as error:
+        yield Check.problem(step, error)
+
+
+def _check_encryption(address: Address, credentials: ClientCredentials) -> Check:
+    if credentials.uses_tls:
+        return Check("ok", "encryption", "TLS, and the certificate is right")
+    if address.is_loopback:
+        return Check("ok", "encryption", "none, within this machine")
+    return Check("warning", "encryption", "none: everybody on the way can read and change what is sent")
+
+
+async def _check_token(address: Address, credentials: ClientCredentials, metadata: Sequence[tuple[str, str]]) -> Check:
+    if not metadata:
+        if address.is_loopback or credentials.tls_cert is not None:
+            return Check("ok", "token", "none is demanded")
+        return Check("warning", "token", "none is demanded: everybody who reaches the server may take part")
+    try:
+        await _describe(address, credentials, ())
+    except SeedbedError:
+        return Check("ok", "token", "accepted")
+    return Check("warning", "token", "this client has one, the server demands none")
+
+
+async def _describe(
+    address: Address, credentials: ClientCredentials, metadata: Sequence[tuple[str, str]]
+) -> pb.DescribeResponse:
+    async with open_channel(address, credentials) as channel:
+        try:
+            call = SeedbedStub(channel).Describe(pb.DescribeRequest(), timeout=_REPLY_TIMEOUT_S, metadata=metadata)
+            reply: pb.DescribeResponse = await call
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from None
+        return reply
+
+
+def _check_environment(spec: EnvironmentSpec) -> Check:
+    """Whether this machine could step what the server serves."""
+    name = f"{spec.environment} {spec.preset}".strip()
+    needs = {"ALE": ("ale-py", "atari"), "seedbed": None}.get(spec.environment.partition("/")[0], ("gymnasium", "env"))
+    if needs is not None and version_of(needs[0]) is None:
+        extra = f"pip install 'seedbed[{needs[1]}]'"
+        return Check("warning", "environment", f"{name}, which needs {needs[0]} to be stepped on this machine: {extra}")
+    return Check("ok", "environment", name)
+
+
+def _dotted(version: pb.ProtocolVersion) -> str:
+    return f"{version.major}.{version.minor}"
