@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from seedbed.common.credentials import ServerCredentials
 from seedbed.common.errors import BrokenError, MissingExtraError, SpecError, UsageError
 from seedbed.server.config import EnvironmentConfig, FleetConfig, ServerConfig
 from seedbed.server.operations import local_clients
-from seedbed.server.operations.local_clients import LocalClients, describe_environment
+from seedbed.server.operations.local_clients import LocalClients, credential_options, describe_environment
+from tests.pki import Authority
 
 
 class Process:
@@ -90,7 +94,7 @@ def test_how_much_environments_are_trusted_is_passed_on(monkeypatch: pytest.Monk
         "120.0",
     )
     fleet = FleetConfig(num_envs=1, isolate=True, step_timeout_s=2.5)
-    LocalClients(fleet, EnvironmentConfig(env="x"), "127.0.0.1:1").start()
+    LocalClients(ServerConfig(fleet=fleet, environment=EnvironmentConfig(env="x")), "127.0.0.1:1").start()
     careful = scene.started[-1].command
     assert "--isolate" in careful
     assert careful[careful.index("--step-timeout-s") + 1] == "2.5"
@@ -162,3 +166,19 @@ def test_what_a_probe_says_of_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "run", hang)
     with pytest.raises(SpecError, match="x: expected to be built within 120 s"):
         describe_environment(EnvironmentConfig(env="x"))
+
+
+def test_clients_get_the_credentials_they_need(tmp_path: Path) -> None:
+    pair = Authority(tmp_path).sign("server", "DNS:*.gpu.example,IP:192.0.2.7")
+    tls = ServerCredentials(tls_cert=pair.certificate, tls_key=pair.key)
+    assert credential_options(ServerCredentials()) == []
+    assert credential_options(ServerCredentials(token_file=Path("token"))) == ["--token-file", "token"]
+    assert credential_options(tls) == ["--tls-ca", str(pair.certificate), "--tls-server-name", "any.gpu.example"]
+    assert credential_options(ServerCredentials(insecure=True)) == ["--insecure"]
+    with pytest.raises(UsageError, match="--tls-client-ca with local clients"):
+        credential_options(replace(tls, tls_client_ca=Path("ca.pem")))
+
+
+def test_clients_of_a_server_that_listens_everywhere_use_loopback() -> None:
+    config = ServerConfig(fleet=FleetConfig(num_envs=1))
+    assert LocalClients(config, "0.0.0.0:7")._connection_options == ["--server", "127.0.0.1:7"]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -44,7 +44,11 @@ class Program:
     """
 
     def __init__(
-        self, *arguments: str | float | Path, environment: Mapping[str, str] | None = None, prelude: str = ""
+        self,
+        *arguments: str | float | Path,
+        environment: Mapping[str, str] | None = None,
+        prelude: str = "",
+        prefix: Sequence[str] = (),
     ) -> None:
         """Starts it.
 
@@ -52,12 +56,14 @@ class Program:
             *arguments: of the command line.
             environment: variables beside those of the tests.
             prelude: Python that the process runs first: where faults are planted that nobody can cause from outside.
+            prefix: a command that becomes the program, such as `nsenter`.
         """
         self._arguments = list(map(str, arguments))
         self._stdout = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed by __exit__
         self._stderr = tempfile.NamedTemporaryFile("w+", suffix=".stderr")  # noqa: SIM115
         self.process = subprocess.Popen(
             [
+                *prefix,
                 sys.executable,
                 "-c",
                 f"{prelude}\nimport sys; from seedbed.common.cli import main; sys.exit(main())",
@@ -143,10 +149,13 @@ class Program:
 
 
 def run(
-    *arguments: str | float | Path, environment: Mapping[str, str] | None = None, within_s: float = START_S
+    *arguments: str | float | Path,
+    environment: Mapping[str, str] | None = None,
+    within_s: float = START_S,
+    prefix: Sequence[str] = (),
 ) -> Finished:
     """Runs a command to its end."""
-    with Program(*arguments, environment=environment) as program:
+    with Program(*arguments, environment=environment, prefix=prefix) as program:
         code = program.wait(within_s)
         return Finished(code, program.stdout, program.stderr)
 
