@@ -181,4 +181,4 @@ def test_clients_get_the_credentials_they_need(tmp_path: Path) -> None:
 
 def test_clients_of_a_server_that_listens_everywhere_use_loopback() -> None:
     config = ServerConfig(fleet=FleetConfig(num_envs=1))
-    assert LocalClients(config, "0.0.0.0:7")._connection_options == ["--server", "127.0.0.1:7"]
+    assert LocalClients(config, "0.0.0.0:7")._connection == ["--server", "127.0.0.1:7"]
