@@ -146,6 +146,26 @@ def test_a_frozen_client_costs_its_patience_once() -> None:
         assert slots_of(world.trained[-1]) == [0, 1, 2, 3]
 
 
+def test_a_request_that_waits_for_the_company_of_a_frozen_client_is_answered_in_the_next_round() -> None:
+    world = RoundWorld(MLP, max_wait_s=100 * PATIENCE_S)
+    world.before_update = lambda batch: check_batch(world, batch)
+    with world.learning():
+        world.join(rows=1, num_groups=1)
+        frozen = world.join(rows=1, num_groups=1)
+        for _ in range(25):
+            world.turn()
+        assert slots_of(world.trained[-1]) == [0, 1]
+        frozen.frozen = True
+        for _ in range(3):
+            world.turn()
+        before = world.learner.num_updates
+        world.now_s += PATIENCE_S
+        for _ in range(20):
+            world.turn()
+        assert world.learner.num_updates > before + 2
+        assert slots_of(world.trained[-1]) == [0]
+
+
 def test_clients_that_end_leave_what_they_have_and_the_others_go_on() -> None:
     world = RoundWorld(MLP)
     with world.learning():

@@ -243,11 +243,8 @@ class InferenceService:
     def _recover_request(self, lease: Lease) -> None:
         """A frontend that died between copying rows in and sending their id has left a request that nobody knows."""
         first = lease.first
-        if self._slots.accepted_seq[first] != self._slots.answered_seq[first] and not self._is_waiting(lease):
+        if self._slots.accepted_seq[first] != self._slots.answered_seq[first] and first not in self._batcher:
             self._request(lease, self._clock())
-
-    def _is_waiting(self, lease: Lease) -> bool:
-        return lease.first in self._batcher
 
     def _fence(self, lease: Lease, by: str) -> None:
         assert lease.stream is not None

@@ -114,9 +114,6 @@ class SynchronousService(InferenceService):
         self._withdrawn.discard(lease.first)
         super()._end(lease)
 
-    def _is_waiting(self, lease: Lease) -> bool:
-        return self._rounds.is_waiting(lease.first) or super()._is_waiting(lease)
-
     def _awaited_rows(self) -> int:
         members = map(self._lease, self._rounds.members)
         return sum(lease.num_rows for lease in members if lease.stream is not None)

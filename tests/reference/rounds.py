@@ -54,7 +54,10 @@ class Client:
 class RoundWorld(World):
     """Clients come and go as the test says; `turn` lets all of them do what they can."""
 
-    def __init__(self, network: NetworkConfig, *, num_slots: int = 12, seed: int = 0) -> None:
+    def __init__(
+        self, network: NetworkConfig, *, num_slots: int = 12, seed: int = 0, max_wait_s: float | None = None
+    ) -> None:
+        """Requests wait so long for company; None: not at all."""
         super().__init__(network, num_slots=num_slots, seed=seed, make=lambda *parts: A2C(ActorCriticConfig(), *parts))
         self.fifo: RoundFifo = RoundFifo(self.layout, num_slots, self.store.device)
         self.collector: RoundCollector = RoundCollector(self.store, self.fifo)
@@ -65,7 +68,7 @@ class RoundWorld(World):
             patience_s=PATIENCE_S,
             slots=self.slots,
             leases=LeaseTable(num_slots=num_slots, grace_s=GRACE_S),
-            batcher=Batcher(max_rows=num_slots, max_wait_s=1.0),
+            batcher=Batcher(max_rows=num_slots, max_wait_s=max_wait_s or 0.0, wait_when_idle=max_wait_s is not None),
             inference=self.inference,
             on_episode=lambda index, end: None,
             vitals=VitalsTable(0).device,
