@@ -11,6 +11,8 @@ import grpc
 import numpy as np
 import pytest
 
+from seedbed.common.credentials import ClientCredentials
+from seedbed.common.options import to_json
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.env_client.loadtest.driver import Assignment
 from seedbed.env_client.loadtest.fleet import Fleet
@@ -28,6 +30,7 @@ SPEC = EnvironmentSpec(
 def assignments(server: EchoServer, num_clients: int, num_drivers: int = 1, **other: Any) -> list[Assignment]:
     values: dict[str, Any] = {
         "server": f"127.0.0.1:{server.port}",
+        "credentials": to_json(ClientCredentials()),
         "spec": SPEC.to_json(),
         "name": "load",
         "num_clients": num_clients,

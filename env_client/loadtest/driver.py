@@ -22,7 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from seedbed.common.credentials import ClientCredentials
 from seedbed.common.logs import LEVEL_VARIABLE, run_main, setup_logging
+from seedbed.common.options import from_json
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.env_client.connection import Endpoint
 from seedbed.env_client.loadtest.client import SyntheticClient, leave_all
@@ -43,6 +45,7 @@ class Assignment:
 
     Attributes:
         server: HOST:PORT.
+        credentials: to be let in there, as JSON; a token in the environment is inherited.
         spec: of the environment, as JSON.
         name: client ids are NAME-NUMBER; unique to this load.
         numbers: of this driver's clients among all clients.
@@ -55,6 +58,7 @@ class Assignment:
     """
 
     server: str
+    credentials: Mapping[str, Any]
     spec: Mapping[str, Any]
     name: str
     numbers: tuple[int, ...]
@@ -75,7 +79,8 @@ class Assignment:
     def make_clients(self, tally: Tally) -> list[SyntheticClient]:
         """All of them."""
         spec = EnvironmentSpec.from_json(self.spec)
-        endpoint = Endpoint(target=self.server, give_up_after_s=GIVE_UP_AFTER_S)
+        credentials = from_json(ClientCredentials, self.credentials)
+        endpoint = Endpoint(target=self.server, credentials=credentials, give_up_after_s=GIVE_UP_AFTER_S)
         size = self.envs_per_client
         pool = NoisePool(spec, size)
         clients = []

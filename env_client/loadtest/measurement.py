@@ -21,7 +21,7 @@ class Snapshot:
         time_s: a monotonic time.
         drivers: one sample each.
         status: the server's; None if it has none to give.
-        machine_busy_s: see `machine.busy_s`.
+        machine_busy_s: see `cpu.busy_s`.
     """
 
     time_s: float

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from seedbed.common.credentials import ClientCredentials
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 
@@ -59,6 +60,7 @@ class LoadTestOptions:
     csv: Path | None = option(None, "write the table there", metavar="FILE")
     plot: Path | None = option(None, "draw throughput and p99 against load", metavar="FILE.png")
     spawned: SpawnOptions = field(default_factory=SpawnOptions)
+    credentials: ClientCredentials = field(default_factory=ClientCredentials)
 
     def __post_init__(self) -> None:
         if self.rate is not None and (self.step_ms or self.jitter_ms):

@@ -9,9 +9,10 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 
 from seedbed.common.errors import CapacityError, SeedbedError, UnavailableError
+from seedbed.common.options import to_json
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.env_client.connection import Endpoint, describe_server
-from seedbed.env_client.loadtest import machine
+from seedbed.env_client.loadtest import cpu
 from seedbed.env_client.loadtest.driver import GIVE_UP_AFTER_S, Assignment
 from seedbed.env_client.loadtest.fleet import Fleet
 from seedbed.env_client.loadtest.measurement import Snapshot, is_stable, measure
@@ -44,9 +45,9 @@ class Session:
 
     def __init__(self, options: LoadTestOptions, address: str) -> None:
         self._options = options
-        self._endpoint = Endpoint(target=address, give_up_after_s=GIVE_UP_AFTER_S)
+        self._endpoint = Endpoint(target=address, credentials=options.credentials, give_up_after_s=GIVE_UP_AFTER_S)
         self._name = f"load-{socket.gethostname()}-{secrets.token_hex(4)}"
-        self._server_is_here = options.spawn or machine.is_loopback(address)
+        self._server_is_here = options.spawn or self._endpoint.address.is_loopback
         self.spec: EnvironmentSpec
 
     async def connect(self) -> EnvironmentSpec:
@@ -90,7 +91,7 @@ class Session:
             total([sample.tally for sample in snapshots[-1].drivers]),
             stable=stable,
             frames_per_step=self.spec.frames_per_step,
-            num_cores=machine.NUM_CORES,
+            num_cores=cpu.NUM_CORES,
             server_is_here=self._server_is_here,
         )
         return LoadPoint(measurement, judge(measurement))
@@ -104,6 +105,7 @@ class Session:
         return [
             Assignment(
                 server=self._endpoint.target,
+                credentials=to_json(options.credentials),
                 spec=self.spec.to_json(),
                 name=f"{self._name}-{number}",
                 numbers=tuple(range(driver, load.clients, num_processes)),
@@ -160,4 +162,4 @@ async def _snapshot(fleet: Fleet, status: StatusReader) -> Snapshot:
         samples, server = await asyncio.gather(fleet.sample(), status.read())
     except SeedbedError as error:
         raise UnavailableError(f"the server went away during the test: {error}") from error
-    return Snapshot(time_s=time.monotonic(), drivers=samples, status=server, machine_busy_s=machine.busy_s())
+    return Snapshot(time_s=time.monotonic(), drivers=samples, status=server, machine_busy_s=cpu.busy_s())

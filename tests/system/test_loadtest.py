@@ -11,8 +11,11 @@ from pathlib import Path
 import grpc
 import pytest
 
+from seedbed.common.credentials import ServerCredentials
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
+from tests.pki import Authority
+from tests.system.echo import EchoServer
 from tests.system.processes import Program, eventually, run
 from tests.system.proxy import Proxy
 
@@ -90,6 +93,19 @@ def test_a_slow_network_is_seen_where_it_is(server: Program, tmp_path: Path) -> 
 def test_what_the_server_has_no_room_for_is_refused_at_once(server: Program) -> None:
     done = run("loadtest", "--server", server.address, "--clients", "1:8", "--envs-per-client", 4, *SHORT)
     done.assert_error(75, "room for 32 environments", "16 slots")
+
+
+def test_a_server_with_tls_and_a_token_lets_in_who_has_both(tmp_path: Path) -> None:
+    authority, token = Authority(tmp_path), tmp_path / "token"
+    token.write_text("a-token-of-this-load-test")
+    pair = authority.sign("server")
+    credentials = ServerCredentials(token_file=token, tls_cert=pair.certificate, tls_key=pair.key)
+    with EchoServer(num_slots=8, grace_s=5.0, frontends=1, credentials=credentials) as echo:
+        load = ("loadtest", "--server", echo.address, "--clients", 2, "--envs-per-client", 2, *SHORT)
+        run(*load, "--tls-ca", authority.certificate).assert_error(77, "token")
+        assert echo.num_steps == 0
+        run(*load, "--tls-ca", authority.certificate, "--token-file", token).assert_well()
+        assert echo.num_steps > 0
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
-"""This machine: how busy it is, whoever keeps it so, and which addresses are its own."""
+"""How busy this machine is, whoever keeps it so."""
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from pathlib import Path
 
@@ -21,12 +20,3 @@ def busy_s(stat: str | None = None) -> float:
     text = _STAT.read_text() if stat is None else stat
     fields = [int(field) for field in text.splitlines()[0].split()[1:9]]  # guests are counted in the others
     return (sum(fields) - sum(fields[_IDLE])) / os.sysconf("SC_CLK_TCK")
-
-
-def is_loopback(target: str) -> bool:
-    """Whether HOST:PORT can only be on this machine. (Behind a tunnel it is elsewhere all the same.)"""
-    host = target.rpartition(":")[0].strip("[]")
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
