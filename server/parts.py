@@ -49,6 +49,7 @@ def make_layout(
         frame_stack=config.network.frame_stack,
         recorded=algorithm.recorded,
         state_shapes=tuple(tuple(part.shape[1:]) for part in network.initial_state(1)),
+        pixel_block=network.pixel_block,
         stagger=0 if algorithm.synchronous or algorithm.source == "replay" else algorithm.batch_size,
     )
 

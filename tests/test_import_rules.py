@@ -29,7 +29,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "server.health": ("server.vitals",),
     "server.losses": ("common",),
     "server.networks": ("common",),
-    "server.experience": ("common",),
+    "server.experience": ("common", "server.networks.observations"),
     "server.algorithms": (
         "common",
         "server.config",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import math
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from seedbed.common.errors import SpecError
 from seedbed.common.specs import ArraySpec
 from seedbed.server.networks.layers import Conv2d, Linear
-from seedbed.server.networks.observations import stack_channels
+from seedbed.server.networks.observations import block_shape, stack_channels, to_blocks
 from seedbed.server.networks.torsos import TorsoName, make_torso
 
 IMAGE_TORSOS: tuple[TorsoName, ...] = ("impala_shallow", "nature", "impala_deep")
@@ -93,6 +95,40 @@ def test_interleaved_frames_are_not_copied() -> None:
     assert stack_channels(frames).data_ptr() == frames.data_ptr()
 
 
+def pixel_by_pixel(weight: Tensor, stack: int, block: int) -> Tensor:
+    """A kernel over blocks of pixels, `[F, K * block * block, k, k]`, as one over pixels, `[F, K, block * k, ...]`."""
+    edge = weight.shape[-1]
+    plain = torch.zeros(len(weight), stack, block * edge, block * edge)
+    for frame, dy, dx, y, x in itertools.product(range(stack), *[range(block)] * 2, *[range(edge)] * 2):
+        channel = (frame * block + dy) * block + dx
+        plain[:, frame, y * block + dy, x * block + dx] = weight[:, channel, y, x]
+    return plain
+
+
+@pytest.mark.parametrize(("block", "shape"), [(2, (4, 6)), (4, (8, 4)), (2, (4, 6, 3)), (4, (8, 4, 2)), (1, (3, 5))])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_blocks_hold_their_pixels_row_by_row(block: int, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    frames = torch.arange(2 * math.prod(shape)).reshape(2, *shape).to(dtype)
+    blocked = to_blocks(frames, block)
+    assert tuple(blocked.shape[1:]) == block_shape(shape, block)
+    if block == 1:
+        assert torch.equal(blocked, frames)
+        return
+    for n, y, x in itertools.product(range(2), range(shape[0] // block), range(shape[1] // block)):
+        square = frames[n, y * block : (y + 1) * block, x * block : (x + 1) * block]
+        assert blocked[n, y, x].tolist() == square.flatten().tolist()
+
+
+@pytest.mark.parametrize("name", IMAGE_TORSOS)
+@pytest.mark.parametrize("shape", [(84, 84), (44, 36, 3), (50, 50)])
+def test_frames_in_blocks_are_the_same_to_a_torso(name: TorsoName, shape: tuple[int, ...]) -> None:
+    torso = make_torso(name, (image(*shape),), 2)
+    assert torso.block == (4 if name != "impala_deep" and shape != (50, 50) else 1)
+    frames = random_frames(3, 2, *shape)
+    blocked = torch.stack([to_blocks(frame, torso.block) for frame in frames.unbind(1)], 1)
+    assert torch.equal(torso((blocked,)), torso((frames,)))
+
+
 @pytest.mark.parametrize("name", IMAGE_TORSOS)
 def test_image_torsos_equal_plain_layers(name: TorsoName) -> None:
     """The same weights in stock layers, channels first, on pixels divided by 255."""
@@ -112,7 +148,9 @@ def test_image_torsos_equal_plain_layers(name: TorsoName) -> None:
                 x = x + conv(section.blocks[i + 1], conv(section.blocks[i], x.relu()).relu())
         x = x.relu()
     else:
-        for layer in torso.convolutions:  # type: ignore[union-attr]
+        first, *others = torso.convolutions  # type: ignore[misc]
+        x = nn.functional.conv2d(x, pixel_by_pixel(first.weight, stack=2, block=4), first.bias, 4).relu()
+        for layer in others:
             x = conv(layer, x).relu()
     expected = torso.hidden(x.movedim(1, -1).flatten(1)).relu()  # type: ignore[operator]
     torch.testing.assert_close(torso((frames,)), expected, rtol=1e-4, atol=1e-5)

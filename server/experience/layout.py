@@ -22,6 +22,7 @@ from torch import Tensor
 
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import StepType
+from seedbed.server.networks.observations import block_shape
 
 TORCH_DTYPES = {"uint8": torch.uint8, "int32": torch.int32, "int64": torch.int64, "float32": torch.float32}
 
@@ -59,6 +60,7 @@ class UnrollLayout:
         frame_stack: K.
         recorded: what the algorithm adds.
         state_shapes: shape of each tensor of one slot's agent state; () for feed-forward networks.
+        pixel_block: edge of the blocks in which images are stored, and handed to the network that wants them so.
         stagger: how many neighbouring slots complete their unrolls together; 0: all. Environments of a fleet start
             together, so without it the unrolls of all of them arrive at once: more than the learner's queue holds,
             and everybody waits for it, while it waits for them the rest of the time.
@@ -70,6 +72,7 @@ class UnrollLayout:
     frame_stack: int
     recorded: Mapping[str, FieldSpec]
     state_shapes: tuple[tuple[int, ...], ...]
+    pixel_block: int = 1
     stagger: int = 0
 
     def __post_init__(self) -> None:
@@ -77,6 +80,11 @@ class UnrollLayout:
             raise ValueError(f"expected 1 <= period < num_rows and frame_stack >= 1, got {self}")
         if self.stagger and self.period != self.num_rows - 1:
             raise ValueError(f"expected unrolls to be staggered only where they share one row, got {self}")
+
+    @property
+    def frame_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of a stored frame of each observation."""
+        return tuple(block_shape(tuple(spec.shape), self.pixel_block) for spec in self.spec.observations)
 
     @property
     def history(self) -> int:
@@ -113,8 +121,8 @@ class Rows:
         self.count = count
         long = layout.history + layout.num_rows
         self.observations = tuple(
-            torch.zeros((count, long, *spec.shape), dtype=TORCH_DTYPES[spec.dtype], device=device)
-            for spec in layout.spec.observations
+            torch.zeros((count, long, *shape), dtype=TORCH_DTYPES[spec.dtype], device=device)
+            for spec, shape in zip(layout.spec.observations, layout.frame_shapes, strict=True)
         )
         self.fields = {
             name: torch.zeros((count, layout.num_rows, *field.shape), dtype=field.dtype, device=device)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from seedbed.server.experience.frames import gather_stacks
 from seedbed.server.experience.layout import Provenance, Rows, UnrollLayout
+from seedbed.server.networks.observations import to_blocks
 
 Slots = NDArray[np.int64]
 
@@ -69,12 +70,12 @@ class UnrollStore:
             age: int64 `[N]`, steps since FIRST, on the device.
 
         Returns:
-            `[N, K, ...]` each.
+            `[N, K, ...]` each, images in the layout's blocks.
         """
         history = self.layout.history
         newest = self._index(slots * (history + self.layout.num_rows) + history + self.position[slots])
         for frames, observation in zip(self._frames, observations, strict=True):
-            frames.index_copy_(0, newest, observation)
+            frames.index_copy_(0, newest, to_blocks(observation, self.layout.pixel_block))
         return tuple(gather_stacks(frames, newest, age, history + 1) for frames in self._frames)
 
     def append(self, slots: Slots, fields: Mapping[str, Tensor], state: Sequence[Tensor]) -> Slots:

@@ -24,7 +24,8 @@ class Inputs(NamedTuple):
 
     Attributes:
         observations: one `[..., K, *spec.shape]` for each observation array, the newest of K frames last, frames from
-            before the episode's start zeroed by the caller. K is 1 without stacking.
+            before the episode's start zeroed by the caller. K is 1 without stacking. Images come in the network's
+            `pixel_block`, which is quicker, or as they are.
         step_type: uint8 `[...]`, values of `StepType`.
         reward: float32 `[...]`, raw, of the transition that led to the row.
         last_action: int64 `[...]`, action_{t-1}; ignored at FIRST.
@@ -71,7 +72,13 @@ class PolicyNetwork(nn.Module, ABC):
     """What inference and an algorithm ask of a network. Master weights are float32.
 
     Outputs are the algorithm's affair: `Outputs`, `ActionValues` or a tuple of its own.
+
+    Attributes:
+        pixel_block: edge of the blocks in which it reads the pixels of images; see `observations.to_blocks`.
+            Frames are put into that order once, when they arrive.
     """
+
+    pixel_block: int = 1
 
     @abstractmethod
     def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> AgentState:

@@ -13,6 +13,9 @@ from torch import Tensor
 from seedbed.common.errors import SpecError
 from seedbed.common.specs import ArraySpec
 
+_PACKED = {4: torch.int32, 8: torch.int64}
+"""Bytes -> the type that moves so many at once."""
+
 
 def num_elements(spec: ArraySpec) -> int:
     """How many numbers one frame holds."""
@@ -51,6 +54,39 @@ def num_channels(image: ArraySpec, frame_stack: int) -> int:
     return frame_stack * (image.shape[2] if len(image.shape) == 3 else 1)
 
 
+def block_shape(shape: tuple[int, ...], block: int) -> tuple[int, ...]:
+    """The shape of a frame of that shape, once its pixels are in blocks; see `to_blocks`."""
+    if block == 1:
+        return shape
+    height, width, *channels = shape
+    return (height // block, width // block, block * block * math.prod(channels))
+
+
+def to_blocks(frames: Tensor, block: int) -> Tensor:
+    """Puts the pixels of each square of `block` x `block` side by side, as channels of a smaller image.
+
+    A first convolution whose kernel is a multiple of its stride then reads whole blocks: on a CPU its backward pass
+    takes a third of the time, and stacking frames copies many bytes at once instead of one (docs/performance.md).
+
+    Args:
+        frames: `[N, h, w]` or `[N, h, w, c]`, contiguous; of any shape if block is 1.
+        block: edge of a block, a divisor of h and w; 1: nothing is done.
+
+    Returns:
+        `[N, h / block, w / block, block * block * c]`, each block's pixels row by row.
+    """
+    if block == 1:
+        return frames
+    count, height, width = frames.shape[:3]
+    dtype = frames.dtype
+    row_of_block = block * math.prod(frames.shape[3:])
+    frames = frames.reshape(count, height, width // block * row_of_block)
+    if (packed := _PACKED.get(row_of_block * dtype.itemsize)) is not None:  # nine times as fast as pixel by pixel
+        frames, row_of_block = frames.view(packed), 1
+    rows = frames.reshape(count, height // block, block, width // block, row_of_block)
+    return rows.transpose(2, 3).contiguous().reshape(count, height // block, width // block, -1).view(dtype)
+
+
 def stack_channels(frames: Tensor) -> Tensor:
     """`[N, K, h, w]` or `[N, K, h, w, c]` to `[N, C, h, w]`, oldest frame first, channels last in memory.
 
@@ -62,7 +98,10 @@ def stack_channels(frames: Tensor) -> Tensor:
     interleaved = frames.movedim(1, 3)
     if interleaved.is_contiguous():
         return interleaved.flatten(3).permute(0, 3, 1, 2)
-    return torch.cat(frames.unbind(1), dim=-1).permute(0, 3, 1, 2)
+    dtype = frames.dtype
+    if frames.shape[-1] * dtype.itemsize % 8 == 0:  # eight bytes at once
+        frames = frames.view(torch.int64)
+    return torch.cat(frames.unbind(1), dim=-1).view(dtype).permute(0, 3, 1, 2)
 
 
 def read_image(frames: Tensor, dtype: torch.dtype, background: float) -> Tensor:

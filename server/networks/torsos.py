@@ -26,12 +26,14 @@ from seedbed.common.errors import SpecError
 from seedbed.common.specs import ArraySpec
 from seedbed.server.networks.layers import HIDDEN_GAIN, Conv2d, Linear, initialise
 from seedbed.server.networks.observations import (
+    block_shape,
     flatten_image,
     input_scale,
     num_channels,
     num_elements,
     read_image,
     single_image,
+    to_blocks,
 )
 
 TorsoName = Literal["mlp", "impala_shallow", "nature", "impala_deep"]
@@ -44,15 +46,17 @@ class Torso(nn.Module):
     Attributes:
         output_size: length of the feature vector.
         dtype: of computation and features.
+        block: edge of the blocks in which it reads the pixels of an image; see `PolicyNetwork.pixel_block`.
     """
 
-    def __init__(self, output_size: int, dtype: torch.dtype) -> None:
+    def __init__(self, output_size: int, dtype: torch.dtype, block: int = 1) -> None:
         super().__init__()
         self.output_size = output_size
         self.dtype = dtype
+        self.block = block
 
     def forward(self, observations: tuple[Tensor, ...]) -> Tensor:
-        """Each `[N, K, *spec.shape]` in, `[N, output_size]` of `dtype` out."""
+        """Each `[N, K, *spec.shape]`, or in blocks, in; `[N, output_size]` of `dtype` out."""
         raise NotImplementedError
 
 
@@ -93,6 +97,9 @@ class MLP(Torso):
 class ConvTorso(Torso):
     """Convolutions without padding, then one hidden layer, all followed by ReLU.
 
+    Where the image allows it the first convolution reads blocks of pixels as large as its stride: the same sums over
+    the same pixels, in another order.
+
     Args:
         filters: (filters, kernel, stride) of each convolution.
     """
@@ -106,10 +113,15 @@ class ConvTorso(Torso):
         filters: tuple[tuple[int, int, int], ...],
         hidden_size: int,
     ) -> None:
-        super().__init__(hidden_size, dtype)
-        self.background = background
         spec = single_image(observation_specs)
+        block = _block_of(spec, *filters[0][1:])
+        super().__init__(hidden_size, dtype, block)
+        self.background = background
         channels, height, width = num_channels(spec, frame_stack), *spec.shape[:2]
+        self._frame_shape = block_shape(tuple(spec.shape), block)
+        if block > 1:
+            channels, height, width = channels * block * block, height // block, width // block
+            filters = ((filters[0][0], filters[0][1] // block, 1), *filters[1:])
         scale = input_scale(spec)
         self.convolutions = nn.ModuleList()
         for num_filters, kernel, stride in filters:
@@ -129,10 +141,21 @@ class ConvTorso(Torso):
 
     def forward(self, observations: tuple[Tensor, ...]) -> Tensor:
         """See `Torso`."""
-        x = read_image(observations[0], self.dtype, self.background)
+        x = read_image(self._in_blocks(observations[0]), self.dtype, self.background)
         for layer in self.convolutions:
             x = torch.relu(layer(x))
         return torch.relu(self.hidden(flatten_image(x)))
+
+    def _in_blocks(self, frames: Tensor) -> Tensor:
+        if tuple(frames.shape[2:]) == self._frame_shape:
+            return frames
+        return to_blocks(frames.flatten(0, 1), self.block).unflatten(0, frames.shape[:2])
+
+
+def _block_of(image: ArraySpec, kernel: int, stride: int) -> int:
+    """The stride, where kernel and image consist of whole blocks of that size."""
+    fits = all(size % stride == 0 for size in (kernel, *image.shape[:2]))
+    return stride if fits else 1
 
 
 class ResidualSection(nn.Module):

@@ -80,6 +80,7 @@ class World:
             period=self.algorithm.period,
             frame_stack=network.frame_stack,
             recorded=self.algorithm.recorded,
+            pixel_block=self.learner.network.pixel_block,
             state_shapes=tuple(tuple(part.shape[1:]) for part in self.learner.network.initial_state(1)),
         )
         self.slots = SlotTable(self.spec, num_slots)
