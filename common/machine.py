@@ -24,6 +24,7 @@ _MIN_MEMORY_BYTES = GIB  # a server with a small network, or ten environment cli
 _MIN_DESCRIPTORS = 1024
 _MIN_PROCESSES = 64
 _GPU_TIMEOUT_S = 60.0
+_GPU_SIGNS = ("proc/driver/nvidia/version", "dev/nvidiactl", "dev/kfd", "dev/dxg")  # NVIDIA, AMD, Windows below Linux
 
 # Distribution -> what it is for.
 _PACKAGES = {
@@ -105,9 +106,10 @@ def _check_packages() -> Iterator[Check]:
 
 
 def _check_gpu(root: Path) -> Check:
-    driver = (root / "proc/driver/nvidia/version").exists()
+    if not any((root / name).exists() for name in _GPU_SIGNS):
+        return Check("ok", "gpu", "none; a server learns on the CPU")
     if version_of("torch") is None:
-        return Check("ok", "gpu", "not asked for without torch")
+        return Check("ok", "gpu", "there is one, for a server: without torch it does not matter")
     try:
         asked = subprocess.run(
             [sys.executable, "-c", _ASK_TORCH], capture_output=True, text=True, timeout=_GPU_TIMEOUT_S, check=True
@@ -117,14 +119,11 @@ def _check_gpu(root: Path) -> Check:
         return Check("warning", "gpu", f"torch does not start: {lines[-1]}")
     cuda, *names = asked.stdout.splitlines()
     if names:
-        return Check("ok", "gpu", f"{', '.join(names)} (CUDA {cuda})")
-    if driver and cuda == "None":
+        return Check("ok", "gpu", ", ".join(names))
+    if cuda == "None":
         return Check("warning", "gpu", "there is a driver, but this torch is a CPU build: install the CUDA one")
-    if driver:
-        return Check(
-            "warning", "gpu", f"there is a driver, but torch (CUDA {cuda}) sees no GPU: driver too old, or hidden?"
-        )
-    return Check("ok", "gpu", "none; a server learns on the CPU")
+    why = f"there is a driver, but torch (CUDA {cuda}) sees no GPU: driver too old, or hidden?"
+    return Check("warning", "gpu", why)
 
 
 def _check_cores(root: Path) -> Check:

@@ -150,6 +150,7 @@ LIGHT: dict[str, tuple[str, ...]] = {
     "seedbed.server.__main__": ("torch", "gymnasium", "grpc"),  # a spawned frontend imports it again
     "seedbed.common.cli": ("torch", "gymnasium", "numpy", "grpc", "google"),
     "seedbed.common.credentials": ("torch", "gymnasium", "numpy", "grpc", "google"),
+    "seedbed.common.doctor": ("torch", "gymnasium", "seedbed.server", "seedbed.env_client"),
     "seedbed.common.options": ("torch", "gymnasium", "numpy", "grpc"),
     "seedbed.env_client.__main__": ("torch", "gymnasium", "ale_py", "cv2", "seedbed.server"),
     "seedbed.env_client.loadtest.__main__": ("torch", "gymnasium", "ale_py", "matplotlib", "seedbed.server"),
