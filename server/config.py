@@ -192,6 +192,7 @@ class ServingConfig:
     max_inference_batch: int = option(256, "rows in one inference batch")
     max_wait_ms: float = option(5.0, "longest wait of a request for company, with --wait-when-idle")
     wait_when_idle: bool = option(False, "collect larger inference batches even when the device is idle")
+    cuda_graphs: bool = option(False, "replay the acting network as CUDA graphs; off until it has been measured")
     settle_s: float = option(
         0.0, "at the start, answer nobody before no environment has joined for so long: a large fleet starts faster"
     )

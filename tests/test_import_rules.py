@@ -116,6 +116,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "server.parts",
         "server.app",
         "server.evaluation",
+        "server.serving.graphs",
         "server.serving.inference",
         "server.serving.policy_server",
     ),

@@ -22,6 +22,7 @@ from seedbed.server.algorithms.interface import Acting, Algorithm, Decision
 from seedbed.server.experience.unrolls import UnrollStore
 from seedbed.server.learning.parameters import Parameters
 from seedbed.server.networks.interface import AgentState, Inputs
+from seedbed.server.serving.graphs import Graphs
 from seedbed.server.serving.slots import SlotTable
 
 Slots = NDArray[np.int64]
@@ -68,6 +69,7 @@ class Inference:
         seed: int,
         steps_before: int = 0,
         greedy_environments: range = range(0),
+        graphs: Graphs | None = None,
     ) -> None:
         """Allocates per-slot state and staging; nothing grows later.
 
@@ -79,6 +81,7 @@ class Inference:
             seed: of the generator that actions are drawn with.
             steps_before: agent steps of the run's earlier starts.
             greedy_environments: indices of the environments that explore nothing.
+            graphs: replay the network; it runs as it is unless given.
         """
         self._algorithm = algorithm
         self._parameters = parameters
@@ -95,6 +98,7 @@ class Inference:
         self._environment = np.zeros(slots.num_slots, np.int64)
         self._greedy = np.zeros(slots.num_slots, bool)
         self._gather = _Gather(slots, device)
+        self._graphs = graphs or Graphs(slots.num_slots, None)
         self.num_steps = 0
 
     def begin(self, slots: Slots, lease: int, environment_indices: Sequence[int]) -> None:
@@ -125,7 +129,7 @@ class Inference:
         index, inputs = self._put(slots), arrived.inputs
         state = tuple(part.index_select(0, index) for part in self._state)
         acting = self._acting(slots)
-        decision = self._algorithm.act(network, inputs, state, acting)
+        decision = self._algorithm.act(self._graphs.of(network), inputs, state, acting)
         action = decision.action.cpu().numpy()
         self._slots.answer(slots, [action], version)
         self._last_action[slots] = action

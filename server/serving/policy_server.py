@@ -25,6 +25,7 @@ from seedbed.server.serving.batching import Batcher
 from seedbed.server.serving.channel import Channel
 from seedbed.server.serving.contract import FrontendConfig
 from seedbed.server.serving.frontend_process import run_frontend
+from seedbed.server.serving.graphs import Graphs, capture_cuda_graph
 from seedbed.server.serving.inference import Inference
 from seedbed.server.serving.leases import LeaseTable
 from seedbed.server.serving.port import ReservedPort
@@ -154,6 +155,10 @@ class PolicyServer:
             seed=seed,
             steps_before=steps_before,
             greedy_environments=greedy_environments,
+            graphs=Graphs(
+                config.max_inference_batch,
+                capture_cuda_graph if config.cuda_graphs and device.type == "cuda" else None,
+            ),
         )
         self.service = make_service(
             slots=slots,
