@@ -261,7 +261,23 @@ TUNED: Mapping[tuple[str, str], Values] = {
         "network.torso": "impala_shallow",
         "optimiser.learning_rate": 2.5e-4,
     },
-    ("memory", "apex"): {"network.core": "none"},  # which therefore cannot learn it
+    # The control: without a memory it cannot learn this.
+    ("memory", "apex"): {
+        "fleet.num_envs": 16,
+        "fleet.num_greedy_envs": 4,
+        "learning.unroll_length": 4,
+        "learning.batch_size": 64,
+        "q_learning.target_period_updates": 100,
+        "q_learning.head_size": 64,
+        "replay.replay_capacity": 20_000,
+        "replay.replay_min_size": 1000,
+        "replay.samples_per_insert": 8.0,
+        "network.core": "none",
+        "optimiser.optimiser": "adam",
+        "optimiser.centred": False,
+        "optimiser.learning_rate": 1e-3,
+        "optimiser.epsilon": 1e-8,
+    },
     ("memory", "vtrace"): {
         "learning.batch_size": 16,
         "actor_critic.lambda_": 0.95,

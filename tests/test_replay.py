@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from seedbed.server.experience import replay as replay_module
 from seedbed.server.experience.layout import TrainBatch, UnrollLayout
 from seedbed.server.experience.rate_limiter import RateLimiter
 from seedbed.server.experience.replay import Prioritisation, Replay
@@ -22,6 +23,14 @@ from tests.reference.unrolls import ExpectedUnroll, Streams, complete_unrolls, c
 
 CPU = torch.device("cpu")
 NUM_SLOTS = 5
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Waits for what another thread is about to do."""
+    deadline_s = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline_s, "it never happened"
+        time.sleep(0.001)
 
 
 def slot_plus_one(batch: TrainBatch) -> Tensor:
@@ -187,6 +196,7 @@ def test_what_is_being_overwritten_is_not_drawn() -> None:
     scene = Scene()
     replay = make_replay(scene.layout, 3)
     replay.put(scene.store, scene.slots[:3])
+    replay.sample(8)  # reads the notes: place 0 has a priority from now on
     seen: set[int] = set()
     copy_in = replay._storage.copy_in
 
@@ -230,7 +240,8 @@ def test_two_threads_at_full_speed_never_see_a_torn_unroll() -> None:
     replay.check_valid()
 
 
-def test_both_sides_wait_for_the_ratio_and_wake_on_close() -> None:
+def test_both_sides_wait_for_the_ratio_and_wake_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay_module, "_POLL_S", 60.0)  # they must not need it
     scene = Scene()
     replay = make_replay(scene.layout, 20, samples_per_insert=2.0, min_size=3, tolerance=3.0, batch_size=4)
     done: list[object] = []
@@ -240,22 +251,20 @@ def test_both_sides_wait_for_the_ratio_and_wake_on_close() -> None:
     reader.join(0.3)
     assert reader.is_alive(), "three inserts owe nothing: a batch would lead by 4"
     replay.put(scene.store, scene.slots[:1])  # owed 2: after a batch 2 too many were drawn, which is allowed
-    time.sleep(0.3)
-    assert replay.metrics()["replay_samples_per_insert"] == 1.0
-    assert reader.is_alive()
+    eventually(lambda: replay._limiter.samples == 4)
     for _ in range(4):
         replay.put(scene.store, scene.slots[:1])
     reader.join(10)
     assert done == [[True, True, True]]
     writer = threading.Thread(target=lambda: done.append(replay.put(scene.store, np.tile(scene.slots, 4))))
     writer.start()
-    writer.join(0.3)
-    assert writer.is_alive()
+    eventually(lambda: not replay._limiter.num_inserts_allowed())
+    inserts = replay._limiter.inserts
+    assert replay.get(4) is not None
+    eventually(lambda: replay._limiter.inserts == inserts + 2)
     replay.close()
     writer.join(10)
-    taken = done[1]
-    assert isinstance(taken, int)
-    assert 0 < taken < 20
+    assert done[1] == replay._limiter.inserts - 8 < 20
     assert replay.get(4) is None
 
 
