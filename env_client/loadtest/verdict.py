@@ -101,10 +101,8 @@ def _saturated(found: Measurement) -> Verdict | None:
         change = "Raise --processes where this machine has cores left, or send part of the load from another machine"
         return Verdict("clients", f"a process of synthetic clients keeps {busy:.2f} cores busy", change)
     if (share := found.back_pressure or 0.0) >= _BACK_PRESSURE:
-        reason = (
-            f"inference stood still {share:.0%} of the time, because the learner's queue was full; "
-            f"it made {found.updates_per_s or 0:.1f} updates/s"
-        )
+        updates = f"{found.updates_per_s or 0:.1f} updates/s"
+        reason = f"inference stood still {share:.0%} of the time, waiting for the learner, which made {updates}"
         change = "Learn on a faster device or with a smaller network; --no-train shows what serving alone could do"
         return Verdict("learner", reason, change)
     if (busy := found.busiest("frontend")) >= _SATURATED:
