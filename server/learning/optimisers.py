@@ -142,7 +142,9 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     """
     parameters = list(parameters)
     norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm, foreach=True)
-    lost = ~norm.isfinite()  # stays on the device: asking for it would wait for the whole update
+    lost = ~norm.isfinite()
+    if lost.device.type == "cpu" and not lost:  # elsewhere asking would wait for the whole update
+        return norm
     for parameter in parameters:
         if parameter.grad is not None:
             parameter.grad.masked_fill_(lost, 0.0)

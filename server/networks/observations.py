@@ -110,8 +110,11 @@ def read_image(frames: Tensor, dtype: torch.dtype, background: float) -> Tensor:
     What is constant in every frame moves all weights of a filter the same way, and one large step then leaves it dead:
     with a background of 0, only what changes has a gradient. (Whole pixel values up to 256 are exact in bfloat16.)
     """
-    image = stack_channels(frames).to(dtype)
-    return image - background if background else image
+    stacked = stack_channels(frames)
+    image = stacked.to(dtype)
+    if not background:
+        return image
+    return image - background if image is stacked else image.sub_(background)  # in place where it is ours
 
 
 def flatten_image(x: Tensor) -> Tensor:
