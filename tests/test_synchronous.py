@@ -155,9 +155,12 @@ def test_a_request_that_waits_for_the_company_of_a_frozen_client_is_answered_in_
         for _ in range(25):
             world.turn()
         assert slots_of(world.trained[-1]) == [0, 1]
+        while world.service._position[0] != 2:  # in the midst of a round
+            world.turn()
         frozen.frozen = True
         for _ in range(3):
             world.turn()
+        assert 0 in world.service._batcher, "this is what the test is about"
         before = world.learner.num_updates
         world.now_s += PATIENCE_S
         for _ in range(20):
