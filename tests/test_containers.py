@@ -33,8 +33,8 @@ MONITORING = ROOT / "deploy" / "monitoring"
 
 
 def compose(name: str = FILES[0]) -> dict[str, Any]:
-    """A compose file with the defaults of all its variables."""
-    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (ROOT / name).read_text())
+    """A compose file with the defaults of all its variables, and without the one tag that Compose adds to YAML."""
+    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (ROOT / name).read_text()).replace("!override ", "")
     loaded: dict[str, Any] = yaml.safe_load(text)
     return loaded
 
@@ -157,6 +157,28 @@ def test_without_credentials_only_this_machine_reaches_the_server() -> None:
     assert found["env"]["networks"] == ["fleet"]
     others = [name for name, service in found.items() if "fleet" in service["networks"]]
     assert set(others) <= {"server", "env", "prometheus"}
+
+
+def test_other_machines_need_a_token_and_see_a_certificate() -> None:
+    found = compose("docker-compose.remote.yml")
+    server, env = found["services"]["server"], found["services"]["env"]
+    credentials, client = server_config(server["command"]).serving.credentials, env_config(env["command"]).credentials
+    assert not credentials.insecure
+    assert not client.insecure
+    wanted = (credentials.token_file, credentials.tls_cert, credentials.tls_key)
+    assert {str(path) for path in wanted} == {f"/run/secrets/{name}" for name in server["secrets"]}
+    assert {str(path) for path in (client.token_file, client.tls_ca)} == {f"/run/secrets/{x}" for x in env["secrets"]}
+    assert {*server["secrets"], *env["secrets"]} == set(found["secrets"])
+    assert "tls_key" not in env["secrets"]
+    assert (ROOT / ".gitignore").read_text().splitlines().count("secrets/") == 1
+
+
+def test_overrides_change_nothing_else_of_a_command() -> None:
+    """Compose replaces commands as a whole: what they have in common stands in both files."""
+    base, remote = (services(name)["server"]["command"].split() for name in (FILES[0], "docker-compose.remote.yml"))
+    credentials = {"--token-file", "--tls-cert", "--tls-key"}
+    rest = [word for word in remote if word not in credentials and not word.startswith("/run/secrets/")]
+    assert rest == [word for word in base if word != "--insecure"]
 
 
 def test_env_can_be_scaled() -> None:

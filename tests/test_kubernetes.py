@@ -19,7 +19,7 @@ from tests.test_containers import env_config, server_config, services
 yaml = pytest.importorskip("yaml", reason="PyYAML, of the extra `dev`, is not installed")
 
 FOLDER = Path(__file__).resolve().parent.parent / "deploy" / "kubernetes"
-OVERLAYS = ("base", "overlays/gpu")
+OVERLAYS = ("base", "overlays/gpu", "overlays/tls")
 
 FIELDS = {
     "Namespace": "apiVersion kind metadata name labels",
@@ -185,6 +185,21 @@ def test_images_are_those_of_compose() -> None:
         manifests = render(FOLDER / overlay)
         assert container(manifests, "server")["image"] == tag
         assert container(manifests, "env")["image"] == built["env"]
+
+
+def test_tls_overlay_trusts_nobody_without_credentials() -> None:
+    manifests = render(FOLDER / "overlays/tls")
+    server = server_config(" ".join(container(manifests, "server")["args"])).serving.credentials
+    client = env_config(" ".join(container(manifests, "env")["args"])).credentials
+    assert not server.insecure
+    assert not client.insecure
+    assert server.token_file == client.token_file == Path("/credentials/token")
+    assert server.tls_cert is not None
+    assert client.uses_tls
+    for name in ("server", "env"):
+        (secret,) = [volume["secret"] for volume in pod(manifests, name)["volumes"] if "secret" in volume]
+        assert secret["defaultMode"] == 0o440
+        assert pod(manifests, name)["securityContext"]["fsGroup"] == 10001
 
 
 def test_gpu_is_asked_for() -> None:
