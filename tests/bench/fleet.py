@@ -1,0 +1,213 @@
+"""How a fleet of client processes comes, and comes back when its server is killed: `python -m tests.bench.fleet`.
+
+Starts a server and clients that step a synthetic environment, waits until all are connected, kills the server with
+SIGKILL, starts it again on the same port, and waits until all are back. Prints times, memory per client, and what the
+server's processes hold open. The clients are started by this program one after the other, so "all connected" is mostly
+the time that Python takes to start on this machine; "all back" is what a restart of a server costs a fleet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import signal
+import socket
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from tests.bench.programs import SEEDBED, Program
+
+_POLL_S = 0.05
+
+
+class Fleet:
+    """A server and its clients; use it as a context.
+
+    Attributes:
+        clients: their processes.
+    """
+
+    def __init__(self, *, num_clients: int, step_ms: float, patience_s: float) -> None:
+        """Starts nothing yet.
+
+        Args:
+            num_clients: client processes with an environment each.
+            step_ms: what a step of it takes: the load that the server has besides.
+            patience_s: for anything that should happen.
+        """
+        self._num_clients = num_clients
+        self._environment = f"seedbed/Synthetic-v0,shape=8,dtype=float32,actions=4,step_ms={step_ms:g}"
+        self._patience_s = patience_s
+        self._stack = ExitStack()
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+        self._port, self._http_port = _free_ports(2)
+        self.clients: list[Program] = []
+
+    def __enter__(self) -> Fleet:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for client in self.clients:
+            client.process.send_signal(signal.SIGTERM)  # all at once: their contexts wait for one after the other
+        self._stack.close()
+
+    def start_server(self) -> float:
+        """Starts it, or starts it again, and waits until it says that it is ready. Returns how long that took."""
+        began_s = time.monotonic()
+        options = {
+            "env": self._environment,
+            "torso": "mlp",
+            "port": self._port,
+            "http-port": self._http_port,
+            "num-envs": self._num_clients,
+            "run-dir": self._folder / "run",
+            "device": "cpu",
+        }
+        arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        self._server = self._stack.enter_context(Program((*SEEDBED, "server", *arguments)))
+        self.wait_for(lambda: self._get("/readyz") is not None, "a server that is ready")
+        return time.monotonic() - began_s
+
+    def start_clients(self) -> float:
+        """Starts them all and waits until all are connected. Returns how long that took."""
+        began_s = time.monotonic()
+        for number in range(self._num_clients):
+            options = (
+                "--server",
+                f"127.0.0.1:{self._port}",
+                "--env",
+                self._environment,
+                "--client-id",
+                f"fleet-{number}",
+            )
+            self.clients.append(self._stack.enter_context(Program((*SEEDBED, "env", *options))))
+        self.wait_until_connected()
+        return time.monotonic() - began_s
+
+    def kill_server(self) -> None:
+        """SIGKILL: nobody is told anything."""
+        self._server.process.kill()
+        self._server.process.wait()
+
+    def wait_until_connected(self) -> float:
+        """Waits until every client holds a lease. Returns how long that took."""
+        began_s = time.monotonic()
+        self.wait_for(lambda: self.metric("seedbed_clients_connected") == self._num_clients, "all clients")
+        return time.monotonic() - began_s
+
+    def metric(self, name: str) -> float:
+        """A number of the server; NaN while it does not answer."""
+        found = re.search(rf"^{name} (\S+)$", self._get("/metrics") or "", re.MULTILINE)
+        return float(found[1]) if found else float("nan")
+
+    def held_open(self) -> dict[str, dict[str, int]]:
+        """Threads and open files of each of the server's processes."""
+        page = self._get("/metrics") or ""
+        return {
+            what: {
+                name: int(float(value))
+                for name, value in re.findall(rf'^{metric}{{process="(.*)"}} (\S+)$', page, re.M)
+            }
+            for what, metric in (("threads", "seedbed_process_threads"), ("open_files", "seedbed_process_open_files"))
+        }
+
+    def wait_for(self, condition: Callable[[], bool], what: str) -> None:
+        """Polls until a condition holds."""
+        deadline_s = time.monotonic() + self._patience_s
+        while not condition():
+            self._server.check(what)
+            if time.monotonic() > deadline_s:
+                raise RuntimeError(f"expected {what} within {self._patience_s:g} s")
+            time.sleep(_POLL_S)
+
+    def _get(self, path: str) -> str | None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._http_port}{path}", timeout=10) as response:
+                return str(response.read().decode())
+        except (OSError, urllib.error.HTTPError):
+            return None
+
+
+def measure(*, num_clients: int, step_ms: float, patience_s: float) -> dict[str, Any]:
+    """All of it; what it returns is what the command prints."""
+    with Fleet(num_clients=num_clients, step_ms=step_ms, patience_s=patience_s) as fleet:
+        figures: dict[str, Any] = {"clients": num_clients, "step_ms": step_ms}
+        figures["server_ready_s"] = fleet.start_server()
+        figures["all_connected_s"] = fleet.start_clients()
+        time.sleep(3.0)  # of ordinary work
+        figures["client_bytes"] = {
+            name: [_memory(client.pid, name) for client in fleet.clients] for name in ("Pss", "Rss")
+        }
+        figures["held_open"] = fleet.held_open()
+        killed_s = time.monotonic()
+        fleet.kill_server()
+        figures["server_ready_again_s"] = fleet.start_server()
+        figures["all_back_after_ready_s"] = fleet.wait_until_connected()
+        figures["all_back_after_kill_s"] = time.monotonic() - killed_s
+        time.sleep(3.0)
+        figures["held_open_after"] = fleet.held_open()
+        figures["waits_s"] = [
+            float(wait) for client in fleet.clients for wait in re.findall(r"next attempt in (\S+) s", client.log)
+        ]
+    return figures
+
+
+def report(figures: dict[str, Any]) -> str:
+    """For people."""
+    memory = {name: sorted(values)[len(values) // 2] / 1e6 for name, values in figures["client_bytes"].items()}
+    lines = [
+        f"clients, one environment each          {figures['clients']:8}, {figures['step_ms']:g} ms a step",
+        f"server ready after                     {figures['server_ready_s']:8.1f} s",
+        f"all connected after                    {figures['all_connected_s']:8.1f} s",
+        f"memory of a client, median             {memory['Pss']:8.1f} MB proportional, {memory['Rss']:.1f} MB resident",
+        f"server killed; ready again after       {figures['server_ready_again_s']:8.1f} s",
+        f"all back after that                    {figures['all_back_after_ready_s']:8.1f} s",
+        f"all back after the kill                {figures['all_back_after_kill_s']:8.1f} s",
+    ]
+    for what in ("threads", "open_files"):
+        for name, before in figures["held_open"][what].items():
+            label = f"{what.replace('_', ' ')} of {name}"
+            lines.append(f"{label:<38} {before:8}, after the restart {figures['held_open_after'][what].get(name)}")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.fleet", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--clients", type=int, default=256, help="client processes (default: 256)")
+    parser.add_argument("--step-ms", type=float, default=500.0, help="of the synthetic environment (default: 500)")
+    parser.add_argument("--patience-s", type=float, default=180.0, help="for each thing to happen (default: 180)")
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    options = parser.parse_args(argv)
+    figures = measure(num_clients=options.clients, step_ms=options.step_ms, patience_s=options.patience_s)
+    if options.out is not None:
+        options.out.write_text(json.dumps(figures, indent=2) + "\n")
+    print(report(figures))
+
+
+def _memory(pid: int, name: str) -> int:
+    """Bytes of a process: "Pss", in which a shared page counts for its share, or "Rss"."""
+    page = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    found = re.search(rf"^{name}: +(\d+) kB$", page, re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,24 @@
+"""A server that is killed and started again gets its whole fleet back, soon and not all at the same moment."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.bench.fleet import measure
+
+pytestmark = pytest.mark.system
+
+BACK_WITHIN_S = 15.0
+"""Of readiness: what clients are promised to need, at most (docs/operations.md)."""
+
+
+def test_twelve_clients_come_back() -> None:
+    figures = measure(num_clients=12, step_ms=50.0, patience_s=100.0)
+    assert figures["all_back_after_ready_s"] < BACK_WITHIN_S
+    waits = figures["waits_s"]
+    assert len(waits) >= 12
+    assert len(set(waits)) > len(waits) / 2, "drawn, not fixed: they do not come all at once"
+    assert max(waits) <= 10.0
+    before, after = figures["held_open"], figures["held_open_after"]
+    assert set(before["open_files"]) == {"device", "frontend-0"}
+    assert before["threads"].keys() == after["threads"].keys()
