@@ -53,6 +53,7 @@ def sound_state(run_dir: Path) -> RunState:
     return RunState.from_checkpoint(checkpoint)
 
 
+@pytest.mark.slow
 def test_gradients_that_stay_infinite_end_the_run(tmp_path: Path) -> None:
     """Exit code 1, and the checkpoint from before is the newest: started again, the run goes on from there."""
     with Program(*TRAIN, "--max-lost-updates", 30, "--run-dir", tmp_path, prelude=NOT_FINITE) as program:
@@ -88,6 +89,7 @@ def test_a_learner_that_fails(fault: str, code: int, words: str, tmp_path: Path)
     assert sound_state(tmp_path).updates >= before.updates
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_checkpoints_and_nothing_else(tmp_path: Path) -> None:
     """The alarm is a metric; the next attempt after there is room again succeeds."""
     options = ("--checkpoint-interval-s", 0.5, "--http-port", 0, "--run-dir", tmp_path)

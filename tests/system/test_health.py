@@ -73,6 +73,7 @@ def test_grpc_health_follows_the_vitals() -> None:
         assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+@pytest.mark.timeout(300)
 def test_a_server_from_start_to_end(tmp_path: Path) -> None:
     """Without clients it is ready and costs next to nothing; frozen it is not live; with SIGTERM it says so first."""
     options = ("--run-dir", tmp_path / "run", "--http-port", 0, "--stall-limit-s", 3)

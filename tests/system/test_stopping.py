@@ -126,6 +126,7 @@ def stop_after(run_dir: Path, wait_s: float, *, serving: bool) -> str:
     )
 
 
+@pytest.mark.timeout(400)
 def test_sigterm_while_starting_and_while_training(tmp_path: Path) -> None:
     """Three moments, in a row, of the same run."""
     for wait_s, serving in ((0.1, False), (2.0, True), (0.0, True)):
