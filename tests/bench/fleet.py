@@ -13,7 +13,6 @@ import json
 import re
 import signal
 import socket
-import sys
 import tempfile
 import time
 import urllib.error
@@ -210,4 +209,4 @@ def _free_ports(count: int) -> list[int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
