@@ -16,7 +16,7 @@ from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.env_client.environments import describe
 from seedbed.server.config import ServerConfig
 from seedbed.server.presets import preset_values
-from tests.bench import components
+from tests.bench import components, steady
 from tests.bench.accounting import Snapshot, ThreadTime, role
 from tests.bench.bound import Costs, bound_of
 from tests.bench.components import (
@@ -173,7 +173,9 @@ def test_between_divides_by_the_steps_of_the_window() -> None:
         metrics = {"wall_s": wall_s, "agent_steps": steps, "updates": steps // 10, "policy_lag_mean": 2.0}
         times = {(1, 1): ThreadTime("python", 0.001), (1, 2): ThreadTime("learner", cpu_s), (5, 5): ThreadTime("x", 1)}
         commands = {1: "seedbed train", 5: "python -m seedbed.env_client"}
-        return Moment(metrics | {"inference_batch_mean": 9}, Snapshot(times), commands, {1: 2**21, 5: 2**20}, busy_s)
+        return Moment(
+            metrics | {"inference_batch_mean": 9}, Snapshot(times), commands, {1: 2**21, 5: 2**20}, {}, busy_s
+        )
 
     figures = between(moment(10, 1000, 1.0, 50), moment(14, 5000, 3.0, 58))
     assert figures["agent_steps_per_s"] == 1000
@@ -203,9 +205,10 @@ def test_stopwatch_counts_only_while_it_runs(monkeypatch: pytest.MonkeyPatch) ->
     assert (cost.cpu_us, cost.wall_us) == (pytest.approx(0.4e6), pytest.approx(0.8e6))
 
 
-@pytest.mark.parametrize("algorithm", ["vtrace", "a2c"])
+@pytest.mark.parametrize("algorithm", ["vtrace", "a2c", "apex"])
 def test_policy_alone_trains_on_every_step(algorithm: str) -> None:
-    policy = PolicyAlone(override(CATCH, {"algorithm": algorithm}), describe("seedbed/Catch-v0", ""))
+    config = override(CATCH, {"algorithm": algorithm, "replay.samples_per_insert": 4.0})
+    policy = PolicyAlone(config, describe("seedbed/Catch-v0", ""))
     found = policy.measure(0.05)
     assert set(found) == {"inference", "hand_over", "training"}
     assert all(cost.cpu_us > 0 for cost in found.values())
@@ -230,3 +233,19 @@ def test_a_program_that_fails_says_why(tmp_path: Path) -> None:
         pytest.raises(RuntimeError, match="no luck"),
     ):
         program.wait_for("never said")
+
+
+def test_steady_reports_the_growth_of_processes_that_lived_to_the_end() -> None:
+    def moment(minute: int, steps: int, rss_mib: dict[int, float]) -> Moment:
+        metrics = {"wall_s": 60.0 * minute, "agent_steps": steps}
+        rss = {pid: int(size * 2**20) for pid, size in rss_mib.items()}
+        return Moment(metrics, Snapshot({}), {1: "seedbed train"}, {}, rss, 0.0)
+
+    sizes = [10, 90, 100, 102, 104, 106]  # the first two are what it allocates at its start
+    rates = [600, 600, 600, 540, 540]
+    moments = [moment(i, sum(rates[:i]), {1: size} | ({2: 5.0} if i < 3 else {})) for i, size in enumerate(sizes)]
+    figures = steady.summarise(moments)
+    assert figures["steps_per_s"] == pytest.approx(9.6)
+    assert figures["steps_per_s_drift"] == pytest.approx(-0.1)
+    assert set(figures["processes"]) == {"device 1"}
+    assert figures["processes"]["device 1"]["mib_per_minute"] == pytest.approx(2)

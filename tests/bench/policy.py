@@ -1,7 +1,7 @@
 """Inference, hand-over and training alone: the device process's real parts take turns in one thread, over noise.
 
-Two halves of the environments are answered alternately, as they are in a run. Complete unrolls go to the queue, and as
-soon as a train batch is complete it is trained on and published. Nobody waits for anybody.
+Two halves of the environments are answered alternately, as they are in a run. Complete unrolls go to the queue or the
+replay, and as soon as it is a train batch's turn, it is trained on and published. Nobody waits for anybody.
 """
 
 from __future__ import annotations
@@ -12,20 +12,24 @@ from typing import cast
 import numpy as np
 import torch
 
+from seedbed.common.options import override
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import StepType
 from seedbed.server.algorithms.registry import make_algorithm
 from seedbed.server.config import ServerConfig
 from seedbed.server.experience.collector import Collector
 from seedbed.server.experience.fifo import UnrollFifo
+from seedbed.server.experience.replay import Replay
 from seedbed.server.experience.round_fifo import RoundCollector, RoundFifo
 from seedbed.server.experience.unrolls import UnrollStore
 from seedbed.server.learning.learner import Learner
 from seedbed.server.learning.parameters import Parameters
-from seedbed.server.parts import choose_device, make_acting_network, make_layout
+from seedbed.server.parts import choose_device, make_acting_network, make_layout, make_queue
 from seedbed.server.serving.inference import Inference, Slots
 from seedbed.server.serving.slots import SlotTable
 from tests.bench.components import Cost, Stopwatch, inference_batch
+
+_REPLAY_CAPACITY = 1000  # at most: full-size ones take long to fill
 
 
 class PolicyAlone:
@@ -33,7 +37,11 @@ class PolicyAlone:
 
     Attributes:
         batch_rows: N, rows in an inference batch.
+        batch_size: B, unrolls in a train batch.
         train_batch: the size of a train batch, for people.
+        queue: what takes unrolls to the learner.
+        store: the open unrolls.
+        learner: what is trained.
     """
 
     def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
@@ -41,35 +49,31 @@ class PolicyAlone:
         self._device = choose_device(config.run)
         torch.manual_seed(config.environment.seed)
         num_envs = config.fleet.num_envs
-        self._algorithm = make_algorithm(config, spec)
-        self._learner = Learner(self._algorithm, config.optimiser, self._device)
-        self._parameters = Parameters(lambda: make_acting_network(self._algorithm, self._device), self._learner.network)
-        layout = make_layout(config, spec, self._algorithm, self._learner.network)
-        store = UnrollStore(layout, num_envs, self._device)
-        self._batch_size = num_envs if self._algorithm.synchronous else self._algorithm.batch_size
-        self._queue = UnrollFifo(layout, 2 * self._batch_size, self._device)
-        # A round's collector needs nothing of its own queue but `learn`, which waits for another thread.
-        self._rounds = RoundCollector(store, cast(RoundFifo, self._queue)) if self._algorithm.synchronous else None
-        self._collector = self._rounds or Collector(store, self._queue)
-        slots = SlotTable(spec, num_envs)
+        algorithm = make_algorithm(config, spec)
+        self.learner = Learner(algorithm, config.optimiser, self._device)
+        self._parameters = Parameters(lambda: make_acting_network(algorithm, self._device), self.learner.network)
+        layout = make_layout(config, spec, algorithm, self.learner.network)
+        self.store = UnrollStore(layout, num_envs, self._device)
+        self.batch_size = num_envs if algorithm.synchronous else algorithm.batch_size
+        self._make_queue(config)
+        self._slots = SlotTable(spec, num_envs)
         self._inference = Inference(
-            algorithm=self._algorithm,
+            algorithm=algorithm,
             parameters=self._parameters,
-            slots=slots,
-            unrolls=store,
+            slots=self._slots,
+            unrolls=self.store,
             device=self._device,
             seed=config.environment.seed,
         )
         self._inference.begin(np.arange(num_envs), 1, range(num_envs))
         self.batch_rows = inference_batch(config)
+        self.train_batch = f"{self.batch_size} unrolls of {layout.num_rows} rows"
         self._batches = [np.arange(i, min(i + self.batch_rows, num_envs)) for i in range(0, num_envs, self.batch_rows)]
-        self._slots = slots
-        self.train_batch = f"{self._batch_size} unrolls of {layout.num_rows} rows"
-        self._steps_per_period = layout.num_rows - 1 if self._algorithm.synchronous else layout.period
-        _fill_with_noise(slots)
+        self._steps_per_period = layout.num_rows - 1 if algorithm.synchronous else layout.period
         self._watches = self._new_watches()
+        _fill_with_noise(self._slots)
         self._period()  # the first one is slower
-        slots.step_type[:] = StepType.MID
+        self._slots.step_type[:] = StepType.MID
 
     def measure(self, seconds: float) -> dict[str, Cost]:
         """Acts and learns for so long, and in whole unrolls, so that every step is trained on.
@@ -80,10 +84,32 @@ class PolicyAlone:
         self._watches = self._new_watches()
         num_steps = 0
         deadline_s = time.monotonic() + seconds
-        while time.monotonic() < deadline_s:
+        while time.monotonic() < deadline_s or not self._watches["training"].cpu_s:
             self._period()
             num_steps += self._steps_per_period * self._slots.num_slots
         return {name: watch.per_step(num_steps) for name, watch in self._watches.items()}
+
+    def _make_queue(self, config: ServerConfig) -> None:
+        """A queue with room for all that one thread can put there before it takes anything."""
+        algorithm = make_algorithm(config, self.store.layout.spec)
+        self._rounds: RoundCollector | None = None
+        self._owed = 0.0  # unrolls that a replay's ratio allows to be drawn
+        self._per_insert = config.replay.samples_per_insert
+        self._shown = config.fleet.greedy_environments
+        self.queue: UnrollFifo | Replay
+        self._collector: Collector
+        if algorithm.source == "replay":
+            capacity = min(config.replay.replay_capacity, _REPLAY_CAPACITY)
+            # One thread must not wait for itself, so it keeps to the ratio on its own.
+            values = {"replay_capacity": capacity, "replay_min_size": 1, "replay_tolerance": 1e9}
+            changed = override(config, {f"replay.{name}": value for name, value in values.items()})
+            self.queue, self._collector = make_queue(changed, algorithm, self.store)
+            return
+        self.queue = UnrollFifo(self.store.layout, 2 * self.batch_size, self._device)
+        if algorithm.synchronous:  # its own queue differs in `learn` alone, which waits for another thread
+            self._collector = self._rounds = RoundCollector(self.store, cast(RoundFifo, self.queue), self._shown)
+        else:
+            self._collector = Collector(self.store, self.queue, self._shown)
 
     def _new_watches(self) -> dict[str, Stopwatch]:
         return {name: Stopwatch(self._synchronise) for name in ("inference", "hand_over", "training")}
@@ -100,11 +126,17 @@ class PolicyAlone:
             self._end_round(self._rounds)
 
     def _hand_over(self, complete: Slots) -> None:
-        for start in range(0, len(complete), self._batch_size):
+        for start in range(0, len(complete), self.batch_size):
+            part = complete[start : start + self.batch_size]
             with self._watches["hand_over"].running():
-                self._collector.hand_over(complete[start : start + self._batch_size])
-            while len(self._queue) >= self._batch_size:
+                self._collector.hand_over(part)
+            self._owed += self._per_insert * sum(slot not in self._shown for slot in part.tolist())
+            while self._may_train():
                 self._train()
+
+    def _may_train(self) -> bool:
+        waiting = self._owed if isinstance(self.queue, Replay) else len(self.queue)
+        return waiting >= self.batch_size
 
     def _end_round(self, rounds: RoundCollector) -> None:
         for batch in self._batches:
@@ -112,15 +144,21 @@ class PolicyAlone:
                 self._inference.bootstrap(batch)
             with self._watches["hand_over"].running():
                 rounds.close(batch)
+        self.batch_size = len(self.queue)  # environments that only show the score are not among them
         self._train()
 
     def _train(self) -> None:
+        self._owed -= self.batch_size
         with self._watches["hand_over"].running():
-            batch = self._queue.get(self._batch_size)
+            replay = self.queue if isinstance(self.queue, Replay) else None
+            batch = replay.sample(self.batch_size) if replay is not None else self.queue.get(self.batch_size)
         assert batch is not None
         with self._watches["training"].running():
-            self._learner.update(batch, 0.0)
-            self._parameters.publish(self._learner.network, self._learner.num_updates)
+            update = self.learner.update(batch, 0.0)
+            self._parameters.publish(self.learner.network, self.learner.num_updates)
+        if replay is not None and update.priorities is not None:
+            with self._watches["hand_over"].running():
+                replay.update_priorities(batch, update.priorities)
 
     def _synchronise(self) -> None:
         if self._device.type == "cuda":

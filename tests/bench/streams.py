@@ -26,6 +26,7 @@ from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
 
 _STREAMS_PER_CHANNEL = 2  # as a client's two groups
 _RUN_ID = 1
+_OPENING_AT_ONCE = 32  # a thousand connections at once would time out on a slow machine
 
 
 @dataclass(slots=True)
@@ -59,6 +60,7 @@ class Fleet:
         self._name = name
         self._first_index = first_index
         self._waiting = num_streams
+        self._opening = asyncio.Semaphore(_OPENING_AT_ONCE)
         self.window = Window()
 
     async def run(self) -> None:
@@ -94,14 +96,13 @@ class Fleet:
     async def _stream(self, stub: SeedbedStub, number: int, spec: EnvironmentSpec) -> None:
         group, rows = number % _STREAMS_PER_CHANNEL, self._num_rows
         first = self._first_index + number * rows
-        call = stub.Act()
         client_id = f"{self._name}-{number // _STREAMS_PER_CHANNEL}"
         indices = range(first, first + rows)
-        await call.write(
-            pack_hello(client_id=client_id, run_id=_RUN_ID, group=group, environment_indices=indices, spec=spec)
-        )
-        await call.read()
-        await self._exchange(call, pack_steps(1, make_rows(spec, rows, StepType.FIRST)))
+        hello = pack_hello(client_id=client_id, run_id=_RUN_ID, group=group, environment_indices=indices, spec=spec)
+        call = stub.Act()
+        async with self._opening:
+            await self._exchange(call, hello)
+            await self._exchange(call, pack_steps(1, make_rows(spec, rows, StepType.FIRST)))
         self._waiting -= 1
         message = pack_steps(2, make_rows(spec, rows, StepType.MID))
         while True:

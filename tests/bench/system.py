@@ -27,21 +27,25 @@ class Moment:
         metrics: the newest line of metrics.jsonl.
         cpu: of all its processes.
         commands: their command lines, by process id.
-        memory_bytes: proportional set size by process id: shared pages count in parts.
+        pss_bytes: proportional set size by process id: shared pages count in parts.
+        rss_bytes: resident set size by process id.
         busy_s: core seconds of the whole machine so far.
     """
 
     metrics: Mapping[str, Any]
     cpu: Snapshot
     commands: Mapping[int, str]
-    memory_bytes: Mapping[int, int]
+    pss_bytes: Mapping[int, int]
+    rss_bytes: Mapping[int, int]
     busy_s: float
 
     @classmethod
     def of(cls, pid: int, metrics: Mapping[str, Any]) -> Moment:
         """Now."""
         commands = family(pid)
-        return cls(metrics, Snapshot.of(commands), commands, {pid: _pss_bytes(pid) for pid in commands}, busy_core_s())
+        memory = {member: _memory_bytes(member) for member in commands}
+        pss, rss = ({member: sizes[i] for member, sizes in memory.items()} for i in range(2))
+        return cls(metrics, Snapshot.of(commands), commands, pss, rss, busy_core_s())
 
 
 class Training(Program):
@@ -109,7 +113,7 @@ def between(began: Moment, ended: Moment) -> dict[str, Any]:
         of_role = threads.setdefault(part, {})
         of_role[name] = of_role.get(name, 0.0) + cpu_us
     memory: dict[str, float] = {}
-    for pid, size in ended.memory_bytes.items():
+    for pid, size in ended.pss_bytes.items():
         part = role(ended.commands[pid])
         memory[part] = memory.get(part, 0.0) + size / 2**20
     own_cores = ended.cpu.cpu_s_since(began.cpu) / elapsed_s
@@ -127,8 +131,10 @@ def between(began: Moment, ended: Moment) -> dict[str, Any]:
     }
 
 
-def _pss_bytes(pid: int) -> int:
+def _memory_bytes(pid: int) -> tuple[int, int]:
+    """Proportional and resident set size; 0 of a process that has ended."""
     try:
-        return int(psutil.Process(pid).memory_full_info().pss)
+        info = psutil.Process(pid).memory_full_info()
     except psutil.Error:
-        return 0
+        return 0, 0
+    return int(info.pss), int(info.rss)

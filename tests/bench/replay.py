@@ -1,0 +1,90 @@
+"""What a replay costs: inserting, drawing and new priorities, beside the update that they serve.
+
+A replay of the algorithm's real layout is filled with copies of open unrolls; then each operation runs alone, on train
+batches of the real size. Every option of `seedbed train` is understood too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from seedbed.env_client.environments import describe
+from seedbed.server.__main__ import resolve
+from seedbed.server.config import ServerConfig
+from seedbed.server.experience.replay import Replay
+from tests.bench.components import Stopwatch
+from tests.bench.policy import PolicyAlone
+
+
+def measure_replay(config: ServerConfig, seconds: float) -> dict[str, float]:
+    """Microseconds of CPU for each operation.
+
+    Args:
+        config: of a run whose algorithm learns from a replay.
+        seconds: of each operation.
+    """
+    policy = PolicyAlone(config, describe(config.environment.env, config.environment.atari_preset))
+    replay, learner, size = policy.queue, policy.learner, policy.batch_size
+    assert isinstance(replay, Replay), f"expected an algorithm with a replay, got {config.algorithm}"
+    policy.measure(0)  # every open unroll is full of real rows
+    slots = np.arange(min(8, policy.store.position.size))
+    while len(replay) < replay.capacity:
+        replay.insert(policy.store, slots)
+    batch = replay.sample(size)
+    update = learner.update(batch, 0.0)
+    priorities = torch.ones(size) if update.priorities is None else update.priorities
+    insert = _repeat(lambda: replay.insert(policy.store, slots), seconds)
+    sample = _repeat(lambda: replay.sample(size), seconds)
+    prioritise = _repeat(lambda: replay.update_priorities(batch, priorities), seconds)
+    learn = _repeat(lambda: learner.update(batch, 0.0), seconds)
+    return {
+        "capacity": replay.capacity,
+        "batch_size": size,
+        "insert_us_per_unroll": insert / len(slots),
+        "sample_us_per_batch": sample,
+        "update_priorities_us_per_batch": prioritise,
+        "learner_update_us_per_batch": learn,
+        "replay_share_of_update": (sample + prioritise) / learn,
+        "inserts_per_s": len(slots) / insert * 1e6,
+        "samples_per_s": size / sample * 1e6,
+    }
+
+
+def _repeat(operation: Callable[[], object], seconds: float) -> float:
+    """CPU microseconds of one call."""
+    watch, calls = Stopwatch(), 0
+    deadline_s = time.monotonic() + seconds
+    while calls < 2 or time.monotonic() < deadline_s:
+        with watch.running():
+            operation()
+        calls += 1
+    return watch.per_step(calls).cpu_us
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs it, prints a table and writes the JSON file."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.replay", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each operation (default: 3)")
+    parser.add_argument("--out", type=Path, default=Path("build/replay.json"))
+    options, training = parser.parse_known_args(argv)
+    training = training or ["--preset", "pong", "--algorithm", "r2d2"]
+    with tempfile.TemporaryDirectory() as folder:
+        config, _ = resolve([*training, "--run-dir", f"{folder}/none"], prog="python -m tests.bench.replay")
+    figures = measure_replay(config, options.seconds)
+    width = max(map(len, figures))
+    for name, value in figures.items():
+        print(f"{name:<{width}} {value:12,.2f}")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
