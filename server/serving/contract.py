@@ -10,6 +10,8 @@ from seedbed.common.errors import InvalidMessageError, SpecError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.proto import seedbed_pb2 as pb
 
+_MAX_NAME_LENGTH = 128  # it goes into logs, and is remembered when its client is long gone
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontendConfig:
@@ -49,10 +51,14 @@ def check_hello(hello: pb.Hello, config: FrontendConfig) -> None:
     differences = config.spec.differences(codec.spec_from_message(hello.spec))
     if differences:
         raise SpecError("the client's environment is not the one this server serves: " + "; ".join(differences))
-    if not hello.client_id or not hello.run_id or hello.group > 1:
+    if not 1 <= len(hello.client_id) <= _MAX_NAME_LENGTH or not hello.client_id.isprintable():
         raise InvalidMessageError(
-            "Hello: expected a client_id, a run_id that is not 0, and group 0 or 1, "
-            f"got {hello.client_id!r}, {hello.run_id} and {hello.group}"
+            f"Hello: expected a client_id of 1 to {_MAX_NAME_LENGTH} printable characters, "
+            f"got {hello.client_id[:_MAX_NAME_LENGTH]!r} of {len(hello.client_id)}"
+        )
+    if not hello.run_id or hello.group > 1:
+        raise InvalidMessageError(
+            f"Hello: expected a run_id that is not 0, and group 0 or 1, got {hello.run_id} and {hello.group}"
         )
     if not 1 <= len(hello.environments) <= config.num_slots:
         got = len(hello.environments)

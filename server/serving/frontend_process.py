@@ -39,12 +39,15 @@ _SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 _CANCEL_S = 0.5  # for what `stop` has cancelled
+_MAX_FILES = 1 << 16  # the usual soft limit, 1024, is a fleet of 1,000 clients or one flood of idle connections
 
 
 def run_frontend(config: FrontendConfig, slots: SlotTable, vitals: VitalsTable, channel: Channel) -> None:
     """Main function of a frontend process; returns when the device process says so or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the device process decides when to stop, and drains first
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_FILES if hard < 0 else min(hard, _MAX_FILES), hard))
     setup_logging(f"frontend {config.number}")
     asyncio.run(_serve(config, slots, vitals, channel))
 

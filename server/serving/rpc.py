@@ -12,6 +12,9 @@ from google.protobuf.message import DecodeError
 from seedbed.common.errors import ERROR_NAME_KEY, InvalidMessageError, SeedbedError
 from seedbed.proto import seedbed_pb2 as pb
 
+_MAX_TEXT_LENGTH = 600
+"""gRPC percent-encodes the text of a status, up to 12 bytes a character, and clients refuse more than 8 KiB of it."""
+
 
 async def read_message(context: Any) -> pb.ClientMessage | None:
     """The next message, or None when the client has closed its half."""
@@ -39,5 +42,8 @@ async def first_done(*coroutines: Coroutine[Any, Any, None]) -> None:
 async def abort(context: Any, error: SeedbedError) -> NoReturn:
     """Ends a call with the status of an error, and its name, which several share a status."""
     code = getattr(grpc.StatusCode, error.status)
-    await context.abort(code, str(error), trailing_metadata=((ERROR_NAME_KEY, type(error).__name__),))
+    text = str(error)
+    if len(text) > _MAX_TEXT_LENGTH:  # it may quote what the client sent
+        text = f"{text[:_MAX_TEXT_LENGTH]}... ({len(text)} characters)"
+    await context.abort(code, text, trailing_metadata=((ERROR_NAME_KEY, type(error).__name__),))
     raise AssertionError("abort returns never")

@@ -91,6 +91,22 @@ def _no_client_id(hello: pb.Hello, _: EnvironmentSpec) -> Words:
     return ("client_id",)
 
 
+def _endless_client_id(hello: pb.Hello, _: EnvironmentSpec) -> Words:
+    hello.client_id = "x" * 20_000
+    return "client_id", "20000"
+
+
+def _client_id_with_line_breaks(hello: pb.Hello, _: EnvironmentSpec) -> Words:
+    hello.client_id = "friend\n12-31 23:59:59 ERROR server: all is lost"
+    return "client_id", "friend"
+
+
+def _endless_array_name(hello: pb.Hello, _: EnvironmentSpec) -> Words:
+    """The refusal quotes it, and would be too long for a status."""
+    hello.spec.observations[0].name = "\u732b" * 5000
+    return ()
+
+
 def _no_run_id(hello: pb.Hello, _: EnvironmentSpec) -> Words:
     hello.run_id = 0
     return ("run_id",)
@@ -124,10 +140,21 @@ HELLO_FAULTS = (
             _other_number_of_actions,
             _unknown_dtype,
             _no_spec,
+            _endless_array_name,
             _unknown_task,
         )
     ),
-    *(Fault(apply) for apply in (_no_client_id, _no_run_id, _third_group, _no_environments)),
+    *(
+        Fault(apply)
+        for apply in (
+            _no_client_id,
+            _endless_client_id,
+            _client_id_with_line_breaks,
+            _no_run_id,
+            _third_group,
+            _no_environments,
+        )
+    ),
 )
 
 

@@ -24,7 +24,7 @@ BROKEN_CODE = 75
 def echo() -> Iterator[EchoServer]:
     """One server that lives through all of this, and a healthy client that checks every action."""
     with EchoServer(num_slots=64, grace_s=1.0, frontends=1) as server:
-        server.audit.unsound.add(BAD)
+        server.audit.sound = set(range(100)) - {BAD}
         options = ("--env", "seedbed/Echo-v0,check=1,step_ms=1", "--num-envs", len(HEALTHY), "--client-id", "healthy")
         with Program("env", "--server", server.address, *options) as healthy:
             yield server
