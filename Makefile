@@ -13,7 +13,7 @@ PACKAGES := proto common env_client server
 TYPES := $(PACKAGES:%=.types/seedbed/%)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow check format proto bench
+.PHONY: help setup train test test-slow chaos check format proto bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,9 @@ test: setup ## the tests that take less than 10 minutes on 2 cores
 
 test-slow: setup ## the others: minutes each
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+chaos: setup ## random faults for 10 minutes, then a check of all that happened; ARGS="--seconds 60 --seed 7"
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 check: setup $(TYPES) ## format, lint, types, import rules, generated stubs
 	$(BIN)/ruff format --check .

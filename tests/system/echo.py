@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -183,6 +183,7 @@ class EchoServer:
     Attributes:
         audit: of all unrolls, complete when the context has been left.
         episodes: (environment index, end), as they came.
+        store, collector: what counts the transitions, and what accounts for them.
     """
 
     def __init__(
@@ -193,9 +194,18 @@ class EchoServer:
         frontends: int = 2,
         slot_table: type[SlotTable] = SlotTable,
         credentials: ServerCredentials | None = None,
+        port: int = 0,
+        audit: Audit | None = None,
+        make_store: Callable[[UnrollLayout, int, torch.device], CountingStore] = CountingStore,
+        stop_reason: str = "finished",
     ) -> None:
-        credentials = credentials or ServerCredentials()
-        config = ServingConfig(num_slots=num_slots, grace_s=grace_s, frontends=frontends, credentials=credentials)
+        config = ServingConfig(
+            port=port,
+            num_slots=num_slots,
+            grace_s=grace_s,
+            frontends=frontends,
+            credentials=credentials or ServerCredentials(),
+        )
         slots = slot_table(ECHO_SPEC, num_slots)
         processes = Frontends(config, slots, Identity(run_name="echo", version="0"))
         algorithm = EchoAlgorithm()
@@ -208,24 +218,25 @@ class EchoServer:
             recorded=algorithm.recorded,
             state_shapes=((1,),),
         )
-        self.audit = Audit()
+        self.audit = audit or Audit()
         self.episodes: list[tuple[int, EpisodeEnd]] = []
-        self._store = CountingStore(layout, num_slots, _CPU)
+        self.store = make_store(layout, num_slots, _CPU)
         self._fifo = UnrollFifo(layout, 4 * algorithm.batch_size, _CPU)
-        self._collector = Collector(self._store, self._fifo)
+        self.collector = Collector(self.store, self._fifo)
         self.server = PolicyServer(
             config=config,
             frontends=processes,
             algorithm=algorithm,
             parameters=Parameters(algorithm.make_network, network),
             slots=slots,
-            unrolls=self._store,
-            sink=self._collector,
+            unrolls=self.store,
+            sink=self.collector,
             on_episode=lambda index, end: self.episodes.append((index, end)),
             device=_CPU,
             seed=0,
         )
         self.address = self.server.address
+        self._stop_reason = stop_reason
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
         self._threads = [threading.Thread(target=self._supervise), threading.Thread(target=self._learn)]
@@ -235,6 +246,11 @@ class EchoServer:
         """Agent steps so far."""
         return self.server.inference.num_steps
 
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing has ended the threads that supervise and learn."""
+        return all(thread.is_alive() for thread in self._threads)
+
     def kill_frontend(self, number: int) -> None:
         """Ends a frontend process the hard way."""
         name = f"seedbed-frontend-{number}"
@@ -242,8 +258,8 @@ class EchoServer:
 
     def check_account(self) -> None:
         """Every transition that was received is somewhere. Only after the context has been left."""
-        account = self._collector.account
-        assert self._store.received == self.audit.transitions + account.dropped
+        account = self.collector.account
+        assert self.store.received == self.audit.transitions + account.dropped
         assert account.queued == self.audit.transitions
         assert 0 < self.audit.trained < self.audit.transitions
 
@@ -256,10 +272,10 @@ class EchoServer:
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
         self._fifo.close()
-        self.server.stop("finished")
+        self.server.stop(self._stop_reason)
         for thread in self._threads:
             thread.join()
-        self._collector.finish()
+        self.collector.finish()
         assert self._failure is None, self._failure
 
     def _supervise(self) -> None:

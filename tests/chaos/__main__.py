@@ -1,0 +1,108 @@
+"""`python -m tests.chaos`: faults for a while, recovery, an orderly end, and what the checker says about all of it."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.chaos.arena import Arena, ChaosError
+from tests.chaos.checker import Verdict, check
+from tests.chaos.history import Writer, nemesis_file, read_nemesis, read_servers
+from tests.chaos.nemesis import Nemesis
+from tests.chaos.schedule import make_schedule
+
+RECOVERY_S = 20.0
+"""After the last fault every environment has made progress, and every slot is the living's, within this time."""
+
+START_S = 60.0
+"""The same for the start, when many processes begin at once."""
+
+_END_S = 20.0  # of --seconds are kept for recovery and the end, which mostly take less
+_MEAN_PAUSE_S = 1.5
+_SHOWN_VIOLATIONS = 20
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs. Returns 0 if nothing was violated, otherwise 1."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600.0, help="of the whole run (default: 600)")
+    parser.add_argument("--seed", type=int, help="of the schedule (default: a random one, printed)")
+    parser.add_argument("--pause-s", type=float, default=_MEAN_PAUSE_S, help="mean time between faults")
+    parser.add_argument(
+        "--history", type=Path, default=Path("build/chaos"), help="directory of records and logs, made anew"
+    )
+    options = parser.parse_args(argv)
+    seed = random.randrange(2**31) if options.seed is None else options.seed
+    shutil.rmtree(options.history, ignore_errors=True)
+    options.history.mkdir(parents=True)
+    print(f"chaos: seed {seed}, {options.seconds:g} s, history in {options.history}", flush=True)
+    began_s = time.monotonic()
+    with Writer(nemesis_file(options.history)) as history:
+        run(options.history, history, seed, began_s + options.seconds - _END_S, options.pause_s)
+    verdict = check(read_servers(options.history), read_nemesis(options.history))
+    print(report(verdict, time.monotonic() - began_s))
+    if verdict.violations:
+        print(f"again: python -m tests.chaos --seconds {options.seconds:g} --seed {seed} --pause-s {options.pause_s:g}")
+    return 1 if verdict.violations else 0
+
+
+def run(directory: Path, history: Writer, seed: int, until_s: float, mean_pause_s: float) -> None:
+    """Faults until a monotonic time, then recovery and an orderly end. What goes wrong goes to the history."""
+    try:
+        with Arena(directory, seed) as arena:
+            await_recovery(arena, "the start", START_S)
+            Nemesis(arena, history, make_schedule(seed, mean_pause_s)).run(until_s)
+            await_recovery(arena, "the last fault", RECOVERY_S)
+            arena.stop_clients()
+            arena.wait_for(lambda: arena.used == 0, "no slot in use after all clients have left", RECOVERY_S)
+            arena.end_server(signal.SIGTERM)
+    except ChaosError as error:
+        history.write("problem", what=str(error))
+
+
+def await_recovery(arena: Arena, after: str, within_s: float) -> None:
+    """Every environment ends an episode, and slots in use are those of live streams.
+
+    Raises:
+        ChaosError: not within that time.
+    """
+    began_s, before = time.monotonic(), Counter(arena.episodes)
+    indices = [index for client in arena.clients for index in client.indices]
+
+    def rest() -> list[int]:
+        return [index for index in indices if arena.episodes[index] == before[index]]
+
+    try:
+        arena.wait_for(lambda: not rest(), f"progress of every environment after {after}", within_s)
+    except ChaosError as error:
+        raise ChaosError(f"{error}: none of {rest()}") from None
+    what = f"{len(indices)} slots in use and live after {after}"
+    left_s = max(1.0, began_s + within_s - time.monotonic())
+    arena.wait_for(lambda: arena.live == arena.used == len(indices), what, left_s)
+    print(f"all well {time.monotonic() - began_s:.1f} s after {after}", flush=True)
+
+
+def report(verdict: Verdict, wall_s: float) -> str:
+    """For people."""
+    lines = [f"{verdict.faults.total()} faults injected in {wall_s:.0f} s"]
+    lines += [f"  {number:5}  {name}" for name, number in sorted(verdict.faults.items())]
+    lines += [
+        f"{verdict.incarnations} starts of the server, {verdict.leases} leases, the account checked "
+        f"{verdict.balances} times",
+        f"{verdict.steps} steps verified in {verdict.unrolls} unrolls, {verdict.trained} of them to be trained on",
+        f"{verdict.episode_steps} actions verified by clients in {verdict.episodes} episodes that ended",
+        f"{len(verdict.violations)} violations",
+    ]
+    lines += [f"  {violation}" for violation in verdict.violations[:_SHOWN_VIOLATIONS]]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
