@@ -9,21 +9,19 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.chaos.arena import Arena, ChaosError
 from tests.chaos.checker import Verdict, check
 from tests.chaos.history import Writer, nemesis_file, read_nemesis, read_servers
 from tests.chaos.nemesis import Nemesis
-from tests.chaos.schedule import make_schedule
+from tests.chaos.schedule import Fault, make_schedule
 
-RECOVERY_S = 20.0
-"""After the last fault every environment has made progress, and every slot is the living's, within this time."""
+_RECOVERY_S = 20.0
 
-START_S = 60.0
-"""The same for the start, when many processes begin at once."""
-
+_START_S = 60.0  # until all is well for the first time: many processes begin at once
+_STOP_S = 20.0
 _END_S = 20.0  # of --seconds are kept for recovery and the end, which mostly take less
 _MEAN_PAUSE_S = 1.5
 _SHOWN_VIOLATIONS = 20
@@ -36,6 +34,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, help="of the schedule (default: a random one, printed)")
     parser.add_argument("--pause-s", type=float, default=_MEAN_PAUSE_S, help="mean time between faults")
     parser.add_argument(
+        "--recovery-s",
+        type=float,
+        default=_RECOVERY_S,
+        help="for every environment to go on, and every dead slot to be free, after the last fault (default: 20)",
+    )
+    parser.add_argument(
         "--history", type=Path, default=Path("build/chaos"), help="directory of records and logs, made anew"
     )
     options = parser.parse_args(argv)
@@ -45,7 +49,8 @@ def main(argv: Sequence[str]) -> int:
     print(f"chaos: seed {seed}, {options.seconds:g} s, history in {options.history}", flush=True)
     began_s = time.monotonic()
     with Writer(nemesis_file(options.history)) as history:
-        run(options.history, history, seed, began_s + options.seconds - _END_S, options.pause_s)
+        schedule = make_schedule(seed, options.pause_s)
+        run(options.history, history, seed, schedule, began_s + options.seconds - _END_S, options.recovery_s)
     verdict = check(read_servers(options.history), read_nemesis(options.history))
     print(report(verdict, time.monotonic() - began_s))
     if verdict.violations:
@@ -53,15 +58,17 @@ def main(argv: Sequence[str]) -> int:
     return 1 if verdict.violations else 0
 
 
-def run(directory: Path, history: Writer, seed: int, until_s: float, mean_pause_s: float) -> None:
+def run(
+    directory: Path, history: Writer, seed: int, schedule: Iterator[Fault], until_s: float, recovery_s: float
+) -> None:
     """Faults until a monotonic time, then recovery and an orderly end. What goes wrong goes to the history."""
     try:
         with Arena(directory, seed) as arena:
-            await_recovery(arena, "the start", START_S)
-            Nemesis(arena, history, make_schedule(seed, mean_pause_s)).run(until_s)
-            await_recovery(arena, "the last fault", RECOVERY_S)
+            await_recovery(arena, "the start", _START_S)
+            Nemesis(arena, history, schedule).run(until_s)
+            await_recovery(arena, "the last fault", recovery_s)
             arena.stop_clients()
-            arena.wait_for(lambda: arena.used == 0, "no slot in use after all clients have left", RECOVERY_S)
+            arena.wait_for(lambda: arena.used == 0, "no slot in use after all clients have left", _STOP_S)
             arena.end_server(signal.SIGTERM)
     except ChaosError as error:
         history.write("problem", what=str(error))

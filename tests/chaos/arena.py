@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -92,8 +93,9 @@ class Arena:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         family = [process for process in (self._server, *(client.process for client in self.clients)) if process]
         for process in [*self.frontends(), *map(_psutil, family)]:
-            if process is not None and process.is_running():
-                process.kill()
+            if process is not None:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
         for started in family:
             started.wait()
         self._stack.close()
@@ -137,7 +139,8 @@ class Arena:
         server, self._server = self._server, None
         frontends = _children(server)
         for frontend in frontends:
-            frontend.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                frontend.resume()
         server.send_signal(number)
         try:
             code = server.wait(_STOP_S)
@@ -148,7 +151,8 @@ class Arena:
             raise ChaosError(f"the server ended with {code} after SIGTERM, see server.log")
         _, left = psutil.wait_procs(frontends, _STOP_S)
         for frontend in left:
-            frontend.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                frontend.kill()
         if left:
             raise ChaosError(f"{len(left)} frontends outlived their server by {_STOP_S:g} s")
 
@@ -222,15 +226,17 @@ class Arena:
             )
 
     def _last(self, client: Client) -> str:
-        return (self._directory / f"{client.name}.log").read_text(errors="replace").splitlines()[-1:].__str__()
+        return (self._directory / f"{client.name}.log").read_text(errors="replace").strip()[-500:]
 
 
 def _children(server: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    try:
-        found = psutil.Process(server.pid).children()
-        return [child for child in found if "spawn_main" in " ".join(child.cmdline())]
-    except psutil.Error:  # one of them has just ended
-        return []
+    found = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(server.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended, and may not be waited for yet
+                if "spawn_main" in " ".join(child.cmdline()):
+                    found.append(child)
+    return found
 
 
 def _psutil(process: subprocess.Popen[bytes]) -> psutil.Process | None:
