@@ -35,7 +35,8 @@ def test_rounds_go_on_whoever_dies(tmp_path: Path) -> None:
 
     The learner ends the run with an error if a single row has another version than its own.
     """
-    options = ("--preset", "memory", "--algorithm", "a2c", *FAST, "--num-clients", 2, "--run-dir", tmp_path)
+    endless = ("--target-return", 2)  # the chain is learnt in seconds
+    options = ("--preset", "memory", "--algorithm", "a2c", *FAST, *endless, "--num-clients", 2, "--run-dir", tmp_path)
     with Program("train", *options) as training:
         training.eventually(lambda: training.stderr.count("connected to") == 2 and num_updates(tmp_path), "updates")
         for kill in (training.frontends()[0].kill, training.clients()[0].kill):
