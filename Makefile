@@ -34,7 +34,7 @@ train: setup ## train Pong from pixels on this machine; again to resume
 	$(BIN)/seedbed train --preset pong $(ARGS)
 
 test: setup ## the tests that take less than 10 minutes on 2 cores
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 test-slow: setup ## the others: minutes each
 	$(BIN)/python -m pytest -m slow $(ARGS)

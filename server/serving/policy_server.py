@@ -29,7 +29,8 @@ from seedbed.server.serving.graphs import Graphs, capture_cuda_graph
 from seedbed.server.serving.inference import Inference
 from seedbed.server.serving.leases import LeaseTable
 from seedbed.server.serving.port import ReservedPort
-from seedbed.server.serving.service import EpisodeListener, InferenceService, UnrollSink
+from seedbed.server.serving.service import InferenceService
+from seedbed.server.serving.sinks import EpisodeListener, UnrollSink
 from seedbed.server.serving.slots import SlotTable
 from seedbed.server.vitals import Phase, VitalsTable
 

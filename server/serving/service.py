@@ -10,7 +10,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,25 +21,13 @@ from seedbed.server.serving.channel import Control
 from seedbed.server.serving.inference import Inference
 from seedbed.server.serving.leases import Lease, LeaseKey, LeaseTable, StreamId
 from seedbed.server.serving.links import FrontendLinks
+from seedbed.server.serving.sinks import EpisodeListener, UnrollSink
 from seedbed.server.serving.slots import SlotTable
 from seedbed.server.vitals import Vitals
 
 logger = logging.getLogger(__name__)
 
 _MAX_SLEEP_S = 0.25  # how late expiries and the stop request may be noticed
-
-EpisodeListener = Callable[[int, EpisodeEnd], None]
-"""Called in the inference thread with the environment's stable index."""
-
-
-class UnrollSink(Protocol):
-    """Where finished unrolls go."""
-
-    def hand_over(self, slots: NDArray[np.int64]) -> None:
-        """Takes the open unrolls of these slots; may wait (back-pressure)."""
-
-    def cut(self, slots: NDArray[np.int64]) -> None:
-        """The lease of these slots is over: takes what is worth taking of their open unrolls."""
 
 
 class InferenceService:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from seedbed.server.serving.leases import Lease
 from seedbed.server.serving.rounds import Rounds
-from seedbed.server.serving.service import InferenceService, UnrollSink, slots_of
+from seedbed.server.serving.service import InferenceService, slots_of
+from seedbed.server.serving.sinks import UnrollSink
 
 
 class RoundSink(UnrollSink, Protocol):

@@ -57,6 +57,7 @@ def test_rounds_go_on_whoever_dies(tmp_path: Path) -> None:
     assert lines[-1]["gradient_norm"] > 0
 
 
+@pytest.mark.slow
 def test_one_environment_and_one_seed_give_one_run(tmp_path: Path) -> None:
     """Processes, sockets and threads between, and yet every episode comes out the same while the policy learns."""
     options = (
