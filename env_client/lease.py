@@ -4,7 +4,8 @@ A stream may break at any time. What then becomes of the lease is the server's w
 
     resumed      the Steps in flight are sent again under the same seq; a server that has already computed their answer
                  gives it from its cache. The environments notice nothing.
-    not resumed  the lease is gone, and agent state with it: LeaseLost. The group starts new episodes, seq from 1.
+    not resumed, or resumed at seq 0 after more than one Steps
+                 the lease is gone, and agent state with it: LeaseLost. The group starts new episodes, seq from 1.
                  While the first Steps are not yet answered nothing is lost: they are simply sent again.
 
 Where the server chooses the indices of the environments, a new lease may come with others: IndicesChanged.
@@ -158,7 +159,8 @@ class Lease:
 
     def _agree_on_seq(self, welcome: pb.Welcome) -> None:
         in_flight = self._seq
-        if welcome.resumed:
+        # Resumed at 0: a new lease that has taken no Steps; the stream it was granted to broke before the Welcome came.
+        if welcome.resumed and (welcome.last_seq > 0 or in_flight <= 1):
             if welcome.last_seq not in (in_flight - 1, in_flight):
                 raise SequenceError(f"expected to resume at {in_flight - 1} or {in_flight}, got {welcome.last_seq}")
             _log.info("group %d: lease resumed at seq %d", self._group, in_flight)

@@ -173,6 +173,22 @@ def test_lost_lease_resets_and_restarts_seq(server: EchoServer, loop: asyncio.Ab
     assert client.groups[0].num_resets == 2
 
 
+def test_a_new_lease_whose_welcome_was_lost(server: EchoServer, loop: asyncio.AbstractEventLoop) -> None:
+    """The server resumes what the client never knew it had: at 0, which means that the old lease is gone."""
+
+    async def open_anew_and_break(server: EchoServer, steps: pb.Steps, context: Any) -> None:
+        server.leases = dict.fromkeys(server.leases, (0, b""))
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "on purpose")
+
+    server.faults[5] = open_anew_and_break
+    client = Client(server, loop)
+    client.run(10)
+    client.close()
+    assert seqs(server) == [1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5]
+    assert client.groups[0].num_resets == 2
+    assert [entry for entry in server.tape if entry[0] == "hello"] == [("hello", 0, False), ("hello", 0, True)]
+
+
 def test_nothing_is_lost_before_the_first_answer(server: EchoServer, loop: asyncio.AbstractEventLoop) -> None:
     server.faults[0] = forget_and_break
     client = Client(server, loop)

@@ -66,7 +66,7 @@ class Arena:
 
     def __init__(self, directory: Path, seed: int) -> None:
         self._directory = directory
-        self._port = _free_port(random.Random(seed))
+        self._port = _free_port()
         self.address = f"127.0.0.1:{self._port}"
         self.incarnation = -1
         self._server: subprocess.Popen[bytes] | None = None
@@ -82,12 +82,16 @@ class Arena:
         ]
 
     def __enter__(self) -> Self:
-        for client in self.clients:
-            if client.proxy is not None:
-                self._stack.enter_context(client.proxy)
-        self.start_server()
-        for client in self.clients:
-            self.start_client(client)
+        try:
+            for client in self.clients:
+                if client.proxy is not None:
+                    self._stack.enter_context(client.proxy)
+            self.start_server()
+            for client in self.clients:
+                self.start_client(client)
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -243,13 +247,10 @@ def _psutil(process: subprocess.Popen[bytes]) -> psutil.Process | None:
     return psutil.Process(process.pid) if process.poll() is None else None
 
 
-def _free_port(generator: random.Random) -> int:
+def _free_port() -> int:
     """One below those that the system gives to outgoing connections: nobody takes it while no server has it."""
     while True:
-        port = generator.randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
             return port

@@ -40,6 +40,7 @@ class Nemesis:
         self._strangers: list[threading.Thread] = []
         self._actions: dict[Kind, Callable[[Fault], bool]] = {
             Kind.KILL_CLIENT: self._kill_client,
+            Kind.KILL_CLIENT_PAST_GRACE: self._kill_client,
             Kind.FREEZE_CLIENT: partial(self._freeze_client, proxied=False),
             Kind.FREEZE_PAST_GRACE: partial(self._freeze_client, proxied=True),
             Kind.FREEZE_SILENTLY: partial(self._freeze_client, proxied=False),
@@ -49,6 +50,7 @@ class Nemesis:
             Kind.CUT: partial(self._disconnect, how=Proxy.cut),
             Kind.BLACK_HOLE_TO_SERVER: partial(self._spoil, both=False, change=_swallow),
             Kind.BLACK_HOLE_TO_CLIENT: partial(self._spoil, both=False, change=_swallow),
+            Kind.LOSE_ANSWERS: partial(self._spoil, both=False, change=_swallow),
             Kind.LATENCY: partial(self._spoil, both=True, change=_delay),
             Kind.SLICING: partial(self._spoil, both=True, change=_slice),
             Kind.TERMINATE_SERVER: partial(self._restart_server, number=signal.SIGTERM),
@@ -62,6 +64,14 @@ class Nemesis:
         Raises:
             ChaosError: the arena cannot go on.
         """
+        try:
+            self._follow_schedule(until_s)
+            self._heal(float("inf"))
+        finally:
+            for stranger in self._strangers:
+                stranger.join()
+
+    def _follow_schedule(self, until_s: float) -> None:
         next_s = time.monotonic()
         while (now_s := time.monotonic()) < until_s:
             self._heal(now_s)
@@ -71,9 +81,6 @@ class Nemesis:
                 next_s = time.monotonic() + fault.pause_s
             time.sleep(_TURN_S)
             self._arena.update()
-        self._heal(float("inf"))
-        for stranger in self._strangers:
-            stranger.join()
 
     def _heal(self, now_s: float) -> None:
         while self._healing and self._healing[0][0] <= now_s:
@@ -155,6 +162,8 @@ class Nemesis:
             change(direction, True)
 
         def heal() -> None:
+            if fault.kind is Kind.LOSE_ANSWERS:
+                proxy.reset()
             for direction in directions:
                 change(direction, False)
             self._note(fault.kind, [client], healed=True)

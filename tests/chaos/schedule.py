@@ -18,6 +18,7 @@ class Kind(StrEnum):
     """What the nemesis can do."""
 
     KILL_CLIENT = "kill -9 client"
+    KILL_CLIENT_PAST_GRACE = "kill -9 client, back after its grace"
     FREEZE_CLIENT = "stop client briefly"
     FREEZE_PAST_GRACE = "reset and stop client past its grace"
     FREEZE_SILENTLY = "stop client past detection and grace"
@@ -27,6 +28,7 @@ class Kind(StrEnum):
     CUT = "end connections in order"
     BLACK_HOLE_TO_SERVER = "black hole to server"
     BLACK_HOLE_TO_CLIENT = "black hole to client"
+    LOSE_ANSWERS = "black hole to client, then reset"
     LATENCY = "latency and jitter"
     SLICING = "slicing"
     TERMINATE_SERVER = "SIGTERM and restart server"
@@ -49,7 +51,8 @@ class Trait:
 
 
 TRAITS = {
-    Kind.KILL_CLIENT: Trait(2, 0.0, 1.5 * GRACE_S),
+    Kind.KILL_CLIENT: Trait(2, 0.0, 0.3 * GRACE_S),
+    Kind.KILL_CLIENT_PAST_GRACE: Trait(1, GRACE_S + 0.5, GRACE_S + 1.5),
     Kind.FREEZE_CLIENT: Trait(2, 0.2, 0.5 * GRACE_S),
     Kind.FREEZE_PAST_GRACE: Trait(1, GRACE_S + 1, GRACE_S + 2),
     Kind.FREEZE_SILENTLY: Trait(1, DETECTION_S + GRACE_S + 1, DETECTION_S + GRACE_S + 3),
@@ -59,6 +62,7 @@ TRAITS = {
     Kind.CUT: Trait(2),
     Kind.BLACK_HOLE_TO_SERVER: Trait(1, 0.2, GRACE_S),
     Kind.BLACK_HOLE_TO_CLIENT: Trait(1, 0.2, GRACE_S),
+    Kind.LOSE_ANSWERS: Trait(2, 0.3, 0.5 * GRACE_S),
     Kind.LATENCY: Trait(1, 1.0, 4.0),
     Kind.SLICING: Trait(1, 1.0, 3.0),
     Kind.TERMINATE_SERVER: Trait(1),
