@@ -179,9 +179,8 @@ class Nemesis:
 
     def _intrude(self, fault: Fault) -> bool:
         """In a thread: a frozen frontend does not answer, and the schedule goes on."""
-        names = sorted(ALLOWED)
-        place = fault.victim * len(names)
-        name, seed = names[int(place)], int(place % 1 * 2**32)
+        name = list(ALLOWED)[len(self._strangers) % len(ALLOWED)]
+        seed = int(fault.victim * 2**32)
 
         def run() -> None:
             self._history.write("stranger", name=name, status=intrude(self._arena.address, name, seed))

@@ -25,12 +25,12 @@ _TIMEOUT_S = 5.0
 _AWAY = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED"})  # a frontend or a server died meanwhile
 
 ALLOWED: Mapping[str, frozenset[str]] = {
-    "garbage": frozenset({"closed"}),
-    "another spec": _AWAY | {"FAILED_PRECONDITION"},
-    "Steps before Hello": _AWAY | {"INVALID_ARGUMENT"},
     # The second is refused: as one too many, or as another FIRST if the first one has been answered already. The lease
     # before this one, if there is one, may still be leaving.
     "pipelining": _AWAY | {"RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "ALREADY_EXISTS"},
+    "garbage": frozenset({"closed"}),
+    "another spec": _AWAY | {"FAILED_PRECONDITION"},
+    "Steps before Hello": _AWAY | {"INVALID_ARGUMENT"},
 }
 """What it does -> how it may be answered."""
 
