@@ -128,7 +128,7 @@ class Arena:
         """
         self.incarnation += 1
         history = server_file(self._directory, self.incarnation)
-        self._reader, self._serving = Reader(history), False
+        self._reader, self._serving, self.live, self.used = Reader(history), False, 0, 0
         options = ("--port", str(self._port), "--num-slots", str(NUM_SLOTS), "--history", str(history))
         self._server = self._start("server", _SERVER, *options)
         self.wait_for(lambda: self._serving, "the server to serve", _START_S)

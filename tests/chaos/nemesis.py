@@ -20,6 +20,7 @@ from tests.chaos.stranger import ALLOWED, INDEX, intrude
 from tests.system.proxy import Direction, Proxy
 
 _TURN_S = 0.05
+_RETURN_S = 60.0  # some may be frozen, or held up by their proxy
 _LATENCY_S = 0.05
 _JITTER_S = 0.03
 _SLICE_BYTES = 24
@@ -175,6 +176,9 @@ class Nemesis:
         self._note(fault.kind, [])  # every lease is lost; the first one of the next incarnation needs no excuse
         self._arena.end_server(number)
         self._arena.start_server()
+        half = sum(len(client.indices) for client in self._arena.clients) // 2
+        what = f"{half} environments to find the restarted server"  # the next fault must have somebody to hit
+        self._arena.wait_for(lambda: self._arena.live >= half, what, _RETURN_S)
         return True
 
     def _intrude(self, fault: Fault) -> bool:
