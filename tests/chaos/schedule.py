@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-GRACE_S = 3.0
-"""Of the server: how long a lost connection keeps its lease."""
+GRACE_S = 5.0
+"""Of the server: how long a lost connection keeps its lease. Mostly enough for a killed client to start again."""
 
 DETECTION_S = 15.0
 """For a peer that says nothing at all: 10 s until it is pinged, 5 s until the answer is missed."""
@@ -51,18 +51,18 @@ class Trait:
 
 
 TRAITS = {
-    Kind.KILL_CLIENT: Trait(2, 0.0, 0.3 * GRACE_S),
+    Kind.KILL_CLIENT: Trait(2),
     Kind.KILL_CLIENT_PAST_GRACE: Trait(1, GRACE_S + 0.5, GRACE_S + 1.5),
-    Kind.FREEZE_CLIENT: Trait(2, 0.2, 0.5 * GRACE_S),
+    Kind.FREEZE_CLIENT: Trait(2, 0.2, 1.5),
     Kind.FREEZE_PAST_GRACE: Trait(1, GRACE_S + 1, GRACE_S + 2),
     Kind.FREEZE_SILENTLY: Trait(1, DETECTION_S + GRACE_S + 1, DETECTION_S + GRACE_S + 3),
     Kind.KILL_FRONTEND: Trait(2),
-    Kind.FREEZE_FRONTEND: Trait(1, 0.2, 0.5 * GRACE_S),
+    Kind.FREEZE_FRONTEND: Trait(1, 0.2, 1.5),
     Kind.RESET: Trait(3),
     Kind.CUT: Trait(2),
-    Kind.BLACK_HOLE_TO_SERVER: Trait(1, 0.2, GRACE_S),
-    Kind.BLACK_HOLE_TO_CLIENT: Trait(1, 0.2, GRACE_S),
-    Kind.LOSE_ANSWERS: Trait(2, 0.3, 0.5 * GRACE_S),
+    Kind.BLACK_HOLE_TO_SERVER: Trait(1, 0.2, 3.0),
+    Kind.BLACK_HOLE_TO_CLIENT: Trait(1, 0.2, 3.0),
+    Kind.LOSE_ANSWERS: Trait(2, 0.3, 1.5),
     Kind.LATENCY: Trait(1, 1.0, 4.0),
     Kind.SLICING: Trait(1, 1.0, 3.0),
     Kind.TERMINATE_SERVER: Trait(1),
