@@ -39,13 +39,15 @@ def test_status_tells_what_happened() -> None:
         eventually(lambda: ask(echo.address).gauges["streams"] == 0, "the streams to be gone")
         after = ask(echo.address)
         assert after.counters["agent_steps"] == echo.num_steps
-        assert after.counters["rows"] == after.counters["batch_rows"] == 2 * after.counters["messages"]
+        messages = after.counters["messages"]
+        assert after.counters["rows"] == 2 * messages
+        assert messages - 2 <= after.counters["batch_rows"] / 2 <= messages  # a client may leave with one on its way
         row_bytes = after.counters["received_bytes"] / after.counters["rows"]
         assert row_bytes == sum(spec.row_bytes for spec in ECHO_SPEC.observations)
         counts = {name: sum(stage.buckets) for name, stage in after.stages.items()}
-        messages = after.counters["messages"]
-        assert counts["accept"] == counts["wait"] == messages
-        assert messages - 2 <= counts["reply"] == counts["residence"] <= messages  # the last ones were left unread
+        assert counts["accept"] == messages
+        assert counts["wait"] == after.counters["batch_rows"] / 2
+        assert messages - 2 <= counts["reply"] == counts["residence"] <= counts["wait"]  # the last were left unread
         parts = sum(after.stages[stage].sum for stage in ("accept", "wait", "reply"))
         assert 0 < parts < after.stages["residence"].sum
         assert sum(after.stages["inference"].buckets) == after.counters["batches"]
