@@ -19,6 +19,7 @@ from seedbed.common.errors import SeedbedError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd
+from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.registry import make_algorithm
 from seedbed.server.config import ServerConfig
 from seedbed.server.experience.collector import DiscardingSink
@@ -30,10 +31,9 @@ from seedbed.server.learning.parameters import Parameters
 from seedbed.server.learning.thread import LearnerThread
 from seedbed.server.operations.allocator import keep_freed_memory
 from seedbed.server.operations.checkpoint import Checkpoint, CheckpointStore
-from seedbed.server.operations.exposition import ServerFacts
 from seedbed.server.operations.local_clients import LocalClients, describe_environment
 from seedbed.server.operations.metrics import EpisodeWindow, MetricsWriter
-from seedbed.server.operations.monitoring import Monitoring
+from seedbed.server.operations.monitoring import make_monitoring
 from seedbed.server.operations.progress import Progress, make_progress
 from seedbed.server.operations.replay_files import ReplayFiles
 from seedbed.server.operations.run_directory import RunDirectory, RunFile
@@ -82,14 +82,7 @@ class TrainingRun:
         slots = SlotTable(spec, config.num_slots)
         identity = Identity(run_name=directory.name, version=version("seedbed"))
         frontends = Frontends(config.serving, slots, identity, config.monitoring.stall_limit_s)
-        facts = ServerFacts(
-            vitals=frontends.vitals,
-            stall_limit_s=config.monitoring.stall_limit_s,
-            num_slots=slots.num_slots,
-            frames_per_step=spec.frames_per_step,
-            version=identity.version,
-        )
-        self._monitoring = Monitoring(config.monitoring, facts)
+        self._monitoring = make_monitoring(config, spec, frontends.vitals, identity.version)
         self._saver = Saver(CheckpointStore(directory.checkpoints), frontends.vitals.device)
         device = choose_device(config.run)
         torch.manual_seed(config.environment.seed)
@@ -99,31 +92,13 @@ class TrainingRun:
             learner.set_state(state.learner)
         store = UnrollStore(make_layout(config, spec, algorithm, learner.network), slots.num_slots, device)
         self._queue, self._collector = make_queue(config, algorithm, store)
-        kept = self._queue if isinstance(self._queue, Replay) and config.replay.checkpoint_replay else None
-        self._replay_files = ReplayFiles(directory.path, kept)
-        self._replay_files.load(state.agent_steps)
+        self._replay_files = self._restore_replay(directory)
         parameters = Parameters(
             lambda: make_acting_network(algorithm, device), learner.network, version=learner.num_updates
         )
         self._episodes = EpisodeWindow()
         self._episodes.set_state(state.episodes)
-        self._server = PolicyServer(
-            config=config.serving,
-            frontends=frontends,
-            algorithm=algorithm,
-            parameters=parameters,
-            slots=slots,
-            unrolls=store,
-            sink=self._collector if config.run.train else DiscardingSink(store),
-            on_episode=self._on_episode,
-            device=device,
-            seed=config.environment.seed,
-            steps_before=state.agent_steps,
-            greedy_environments=config.fleet.greedy_environments,
-            make_service=make_service(config, algorithm),
-        )
-        if state.random is not None:
-            self._server.inference.random_state = state.random
+        self._server = self._make_server(frontends, algorithm, parameters, slots, store)
         self._loop = LearnerLoop(
             learner,
             self._queue,
@@ -136,14 +111,47 @@ class TrainingRun:
         )
         self._learner = LearnerThread(self._loop, config.monitoring.max_lost_updates, self._on_learner_failure)
         self._clients = LocalClients(config, self._server.address) if local else None
-        self._telemetry = Telemetry(
-            config.run,
+        self._telemetry = self._make_telemetry(directory, spec, progress)
+        self._start_s = time.monotonic()
+
+    def _restore_replay(self, directory: RunDirectory) -> ReplayFiles:
+        kept = self._queue if isinstance(self._queue, Replay) and self._config.replay.checkpoint_replay else None
+        files = ReplayFiles(directory.path, kept)
+        files.load(self._state.agent_steps)
+        return files
+
+    def _make_server(
+        self, frontends: Frontends, algorithm: Algorithm, parameters: Parameters, slots: SlotTable, store: UnrollStore
+    ) -> PolicyServer:
+        config = self._config
+        server = PolicyServer(
+            config=config.serving,
+            frontends=frontends,
+            algorithm=algorithm,
+            parameters=parameters,
+            slots=slots,
+            unrolls=store,
+            sink=self._collector if config.run.train else DiscardingSink(store),
+            on_episode=self._on_episode,
+            device=store.device,
+            seed=config.environment.seed,
+            steps_before=self._state.agent_steps,
+            greedy_environments=config.fleet.greedy_environments,
+            make_service=make_service(config, algorithm),
+        )
+        if self._state.random is not None:
+            server.inference.random_state = self._state.random
+        return server
+
+    def _make_telemetry(self, directory: RunDirectory, spec: EnvironmentSpec, progress: Progress) -> Telemetry:
+        state, local = self._state, self._clients is not None
+        return Telemetry(
+            self._config.run,
             spec,
             MetricsWriter(directory.path, resume_step=state.agent_steps, resume_wall_s=state.wall_s),
             progress,
             waiting_for="local environments" if local else f"seedbed env --server {self._server.address}",
         )
-        self._start_s = time.monotonic()
 
     def run(self) -> str:
         """Trains until a stop condition or a signal, then saves. Returns why it ended, for people."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.algorithms.body_options import body_options
 from seedbed.server.algorithms.exploration import annealed_epsilon, epsilon_greedy
 from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss, batch_inputs
 from seedbed.server.config import ServerConfig
@@ -53,12 +54,7 @@ class AsynchronousQ(Algorithm):
         return QNetwork(
             self._spec.observations,
             self._spec.num_actions,
-            torso=self._network.torso,
-            frame_stack=self._network.frame_stack,
-            core=self._network.core,
-            core_size=self._network.core_size,
-            background=self._network.background,
-            dtype=torch.bfloat16 if self._network.precision == "bfloat16" else torch.float32,
+            **body_options(self._network),
         )
 
     def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:

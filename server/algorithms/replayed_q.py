@@ -19,6 +19,7 @@ from torch import Tensor
 
 from seedbed.common.errors import UsageError
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.algorithms.body_options import body_options
 from seedbed.server.algorithms.exploration import epsilon_greedy, epsilon_ladder
 from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss, batch_inputs
 from seedbed.server.config import ServerConfig
@@ -85,12 +86,7 @@ class ReplayedQ(Algorithm):
             self._spec.observations,
             self._spec.num_actions,
             head_size=self._q.head_size,
-            torso=self._network.torso,
-            frame_stack=self._network.frame_stack,
-            core=self._network.core,
-            core_size=self._network.core_size,
-            background=self._network.background,
-            dtype=torch.bfloat16 if self._network.precision == "bfloat16" else torch.float32,
+            **body_options(self._network),
         )
 
     def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from seedbed.server.config import MonitoringConfig
+from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.config import MonitoringConfig, ServerConfig
 from seedbed.server.operations.exposition import ServerFacts
 from seedbed.server.operations.http_endpoint import HttpEndpoint
 from seedbed.server.operations.watchdog import Watchdog
+from seedbed.server.vitals import VitalsTable
 
 logger = logging.getLogger(__name__)
 
@@ -41,3 +43,15 @@ class Monitoring:
         """Answers no more. The watchdog goes on: what is left to do must not hang either."""
         for endpoint in self._endpoints:
             endpoint.stop()
+
+
+def make_monitoring(config: ServerConfig, spec: EnvironmentSpec, vitals: VitalsTable, version: str) -> Monitoring:
+    """Of a training server."""
+    facts = ServerFacts(
+        vitals=vitals,
+        stall_limit_s=config.monitoring.stall_limit_s,
+        num_slots=config.num_slots,
+        frames_per_step=spec.frames_per_step,
+        version=version,
+    )
+    return Monitoring(config.monitoring, facts)
