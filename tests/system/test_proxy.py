@@ -168,7 +168,7 @@ def test_cut(proxy: Proxy) -> None:
 
 def test_refusing_and_another_target(proxy: Proxy) -> None:
     proxy.refusing = True
-    with _connect(proxy) as connection, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), _connect(proxy) as connection:  # perhaps while it still connects
         connection.recv(1)
     proxy.refusing = False
     other = _EchoServer()
@@ -176,7 +176,7 @@ def test_refusing_and_another_target(proxy: Proxy) -> None:
     with _connect(proxy) as connection:
         _round_trip_s(connection)
     proxy.target = "127.0.0.1:1"
-    with _connect(proxy) as connection, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), _connect(proxy) as connection:  # perhaps while it still connects
         connection.recv(1)
     other.close()
     assert proxy.accepted == 3
