@@ -41,6 +41,7 @@ __all__ = [
     "explicit",
     "flatten",
     "from_json",
+    "omitted",
     "option",
     "override",
     "parse",
@@ -193,22 +194,26 @@ def to_json(instance: Any) -> dict[str, Any]:
 
 
 def from_json(cls: type[T], data: Mapping[str, Any]) -> T:
-    """The inverse of `to_json`.
+    """The inverse of `to_json`. Options that are missing have their defaults: the file may be older than they are.
 
     Raises:
-        ConfigError: names the option that is unknown, missing, or of the wrong type or value.
+        ConfigError: names the option that is unknown, or of the wrong type or value.
     """
     values = dict(_flatten_json(data, cls, ""))
     leaves = {leaf.path: leaf for leaf in options_of(cls)}
-    unknown, missing = sorted(set(values) - set(leaves)), sorted(set(leaves) - set(values))
-    if unknown or missing:
-        parts = [f"unknown {', '.join(unknown)}"] * bool(unknown) + [f"missing {', '.join(missing)}"] * bool(missing)
-        raise ConfigError(f"expected exactly the options of {cls.__name__}: {'; '.join(parts)}")
+    if unknown := sorted(set(values) - set(leaves)):
+        raise ConfigError(f"expected options of {cls.__name__}, got {', '.join(unknown)}, which this version has not")
     read = {path: leaves[path].from_json(value) for path, value in values.items()}
     try:
         return override(cls(), read)
     except UsageError as error:
         raise ConfigError(str(error)) from error
+
+
+def omitted(cls: type[Any], data: Mapping[str, Any]) -> tuple[str, ...]:
+    """Dotted paths of the options that `from_json` leaves at their defaults."""
+    given = dict(_flatten_json(data, cls, ""))
+    return tuple(leaf.path for leaf in options_of(cls) if leaf.path not in given)
 
 
 def difference(run: T, now: T) -> list[str]:

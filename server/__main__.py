@@ -16,7 +16,13 @@ from seedbed.common.logs import run_main
 from seedbed.common.options import Layer, flatten, override, parse
 from seedbed.server.config import ServerConfig
 from seedbed.server.operations.local_clients import credential_options
-from seedbed.server.operations.run_directory import RunDirectory, check_unchanged, read_run_file
+from seedbed.server.operations.run_directory import (
+    RunDirectory,
+    check_unchanged,
+    is_exposure,
+    read_run_file,
+    unexposed,
+)
 from seedbed.server.operations.stop_signal import StopSignal
 from seedbed.server.presets import PRESETS, preset_values
 
@@ -62,7 +68,7 @@ def resolve(argv: Sequence[str], *, prog: str, description: str = "") -> tuple[S
     if before is not None:
         if config.run.resume == "never":
             raise ConfigError(f"expected no run in {directory.path} with --resume never, there is one")
-        config = line.read(before.config, new=False)
+        config = line.read(unexposed(before.config), new=False)
         check_unchanged(before.config, config, directory.path)
     return override(config, {"run.run_dir": directory.path}), directory
 
@@ -106,7 +112,8 @@ class _CommandLine:
     def _read_config(self, text: str) -> Mapping[str, Any]:
         self._has_config = True
         values = flatten(read_run_file(Path(text)).config)
-        return {name: value for name, value in values.items() if name not in ("run.run_dir", "run.resume")}
+        ours = ("run.run_dir", "run.resume")
+        return {name: value for name, value in values.items() if name not in ours and not is_exposure(name)}
 
     def _read_preset(self, name: str) -> Mapping[str, Any]:
         if self._has_config:
@@ -116,7 +123,7 @@ class _CommandLine:
 
 
 def _check_credentials(config: ServerConfig, *, local: bool) -> None:
-    """Before anything is written: what a run began with is what it is resumed with."""
+    """Before anything is written, or torch is imported."""
     serving = config.serving
     serving.credentials.verify(serving.host)
     if local:

@@ -36,7 +36,7 @@ from seedbed.server.operations.metrics import EpisodeWindow, MetricsWriter
 from seedbed.server.operations.monitoring import make_monitoring
 from seedbed.server.operations.progress import Progress, make_progress
 from seedbed.server.operations.replay_files import ReplayFiles
-from seedbed.server.operations.run_directory import RunDirectory, RunFile
+from seedbed.server.operations.run_directory import RunDirectory, RunFile, remarks
 from seedbed.server.operations.run_state import RunState
 from seedbed.server.operations.saving import Saver
 from seedbed.server.operations.stop_signal import StopSignal
@@ -289,10 +289,10 @@ def train(config: ServerConfig, directory: RunDirectory, stop: StopSignal, *, lo
         return 0
     spec = describe_environment(config.environment) if before is None else before.spec
     directory.write(RunFile(config, spec, version("seedbed")))
-    if checkpoint is not None:
-        logger.info("resuming %s at %s", directory.path, state.describe())
-    else:
-        logger.info("new run in %s", directory.path)
+    for remark in remarks(before, config) if before is not None else ():
+        logger.warning("%s", remark)
+    what = f"new run in {directory.path}" if checkpoint is None else f"resuming {directory.path} at {state.describe()}"
+    logger.info("%s", what)
     progress = make_progress()
     if sys.stderr.isatty():  # lines that other processes write would tear the live table
         os.environ.setdefault(LEVEL_VARIABLE, "warning")

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from seedbed.common.credentials import ServerCredentials
 from seedbed.common.errors import ConfigError, UsageError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
-from seedbed.common.options import flatten, option, override, parse
+from seedbed.common.options import option, override, parse
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.registry import make_algorithm
@@ -28,7 +27,13 @@ from seedbed.server.experience.unrolls import UnrollStore
 from seedbed.server.learning.parameters import Parameters
 from seedbed.server.operations.checkpoint import Checkpoint, load, load_newest
 from seedbed.server.operations.local_clients import LocalClients
-from seedbed.server.operations.run_directory import CHECKPOINTS_FOLDER, CONFIG_FILE, RunFile, read_run_file
+from seedbed.server.operations.run_directory import (
+    CHECKPOINTS_FOLDER,
+    CONFIG_FILE,
+    RunFile,
+    read_run_file,
+    unexposed,
+)
 from seedbed.server.operations.run_state import RunState
 from seedbed.server.operations.scores import human_normalised, summarise
 from seedbed.server.parts import choose_device, make_acting_network, make_layout
@@ -115,17 +120,15 @@ def evaluate(run: RunFile, checkpoint: Checkpoint, options: EvalConfig) -> dict[
 
 def _evaluation_config(config: ServerConfig, options: EvalConfig, num_envs: int) -> ServerConfig:
     return override(
-        config,
+        unexposed(config),
         {
             "environment.seed": options.eval_seed + _SEED_OFFSET,
             "fleet.num_envs": num_envs,
             "fleet.num_greedy_envs": 0,
             "fleet.num_clients": None,
-            "serving.host": "127.0.0.1",
             "serving.port": 0,
             "serving.num_slots": None,
             "run.device": options.device,
-            **{f"serving.credentials.{name}": value for name, value in flatten(ServerCredentials()).items()},
         },
     )
 

@@ -20,6 +20,7 @@ from seedbed.common.options import (
     explicit,
     flatten,
     from_json,
+    omitted,
     option,
     override,
     parse,
@@ -207,7 +208,7 @@ def _changed_json(path: str, value: Any) -> dict[str, Any]:
         ("inner.learning_rate", "x", r"inner\.learning_rate: expected a number, got 'x'"),
         ("inner.learning_rate", False, r"inner\.learning_rate: expected a number, got False"),
         ("inner", 3, "inner: expected an object, got 3"),
-        ("inner.surprise", 3, r"exactly the options of Outer: unknown inner\.surprise$"),
+        ("inner.surprise", 3, r"options of Outer, got inner\.surprise, which this version has not$"),
         ("inner.low", 3, "expected --low <= --high, got 3 and 2"),
     ],
 )
@@ -216,12 +217,15 @@ def test_wrong_json_is_named(path: str, value: Any, message: str) -> None:
         from_json(Outer, _changed_json(path, value))
 
 
-def test_missing_json_is_named() -> None:
-    data = to_json(Outer())
-    del data["count"], data["inner"]["high"]
-    data["new"] = 1
-    with pytest.raises(ConfigError, match=r"unknown new; missing count, inner\.high$"):
-        from_json(Outer, data)
+def test_missing_json_has_its_defaults_and_is_named() -> None:
+    data = to_json(ALL_CHANGED)
+    assert omitted(Outer, data) == ()
+    del data["count"], data["inner"]["learning_rate"]
+    assert omitted(Outer, data) == ("count", "inner.learning_rate")
+    missing = {path: flatten(Outer())[path] for path in ("count", "inner.learning_rate")}
+    assert from_json(Outer, data) == override(ALL_CHANGED, missing)
+    del data["inner"]
+    assert from_json(Outer, data).inner == Outer().inner
 
 
 def test_integers_in_json_are_numbers() -> None:

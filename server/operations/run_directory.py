@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from seedbed.common.errors import ConfigError
-from seedbed.common.options import difference, from_json, to_json
+from seedbed.common.options import difference, flatten, from_json, omitted, override, to_json
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.config import FIXED, ServerConfig
+from seedbed.server.config import EXPOSURE, FIXED, ServerConfig
 
 CONFIG_FILE = "config.json"
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -23,11 +23,19 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class RunFile:
-    """The contents of `config.json`."""
+    """The contents of `config.json`.
+
+    Attributes:
+        config: of the run, and how it was last started.
+        spec: of its environment.
+        version: of the seedbed that wrote the file.
+        omitted: options that version did not have, by their dotted paths; they have their defaults.
+    """
 
     config: ServerConfig
     spec: EnvironmentSpec
     version: str
+    omitted: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in the file."""
@@ -48,10 +56,15 @@ def read_run_file(path: Path) -> RunFile:
     try:
         data = json.loads(path.read_text())
         if data["format"] != _FORMAT:
-            raise ConfigError(f"{path}: expected format {_FORMAT}, got {data['format']}")
+            raise ConfigError(f"expected format {_FORMAT}, got {data['format']}")
         return RunFile(
-            from_json(ServerConfig, data["config"]), EnvironmentSpec.from_json(data["spec"]), data["seedbed_version"]
+            config=from_json(ServerConfig, data["config"]),
+            spec=EnvironmentSpec.from_json(data["spec"]),
+            version=data["seedbed_version"],
+            omitted=omitted(ServerConfig, data["config"]),
         )
+    except ConfigError as error:
+        raise ConfigError(f"{path}, written by seedbed {data.get('seedbed_version')}: {error}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"expected the config.json of a run at {path}, got {error!r}") from error
 
@@ -81,6 +94,31 @@ class RunDirectory:
         draft.replace(self.config_file)
 
 
+def is_exposure(path: str) -> bool:
+    """Whether an option, named by its dotted path, decides who can reach a server."""
+    return any(path == part or path.startswith(f"{part}.") for part in EXPOSURE)
+
+
+def unexposed(config: ServerConfig) -> ServerConfig:
+    """A run's options without those that belong to one start of it: listening on loopback, with no credentials."""
+    return override(config, _exposure_of(ServerConfig()))
+
+
+def remarks(before: RunFile, now: ServerConfig) -> list[str]:
+    """What whoever resumes a run should know: one line each."""
+    lines = []
+    if before.omitted:
+        values = flatten(before.config)
+        names = ", ".join(f"{path} ({values[path]})" for path in before.omitted)
+        lines.append(f"the run was made by seedbed {before.version}, which had no {names}: they have their defaults")
+    if changes := difference(override(now, _exposure_of(before.config)), now):
+        lines.append(
+            "who may reach the server is said at every start, and not taken over from the one before: "
+            + "; ".join(changes)
+        )
+    return lines
+
+
 def check_unchanged(before: ServerConfig, now: ServerConfig, path: Path) -> None:
     """Refuses to resume a run as something else.
 
@@ -97,3 +135,7 @@ def check_unchanged(before: ServerConfig, now: ServerConfig, path: Path) -> None
             f"expected the options of the run in {path}, got others ({'; '.join(found)}): "
             "leave them out to resume it, or choose another --run-dir"
         )
+
+
+def _exposure_of(config: ServerConfig) -> dict[str, Any]:
+    return {path: value for path, value in flatten(config).items() if is_exposure(path)}
