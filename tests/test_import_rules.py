@@ -28,6 +28,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "server.shared_memory": (),
     "server.vitals": ("common", "server.shared_memory"),
     "server.health": ("server.vitals",),
+    "server.ports": ("common",),
     "server.losses": ("common",),
     "server.networks": ("common",),
     "server.experience": ("common", "server.networks.observations"),
@@ -88,8 +89,8 @@ RULES: dict[str, tuple[str, ...]] = {
     "server.serving.batching": (),
     "server.serving.rounds": (),
     "server.serving.leases": ("common",),
-    "server.serving.port": ("common",),
-    "server.operations": ("common", "server.config", "server.health", "server.vitals"),
+    "server.serving.port": ("common", "server.ports"),
+    "server.operations": ("common", "server.config", "server.health", "server.ports", "server.vitals"),
     "server.parts": (
         "common",
         "server.config",

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 
 from seedbed.common.errors import PortInUseError, UsageError
+from seedbed.server import ports
 from seedbed.server.serving.port import ReservedPort
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody here is leaving."""
+    monkeypatch.setattr(ports, "PATIENCE_S", 0.0)
 
 
 def listen(port: int, *, share: bool) -> socket.socket:
@@ -67,6 +75,18 @@ def test_a_second_server_on_the_same_port_is_refused_before_it_listens() -> None
     reserved.close()
     again = ReservedPort("127.0.0.1", reserved.port)
     again.close()
+
+
+def test_whoever_is_leaving_is_waited_for(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that was killed leaves frontends behind, for a moment; it is said once what is waited for."""
+    monkeypatch.setattr(ports, "PATIENCE_S", 30.0)
+    leaving = listen(0, share=True)
+    port = leaving.getsockname()[1]
+    threading.Timer(0.3, leaving.close).start()
+    ReservedPort("127.0.0.1", port).close()
+    assert leaving.fileno() == -1
+    [line] = caplog.messages
+    assert line.startswith(f"port {port} of 127.0.0.1 is taken; waiting up to 30 s")
 
 
 @pytest.mark.parametrize(("host", "port"), [("203.0.113.7", 0), ("no such host", 0)])

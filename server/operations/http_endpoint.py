@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import multiprocessing
 import os
@@ -20,9 +19,10 @@ from collections.abc import Callable
 from http import HTTPStatus
 from multiprocessing.context import SpawnProcess
 
-from seedbed.common.errors import PortInUseError, UsageError
+from seedbed.common.errors import UsageError
 from seedbed.common.logs import setup_logging
 from seedbed.server.operations.exposition import CONTENT_TYPE, ServerFacts, metrics_page
+from seedbed.server.ports import bind_patiently
 
 logger = logging.getLogger(__name__)
 
@@ -173,12 +173,11 @@ def _listen(host: str, port: int) -> socket.socket:
         raise UsageError(f"expected an --http-port from 0 to 65535, got {port}")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=_MAX_CONNECTIONS)
+        return bind_patiently(
+            lambda: socket.create_server(address[:2], family=family, backlog=_MAX_CONNECTIONS),
+            f"--http-port {port} of {host}",
+        )
     except PermissionError as error:
         raise UsageError(f"expected an --http-port that this user may use, got {port}") from error
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise PortInUseError(
-                f"expected --http-port {port} of {host} to be free, another program listens there"
-            ) from error
         raise UsageError(f"expected an --http-host of this machine, got {host} ({error})") from error

@@ -7,10 +7,10 @@ a socket that never listens while frontends come and go.
 
 from __future__ import annotations
 
-import errno
 import socket
 
-from seedbed.common.errors import PortInUseError, UsageError
+from seedbed.common.errors import UsageError
+from seedbed.server.ports import bind_patiently
 
 
 class ReservedPort:
@@ -25,7 +25,7 @@ class ReservedPort:
         """Reserves it.
 
         Raises:
-            PortInUseError: somebody else listens there.
+            PortInUseError: somebody else listens there, and stays.
             UsageError: the host is not an address of this machine, or the port not a number that ports have.
         """
         if not 0 <= port <= 65535:  # getaddrinfo would take it modulo 65536
@@ -53,15 +53,20 @@ def _prove_free(host: str, port: int) -> int:
 def _bind(host: str, port: int, *, share: bool) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        holder = socket.socket(family, kind, protocol)
     except OSError as error:
         raise UsageError(f"expected an address to listen on, got {host}:{port} ({error})") from error
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT if share else socket.SO_REUSEADDR, 1)
+
+    def bind() -> socket.socket:
+        holder = socket.socket(family, kind, protocol)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT if share else socket.SO_REUSEADDR, 1)
+        try:
+            holder.bind(address)
+        except OSError:
+            holder.close()
+            raise
+        return holder
+
     try:
-        holder.bind(address)
+        return bind_patiently(bind, f"port {port} of {host}")
     except OSError as error:
-        holder.close()
-        if error.errno == errno.EADDRINUSE:
-            raise PortInUseError(f"expected port {port} of {host} to be free, another program listens there") from error
         raise UsageError(f"expected an address of this machine, got {host}:{port} ({error.strerror})") from error
-    return holder

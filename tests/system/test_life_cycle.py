@@ -74,9 +74,21 @@ def test_a_finished_run_says_so(run_dir: Path) -> None:
 
 
 def test_a_raised_limit_continues(run_dir: Path) -> None:
-    """Counters, learnt parameters and metrics go on where they were."""
+    """Counters, learnt parameters and metrics go on where they were; who may reach the server does not.
+
+    The run is of an older version, which lacked an option, and was last started open to everybody.
+    """
     before, lines = _state(run_dir), read_metrics(run_dir)
-    run("train", "--run-dir", run_dir, "--max-steps", 5000).assert_well()
+    file = json.loads((run_dir / "config.json").read_text())
+    del file["config"]["serving"]["settle_s"]
+    file["config"]["serving"]["host"] = "0.0.0.0"
+    file["config"]["serving"]["credentials"]["insecure"] = True
+    (run_dir / "config.json").write_text(json.dumps(file))
+    done = run("train", "--run-dir", run_dir, "--max-steps", 5000)
+    done.assert_well()
+    assert "which had no serving.settle_s" in done.stderr
+    assert "host: 0.0.0.0 in the run, 127.0.0.1 now; insecure: True in the run, False now" in done.stderr
+    assert "serving on 127.0.0.1" in done.stderr
     after = _state(run_dir)
     assert after.agent_steps >= 5000
     assert after.updates > before.updates
@@ -111,15 +123,25 @@ def test_signals_save_and_starts_resume(run_dir: Path) -> None:
 
 
 def test_a_killed_server_leaves_nothing_behind(run_dir: Path) -> None:
-    """Neither processes nor half written files; the run goes on from its last checkpoint."""
+    """Neither processes nor half written files; the run goes on from its last checkpoint.
+
+    It is started again at once, as supervisors do, while a frontend of the killed server still has the port.
+    """
     before = _state(run_dir)
     with Program("train", "--run-dir", run_dir, "--max-steps", 10**8) as program:
         program.eventually(partial(_has_steps, run_dir, 5000), "progress")
-        assert len(program.children()) >= 2
+        port = program.address.rpartition(":")[2]
+        [frontend] = program.frontends()
+        frontend.suspend()
         program.send(signal.SIGKILL)
         program.wait()
+        options = ("--run-dir", run_dir, "--max-steps", before.agent_steps + 500, "--port", port)
+        with Program("train", *options) as again:
+            again.eventually(lambda: f"port {port} of 127.0.0.1 is taken; waiting" in again.stderr, "patience")
+            frontend.resume()
+            assert again.wait() == 0
+            assert "Traceback" not in again.stderr
         program.assert_alone()
-    run("train", "--run-dir", run_dir, "--max-steps", before.agent_steps + 500).assert_well()
     lines = read_metrics(run_dir)
     assert lines[-1]["agent_steps"] < 5000, "lines of the future that did not happen are gone"
     _assert_monotone(lines)
