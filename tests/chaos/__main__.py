@@ -16,12 +16,14 @@ from tests.chaos.arena import Arena, ChaosError
 from tests.chaos.checker import Verdict, check
 from tests.chaos.history import Writer, nemesis_file, read_nemesis, read_servers
 from tests.chaos.nemesis import Nemesis
-from tests.chaos.schedule import Fault, make_schedule
+from tests.chaos.schedule import GRACE_S, Fault, make_schedule
 
 _RECOVERY_S = 20.0
 
 _START_S = 60.0  # until all is well for the first time: many processes begin at once
 _STOP_S = 20.0
+_NOTICED_S = 10.0  # for the end of a connection to be noticed; a busy machine's, mostly it takes milliseconds
+_SLACK_S = 0.2  # between the kill and this program's clock, and two samples
 _END_S = 20.0  # of --seconds are kept for recovery and the end, which mostly take less
 _MEAN_PAUSE_S = 1.5
 _SHOWN_VIOLATIONS = 20
@@ -67,6 +69,7 @@ def run(
             await_recovery(arena, "the start", _START_S)
             Nemesis(arena, history, schedule).run(until_s)
             await_recovery(arena, "the last fault", recovery_s)
+            abandon(arena, history)
             arena.stop_clients()
             arena.wait_for(lambda: arena.used == 0, "no slot in use after all clients have left", _STOP_S)
             arena.end_server(signal.SIGTERM)
@@ -94,6 +97,36 @@ def await_recovery(arena: Arena, after: str, within_s: float) -> None:
     left_s = max(1.0, began_s + within_s - time.monotonic())
     arena.wait_for(lambda: arena.live == arena.used == len(indices), what, left_s)
     print(f"all well {time.monotonic() - began_s:.1f} s after {after}", flush=True)
+
+
+def abandon(arena: Arena, history: Writer) -> None:
+    """Kills a client that never comes back: nobody fences its lease or says goodbye, so it must end by itself.
+
+    Raises:
+        ChaosError: its slots are not free after its grace time, or were before.
+    """
+    client, leases = arena.clients[0], arena.leases
+    rest = arena.used - len(client.indices)
+    history.write(
+        "fault",
+        name="kill -9 client for good",
+        incarnation=arena.incarnation,
+        environments=list(client.indices),
+        healed=False,
+    )
+    arena.kill_client(client)
+    began_s = time.monotonic()
+    arena.wait_for(lambda: arena.live == rest, "a killed client not to be waited for", _NOTICED_S)
+    within_s = GRACE_S + _NOTICED_S
+    arena.wait_for(lambda: arena.used == rest, "the slots of a client that never comes back to be free", within_s)
+    took_s = time.monotonic() - began_s
+    if took_s < GRACE_S - _SLACK_S:
+        raise ChaosError(
+            f"expected a lost lease to be kept for {GRACE_S:g} s, its slots were free after {took_s:.1f} s"
+        )
+    if not (arena.leases < leases and arena.status()["used_rows"] == rest):
+        raise ChaosError(f"{arena.leases} leases of {leases} are left, and Status says {arena.status()}")
+    print(f"slots of a client that never came back: free after {took_s:.1f} s", flush=True)
 
 
 def report(verdict: Verdict, wall_s: float) -> str:

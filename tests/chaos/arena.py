@@ -11,15 +11,18 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import grpc
 import psutil
 
+from seedbed.proto import seedbed_pb2 as pb
+from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
 from tests.chaos.history import Reader, server_file
 from tests.system.proxy import Proxy
 
@@ -61,7 +64,7 @@ class Arena:
         incarnation: of the server, from 0.
         clients: all of them.
         episodes: that ended so far, by environment.
-        live, used: slots, when the server last told.
+        live, used, leases: slots, and leases that hold them, when the server last told.
     """
 
     def __init__(self, directory: Path, seed: int) -> None:
@@ -73,7 +76,7 @@ class Arena:
         self._reader = Reader(server_file(directory, 0))
         self._serving = False
         self.episodes: Counter[int] = Counter()
-        self.live = self.used = 0
+        self.live = self.used = self.leases = 0
         self._stack = ExitStack()
         starts = [sum(SIZES[:number]) for number in range(len(SIZES))]
         self.clients = [
@@ -128,7 +131,8 @@ class Arena:
         """
         self.incarnation += 1
         history = server_file(self._directory, self.incarnation)
-        self._reader, self._serving, self.live, self.used = Reader(history), False, 0, 0
+        self._reader, self._serving = Reader(history), False
+        self.live = self.used = self.leases = 0
         options = ("--port", str(self._port), "--num-slots", str(NUM_SLOTS), "--history", str(history))
         self._server = self._start("server", _SERVER, *options)
         self.wait_for(lambda: self._serving, "the server to serve", _START_S)
@@ -164,6 +168,11 @@ class Arena:
         """gRPC processes that live now."""
         return _children(self._server) if self._server is not None else []
 
+    def status(self) -> Mapping[str, float]:
+        """The gauges of the server's own answer to Status."""
+        with grpc.insecure_channel(self.address) as channel:
+            return SeedbedStub(channel).Status(pb.StatusRequest(), timeout=_START_S, wait_for_ready=True).gauges
+
     def update(self) -> None:
         """Reads what the server has written since.
 
@@ -177,7 +186,7 @@ class Arena:
                 case "episode":
                     self.episodes[record["environment"]] += 1
                 case "sample":
-                    self.live, self.used = record["live"], record["used"]
+                    self.live, self.used, self.leases = record["live"], record["used"], record["leases"]
         if self._server is not None and self._server.poll() is not None:
             raise ChaosError(f"the server ended by itself with {self._server.returncode}, see server.log")
         for client in self.clients:

@@ -12,7 +12,7 @@ beside `kind`:
                         step (the observation), step_type, reward, discount, action, last_action, age, state; and
                         over its transitions: valid
              episode    environment, steps: of an episode that a client reports as ended
-             sample     live, used: slots
+             sample     live, used: slots; leases: that hold them
              end        received, dropped: the account of a server that was asked to stop
     nemesis  fault      name, incarnation, environments: what was done, and whose leases it may cost; `healed` when it
                         was what a fault's end does

@@ -133,7 +133,7 @@ def _serve(history: Writer, port: int, num_slots: int, stopping: threading.Event
                 seen += 1
                 history.write("episode", environment=index, steps=end.steps)
             leases = echo.server.service.leases
-            history.write("sample", live=leases.live_rows, used=leases.used_rows)
+            history.write("sample", live=leases.live_rows, used=leases.used_rows, leases=len(leases))
     if not stopping.is_set():
         return 1
     history.write("end", received=echo.store.received, dropped=echo.collector.account.dropped)
