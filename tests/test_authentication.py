@@ -29,11 +29,14 @@ class Calls:
         self.decoded = 0
         self._tokens = tokens
 
-    def run(self, *calls: tuple[str, str, Metadata]) -> list[str]:
-        """Calls (kind, method, metadata) one after the other; returns "OK" or a status for each."""
-        return asyncio.run(self._run(calls))
+    def run(self, *calls: tuple[str, str, Metadata], silent: bool = False) -> list[str]:
+        """Calls (kind, method, metadata) one after the other; returns "OK" or a status for each.
 
-    async def _run(self, calls: Sequence[tuple[str, str, Metadata]]) -> list[str]:
+        Silent ones never send the message they should.
+        """
+        return asyncio.run(self._run(calls, silent))
+
+    async def _run(self, calls: Sequence[tuple[str, str, Metadata]], silent: bool) -> list[str]:
         interceptor = TokenRequired(watch_tokens(self._tokens))
         server = grpc.aio.server(interceptors=[interceptor], options=[("grpc.so_reuseport", 0)])
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Test", self._handlers()),))
@@ -41,7 +44,7 @@ class Calls:
         await server.start()
         try:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                return [await self._call(channel, *call) for call in calls]
+                return [await self._call(channel, *call, silent=silent) for call in calls]
         finally:
             await server.stop(None)
 
@@ -64,8 +67,12 @@ class Calls:
             for kind in KINDS
         }
 
-    async def _call(self, channel: grpc.aio.Channel, kind: str, method: str, metadata: Metadata) -> str:
+    async def _call(
+        self, channel: grpc.aio.Channel, kind: str, method: str, metadata: Metadata, *, silent: bool
+    ) -> str:
         async def requests() -> AsyncIterator[bytes]:
+            if silent:
+                await asyncio.sleep(60)
             yield b"x"
 
         opened = getattr(channel, kind)(f"/Test/{method}")
@@ -107,6 +114,12 @@ def test_every_kind_of_call_without(calls: Calls, metadata: Metadata, got: str) 
     }
     assert calls.seen == []
     assert calls.decoded == 0
+
+
+def test_who_says_nothing_is_refused_at_once(calls: Calls) -> None:
+    """Nothing is awaited of a caller without a token."""
+    for kind in ("stream_unary", "stream_stream"):
+        assert calls.run((kind, kind, ()), silent=True)[0].startswith("UNAUTHENTICATED")
 
 
 def test_strangers_do_not_learn_which_methods_exist(calls: Calls) -> None:

@@ -182,7 +182,7 @@ class EchoServer:
 
     Attributes:
         audit: of all unrolls, complete when the context has been left.
-        episodes: (environment index, end), as they came.
+        episodes, heard_s: (environment index, end), as they came, and when.
         store, collector: what counts the transitions, and what accounts for them.
     """
 
@@ -220,6 +220,7 @@ class EchoServer:
         )
         self.audit = audit or Audit()
         self.episodes: list[tuple[int, EpisodeEnd]] = []
+        self.heard_s: list[float] = []
         self.store = make_store(layout, num_slots, _CPU)
         self._fifo = UnrollFifo(layout, 4 * algorithm.batch_size, _CPU)
         self.collector = Collector(self.store, self._fifo)
@@ -231,7 +232,7 @@ class EchoServer:
             slots=slots,
             unrolls=self.store,
             sink=self.collector,
-            on_episode=lambda index, end: self.episodes.append((index, end)),
+            on_episode=self._on_episode,
             device=_CPU,
             seed=0,
         )
@@ -277,6 +278,10 @@ class EchoServer:
             thread.join()
         self.collector.finish()
         assert self._failure is None, self._failure
+
+    def _on_episode(self, index: int, end: EpisodeEnd) -> None:
+        self.heard_s.append(time.monotonic())
+        self.episodes.append((index, end))
 
     def _supervise(self) -> None:
         while not self._stopping.is_set():
