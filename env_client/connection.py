@@ -84,6 +84,8 @@ class Endpoint:
             ("grpc.initial_reconnect_backoff_ms", 250),
             ("grpc.max_reconnect_backoff_ms", 1_000),
             ("grpc.min_reconnect_backoff_ms", 5_000),  # in truth the time-out of one attempt to connect
+            # A server that has moved: its name may be looked up again this soon after the last time. gRPC's own: 30 s.
+            ("grpc.dns_min_time_between_resolutions_ms", 5_000),
             # Channels of one process would share a connection, and with it a frontend: a load test has many.
             ("grpc.use_local_subchannel_pool", 1),
         )
@@ -131,7 +133,7 @@ class Backoff:
     """
 
     initial_s: float = 0.25
-    max_s: float = 10.0
+    max_s: float = 5.0
     give_up_after_s: float | None = None
     _attempt: int = 0
     _outage_began_s: float | None = None

@@ -19,6 +19,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -30,6 +31,7 @@ from tests.bench.programs import SEEDBED, Program
 from tests.pki import Authority
 
 _POLL_S = 0.05
+_WAIT = r"group \d: (.*); next attempt in (\S+) s$"  # as the client logs it
 
 
 class Fleet:
@@ -173,9 +175,9 @@ def measure(*, num_clients: int, step_ms: float, patience_s: float, tls: bool = 
         figures["all_back_after_kill_s"] = time.monotonic() - killed_s
         time.sleep(3.0)
         figures["held_open_after"] = fleet.held_open()
-        figures["waits_s"] = [
-            float(wait) for client in fleet.clients for wait in re.findall(r"next attempt in (\S+) s", client.log)
-        ]
+        waits = [wait for client in fleet.clients for wait in re.findall(_WAIT, client.log, re.MULTILINE)]
+        figures["waits_s"] = [float(wait) for _, wait in waits]
+        figures["reasons"] = Counter(re.sub(r"[\d.]+", "N", reason) for reason, _ in waits)
     return figures
 
 
@@ -194,6 +196,7 @@ def report(figures: dict[str, Any]) -> str:
         f"all back after that                    {figures['all_back_after_ready_s']:8.1f} s",
         f"all back after the kill                {figures['all_back_after_kill_s']:8.1f} s",
     ]
+    lines += [f"{number:8} attempts failed: {reason[:90]}" for reason, number in figures["reasons"].most_common(5)]
     for what in ("threads", "open_files"):
         for name, before in figures["held_open"][what].items():
             label = f"{what.replace('_', ' ')} of {name}"

@@ -102,19 +102,19 @@ class Proxy:
         accepted: connections so far.
     """
 
-    def __init__(self, target: str, *, host: str = "127.0.0.1", seed: int = 0) -> None:
+    def __init__(self, target: str, *, host: str = "127.0.0.1", port: int = 0, seed: int = 0) -> None:
         """Listens from now on, forwards from `__enter__` on.
 
         Args:
             target: see above.
-            host: to listen on.
+            host, port: to listen on; port 0: any.
             seed: of jitter and loss.
         """
         self.target = target
         self.to_server, self.to_client = Direction(), Direction()
         self.refusing = False
         self.accepted = 0
-        self._listener = socket.create_server((host, 0))
+        self._listener = socket.create_server((host, port))
         self.address = f"{host}:{self._listener.getsockname()[1]}"
         self._random = random.Random(seed)
         self._connections: set[_Connection] = set()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,9 @@ pytestmark = pytest.mark.system
 
 DETECTION_S = 15.0
 """10 s until a silent peer is pinged, 5 s until the answer is missed."""
+
+NAME_S = 25.0
+"""Back-off, and 5 s at least between two looks at a name; the rest is for a busy machine."""
 
 FAR, NEAR = range(4), range(4, 8)
 
@@ -137,3 +142,30 @@ def test_a_black_hole_in_one_direction(scene: Scene, direction: str) -> None:
         scene.await_episodes(NEAR, 5.0)
     scene.await_episodes(FAR)
     assert scene.num_resumed() >= before + 2
+
+
+def test_a_name_that_gets_another_address(tmp_path: Path) -> None:
+    """The server moves. The client sees its own /etc/hosts, in a mount namespace, and looks again when it must."""
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("no right to make mount namespaces")
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.2 moving.test\n")
+    prefix = ("unshare", "--mount", "sh", "-c", f'mount --bind "{hosts}" /etc/hosts && exec "$@"', "sh")
+    with EchoServer(num_slots=8, grace_s=60.0, frontends=1) as echo, Proxy(echo.address, host="127.0.0.2") as before:
+        port = int(before.address.rpartition(":")[2])
+        options = ("--env", "seedbed/Echo-v0,check=1,step_ms=5", "--groups", 1)
+        with (
+            Proxy(echo.address, host="127.0.0.3", port=port) as after,
+            Program("env", "--server", f"moving.test:{port}", *options, prefix=prefix) as client,
+        ):
+            client.eventually(lambda: echo.episodes, "an episode")
+            hosts.write_text("127.0.0.3 moving.test\n")  # in place: the mount is of this file
+            before.refusing = True
+            before.reset()
+            client.eventually(lambda: after.accepted, "the new address to be found", NAME_S)
+            steps = echo.num_steps
+            client.eventually(lambda: echo.num_steps > steps, "steps")
+            assert echo.server.vitals.total("leases_opened") == 1
+            client.send(signal.SIGTERM)
+            assert client.wait() == 0
+    assert echo.audit.problems == []
