@@ -16,6 +16,7 @@ SeedbedError                exit code  gRPC status            retry?
 |- IndexTakenError          76         ALREADY_EXISTS         no     another live client has the environment index
 |- CapacityError            75         RESOURCE_EXHAUSTED     yes    no row is free now
 |- BrokenError              75         -                      no     an environment, or a client, breaks again and again
+|- DeviceMemoryError        75         -                      no     the device has no memory left
 `- UnavailableError         75         UNAVAILABLE            yes    the server is away, draining or restarting
 
 A SeedbedError is a message to a person: the command line prints it on one line, without a stack trace. Anything else
@@ -129,6 +130,12 @@ class CapacityError(SeedbedError):
 
 class BrokenError(SeedbedError):
     """An environment, or a whole client, raises, hangs or dies again and again. A supervisor may start it once more."""
+
+    exit_code = 75
+
+
+class DeviceMemoryError(SeedbedError):
+    """The device has no memory left. Whoever else uses it may have gone when a supervisor starts it again."""
 
     exit_code = 75
 

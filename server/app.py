@@ -15,7 +15,7 @@ from importlib.metadata import version
 
 import torch
 
-from seedbed.common.errors import SeedbedError
+from seedbed.common.errors import DeviceMemoryError, SeedbedError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd
@@ -30,7 +30,7 @@ from seedbed.server.learning.loop import LearnerLoop
 from seedbed.server.learning.parameters import Parameters
 from seedbed.server.learning.thread import LearnerThread
 from seedbed.server.operations.allocator import keep_freed_memory
-from seedbed.server.operations.checkpoint import Checkpoint, CheckpointStore
+from seedbed.server.operations.checkpoint import CheckpointStore
 from seedbed.server.operations.local_clients import LocalClients, describe_environment
 from seedbed.server.operations.metrics import EpisodeWindow, MetricsWriter
 from seedbed.server.operations.monitoring import make_monitoring
@@ -280,9 +280,7 @@ def train(config: ServerConfig, directory: RunDirectory, stop: StopSignal, *, lo
     setup_logging("server")
     keep_freed_memory()
     before = directory.read()
-    checkpoint: Checkpoint | None = None
-    if before is not None:
-        checkpoint = CheckpointStore(directory.checkpoints).load_newest()
+    checkpoint = None if before is None else CheckpointStore(directory.checkpoints).load_newest()
     state = RunState() if checkpoint is None else RunState.from_checkpoint(checkpoint)
     if (reached := state.stop_condition(config.run)) is not None:
         print(f"nothing to do: the run in {directory.path} is finished ({reached}; {state.describe()})")
@@ -298,7 +296,10 @@ def train(config: ServerConfig, directory: RunDirectory, stop: StopSignal, *, lo
         os.environ.setdefault(LEVEL_VARIABLE, "warning")
     try:
         TrainingRun(config, spec, directory, state, stop, local=local, progress=progress).run()
-    except SeedbedError:
+    except (SeedbedError, torch.OutOfMemoryError) as error:
         progress.close("the run has ended early")
-        raise
+        if isinstance(error, SeedbedError):
+            raise
+        advice = "a smaller --batch-size, --unroll-length or replay needs less"
+        raise DeviceMemoryError(f"the device has no memory left: {advice} ({error})") from error
     return 0

@@ -32,6 +32,7 @@ STUCK = _AFTER_SOME_UPDATES.format(fault="threading.Event().wait()")
 DEVICE_LOST = _AFTER_SOME_UPDATES.format(
     fault="raise torch.AcceleratorError('CUDA error: device-side assert triggered')"
 )
+NO_MEMORY = _AFTER_SOME_UPDATES.format(fault="raise torch.OutOfMemoryError('CUDA out of memory')")
 DEFECT = _AFTER_SOME_UPDATES.format(fault="raise RuntimeError('a defect in the learner')")
 NOT_FINITE = """
 from seedbed.server.algorithms.vtrace import VTrace
@@ -69,9 +70,10 @@ def test_gradients_that_stay_infinite_end_the_run(tmp_path: Path) -> None:
     [
         (STUCK, 75, "the learner has finished no update"),
         (DEVICE_LOST, 75, "the device is lost"),
+        (NO_MEMORY, 75, "--batch-size"),
         (DEFECT, 1, "a defect in the learner"),
     ],
-    ids=["stuck", "device lost", "defect"],
+    ids=["stuck", "device lost", "no memory", "defect"],
 )
 def test_a_learner_that_fails(fault: str, code: int, words: str, tmp_path: Path) -> None:
     """Nothing is saved of it, nothing is left running, and the next start goes on."""
