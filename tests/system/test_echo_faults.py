@@ -5,6 +5,7 @@ The environments check each action they get, and the server's side checks each r
 
 from __future__ import annotations
 
+import random
 import signal
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 import psutil
 import pytest
 
+from seedbed.common.echo import echo_length
 from tests.system.echo import EchoServer
 from tests.system.processes import Program, eventually
 
@@ -150,6 +152,43 @@ def test_a_killed_client_that_stays_away_costs_its_rows_only(echo: EchoServer, f
     eventually(lambda: leases.used_rows == sum(SIZES[:3]), "the rows to be free", GRACE_S + 5)
     fleet.await_progress(0, 1, 2)
     fleet.restart(3)
+
+
+def test_a_slow_client_holds_nobody_up(echo: EchoServer, fleet: Fleet) -> None:
+    """Half a second a step: batches close without it. If they waited for it, all would step as slowly."""
+    index = next(index for index in range(1000, 9999) if all(echo_length(index, episode) <= 2 for episode in range(3)))
+    seen = len(echo.episodes)
+
+    def steps() -> Counter[int]:
+        return sum((Counter({index: end.steps}) for index, end in echo.episodes[seen:]), Counter())
+
+    options = ("--env", "seedbed/Echo-v0,check=1,step_ms=500", "--first-index", index, "--client-id", "slow")
+    with Program("env", "--server", echo.address, *options) as slow:
+        slow.eventually(lambda: index in steps(), "its first episode")
+        seen = len(echo.episodes)
+        slow.eventually(lambda: steps()[index] >= 2, "its next steps")
+        found = steps()
+        slow.send(signal.SIGTERM)
+        assert slow.wait() == 0, slow.stderr
+    others = [found[other] for number in range(len(SIZES)) for other in fleet.indices(number)]
+    assert min(others) > 3 * found[index], found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_two_hundred_kills(echo: EchoServer, fleet: Fleet) -> None:
+    """At random moments of an unroll; no row of one incarnation is ever in an unroll of another."""
+    moments = random.Random(200)
+    before = _counts(echo)
+    for _ in range(200):
+        number = moments.choice((1, 2))
+        fleet.restart(number)
+        fleet.await_progress(number, episodes=1)
+        time.sleep(moments.uniform(0, 0.2))
+    fleet.await_progress(*range(len(SIZES)))
+    opened, expired, fenced = _changes(echo, before)
+    assert opened == expired + fenced == 400, "two groups each"
+    print(f"200 kills, {echo.audit.unrolls} unrolls checked, {echo.audit.cut} of them cut short")
 
 
 def test_a_briefly_frozen_client_loses_nothing(echo: EchoServer, fleet: Fleet) -> None:
