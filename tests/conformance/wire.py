@@ -57,6 +57,9 @@ class Ended(Exception):
     error_name: str | None
 
 
+_LONGEST_S = 1800.0  # of a call: more than the slowest test takes; what a test waits for has limits of its own
+
+
 class RawStream:
     """One Act call that carries any bytes. Every wait is bounded."""
 
@@ -67,7 +70,7 @@ class RawStream:
         act = self._channel.stream_stream("/seedbed.v1.Seedbed/Act")
         self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._incoming: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._call = act(iter(self._outgoing.get, None), timeout=120.0)
+        self._call = act(iter(self._outgoing.get, None), timeout=_LONGEST_S)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
