@@ -111,10 +111,11 @@ def read_image(frames: Tensor, dtype: torch.dtype, background: float) -> Tensor:
     with a background of 0, only what changes has a gradient. (Whole pixel values up to 256 are exact in bfloat16.)
     """
     stacked = stack_channels(frames)
-    image = stacked.to(dtype)
     if not background:
-        return image
-    return image - background if image is stacked else image.sub_(background)  # in place where it is ours
+        return stacked.to(dtype)
+    if stacked.is_floating_point():
+        return stacked.to(dtype) - background
+    return torch.sub(stacked, torch.tensor(background, dtype=dtype))  # converts and subtracts at once
 
 
 def flatten_image(x: Tensor) -> Tensor:

@@ -45,6 +45,7 @@ def measure(
     """All rounds: the figures, and a table of them."""
     # Imported late: a spawned frontend imports this module again, and must not pay for torch.
     from seedbed.env_client.environments import describe
+    from seedbed.server.operations.allocator import keep_freed_memory
     from seedbed.server.parts import choose_device
     from tests.bench.bound import Costs
     from tests.bench.components import EnvironmentAlone, inference_batch, rows_per_message
@@ -53,6 +54,7 @@ def measure(
     from tests.bench.system import measure_system
     from tests.bench.wire import TransportAlone
 
+    keep_freed_memory()  # as a server does: else the parts alone cost more than within the system
     spec = describe(config.environment.env, config.environment.atari_preset)
     environment, transport = EnvironmentAlone(config), TransportAlone(config, spec)
     policy = PolicyAlone(config, spec)
