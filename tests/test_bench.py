@@ -98,14 +98,19 @@ def system(rate: float) -> dict[str, Any]:
 
 
 def test_efficiency_pairs_each_run_with_the_parts_around_it() -> None:
-    fast, slow = costs(), costs(2.0)  # the machine became half as fast during the second run
-    figures = summarise([(fast, system(11111), fast), (slow, system(5699), slow)], cores=2, device="cpu", frontends=1)
-    bounds = [2e6 / 90, 2e6 / 177.5]
+    """The machine slows down all along, so each measurement of the parts has another value and must be seen to count."""
+    first, between_runs, last = costs(1.0), costs(1.5), costs(2.0)
+    rounds = [(first, system(11111), between_runs), (between_runs, system(5699), last)]
+    figures = summarise(rounds, cores=2, device="cpu", frontends=1)
+    bounds = [(2e6 / 90 + 2e6 / 133.75) / 2, (2e6 / 133.75 + 2e6 / 177.5) / 2]
     assert figures["efficiencies"] == pytest.approx([11111 / bounds[0], 5699 / bounds[1]])
     assert figures["efficiency"] == pytest.approx(sum(figures["efficiencies"]) / 2)
-    assert figures["cpu_efficiency"] == pytest.approx((90 / 180 + 177.5 / 180) / 2)
-    assert figures["times_one_core_environment"] == pytest.approx((11111 * 20e-6 + 5699 * 40e-6) / 2)
+    assert figures["cpu_efficiency"] == pytest.approx(((90 + 133.75) / 360 + (133.75 + 177.5) / 360) / 2)
+    assert figures["times_one_core_environment"] == pytest.approx((11111 * 25e-6 + 5699 * 35e-6) / 2)
+    assert figures["bound_agent_steps_per_s"] == pytest.approx(2e6 / 133.75)
     assert figures["components_cpu_us"]["environment"] == pytest.approx(30)
+    assert figures["components_wall_us"]["environment"] == pytest.approx(60)
+    assert figures["transport_cpu_us"]["frontend"] == pytest.approx(3.75)
 
 
 def test_table_says_what_each_part_holds_and_warns_of_company() -> None:
