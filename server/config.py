@@ -281,8 +281,9 @@ class ServerConfig:
 
     @property
     def replay_tolerance(self) -> float:
-        """How far draws may be ahead or behind, in unrolls."""
-        default = 2 * (self.learning.batch_size + self.replay.samples_per_insert)
+        """How far draws may be ahead or behind, in unrolls: room for one of every environment, which come together."""
+        per_insert = self.replay.samples_per_insert
+        default = max(2 * (self.learning.batch_size + per_insert), self.fleet.num_envs * per_insert)
         return default if self.replay.replay_tolerance is None else self.replay.replay_tolerance
 
     @property

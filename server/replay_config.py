@@ -37,7 +37,9 @@ class ReplayConfig:
     replay_min_size: int = option(200, "unrolls it must hold before learning starts", minimum=1)
     samples_per_insert: float = option(1.5, "how often an unroll is drawn on average; inserts and draws wait for that")
     replay_tolerance: float | None = option(
-        None, "how far draws may be ahead or behind, in unrolls (default: 2 * (batch size + samples per insert))"
+        None,
+        "how far draws may be ahead or behind, in unrolls "
+        "(default: 2 * (batch size + samples per insert), or num-envs * samples per insert if that is more)",
     )
     priority_exponent: float = option(0.9, "alpha: 0 draws uniformly, 1 in proportion to priorities", minimum=0)
     importance_exponent: float = option(0.6, "beta: 1 corrects in full for what is drawn too often", minimum=0)

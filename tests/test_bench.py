@@ -98,7 +98,7 @@ def system(rate: float) -> dict[str, Any]:
 
 
 def test_efficiency_pairs_each_run_with_the_parts_around_it() -> None:
-    """The machine slows down all along, so each measurement of the parts has another value and must be seen to count."""
+    """The machine slows down all along: each measurement of the parts has another value and must be seen to count."""
     first, between_runs, last = costs(1.0), costs(1.5), costs(2.0)
     rounds = [(first, system(11111), between_runs), (between_runs, system(5699), last)]
     figures = summarise(rounds, cores=2, device="cpu", frontends=1)

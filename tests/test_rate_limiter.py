@@ -8,7 +8,10 @@ import random
 import pytest
 
 from seedbed.common.errors import UsageError
+from seedbed.common.options import override
+from seedbed.server.config import ServerConfig
 from seedbed.server.experience.rate_limiter import RateLimiter
+from seedbed.server.presets import preset_values
 
 
 def make(samples_per_insert: float, batch_size: int, tolerance: float, min_size: int = 5) -> RateLimiter:
@@ -75,3 +78,25 @@ def test_nothing_is_drawn_before_the_smallest_size() -> None:
 def test_options_that_make_no_sense(samples_per_insert: float, min_size: int) -> None:
     with pytest.raises(UsageError, match="samples-per-insert above 0"):
         make(samples_per_insert, 1, 10.0, min_size)
+
+
+@pytest.mark.parametrize(
+    ("preset", "algorithm"), [("pong", "r2d2"), ("pong", "apex"), ("cartpole", "r2d2"), ("memory", "r2d2")]
+)
+def test_by_default_an_unroll_of_every_environment_goes_in_at_once(preset: str, algorithm: str) -> None:
+    """They come together, since environments start together: else the learner waits while the next ones are made."""
+    config = override(ServerConfig(), {"algorithm": algorithm, **preset_values(preset, algorithm)})
+    num_envs, batch_size, per_insert = (
+        config.fleet.num_envs,
+        config.learning.batch_size,
+        config.replay.samples_per_insert,
+    )
+    limiter = make(per_insert, batch_size, config.replay_tolerance)
+    limiter.inserts = 5
+    while limiter.num_inserts_allowed():  # as far as actors may be ahead
+        limiter.inserts += 1
+    ahead = limiter.samples
+    while limiter.may_sample(batch_size):
+        limiter.samples += batch_size
+    assert limiter.samples - ahead >= num_envs * per_insert, "what the learner draws while they make the next unrolls"
+    assert limiter.num_inserts_allowed() >= num_envs

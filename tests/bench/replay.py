@@ -20,6 +20,7 @@ from seedbed.env_client.environments import describe
 from seedbed.server.__main__ import resolve
 from seedbed.server.config import ServerConfig
 from seedbed.server.experience.replay import Replay
+from seedbed.server.operations.allocator import keep_freed_memory
 from tests.bench.components import Stopwatch
 from tests.bench.policy import PolicyAlone
 
@@ -75,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of each operation (default: 3)")
     parser.add_argument("--out", type=Path, default=Path("build/replay.json"))
     options, training = parser.parse_known_args(argv)
+    keep_freed_memory()  # as a server does
     training = training or ["--preset", "pong", "--algorithm", "r2d2"]
     with tempfile.TemporaryDirectory() as folder:
         config, _ = resolve([*training, "--run-dir", f"{folder}/none"], prog="python -m tests.bench.replay")
