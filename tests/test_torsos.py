@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from seedbed.common.errors import SpecError
 from seedbed.common.specs import ArraySpec
 from seedbed.server.networks.layers import Conv2d, Linear
-from seedbed.server.networks.observations import block_shape, stack_channels, to_blocks
+from seedbed.server.networks.observations import block_shape, keeps_frames_apart, stack_channels, to_blocks
 from seedbed.server.networks.torsos import TorsoName, make_torso
 
 IMAGE_TORSOS: tuple[TorsoName, ...] = ("impala_shallow", "nature", "impala_deep")
@@ -93,6 +93,28 @@ def test_channels_are_frames_oldest_first() -> None:
 def test_interleaved_frames_are_not_copied() -> None:
     frames = torch.zeros(2, 4, 5, 3).movedim(-1, 1)  # [N, K, h, w] over memory [N, h, w, K]
     assert stack_channels(frames).data_ptr() == frames.data_ptr()
+
+
+@pytest.mark.parametrize(("stack", "channels", "stride", "padding"), [(4, 16, 1, 0), (3, 8, 2, 1), (1, 8, 1, 0)])
+def test_frames_apart_give_the_same_sums_as_frames_interleaved(
+    stack: int, channels: int, stride: int, padding: int
+) -> None:
+    torch.manual_seed(0)
+    layer = Conv2d(stack * channels, 5, 3, stride=stride, padding=padding, input_scale=0.5)
+    frames = torch.randn(2, stack, 6, 7, channels, dtype=torch.float64)
+    apart, interleaved = layer.over_frames(frames), layer(stack_channels(frames))
+    torch.testing.assert_close(apart, interleaved)
+    weight = torch.randn_like(apart)
+    gradients = [torch.autograd.grad((weight * x).sum(), layer.weight)[0] for x in (apart, interleaved)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_frames_stay_apart_only_where_that_is_faster() -> None:
+    frames = torch.empty(2, 4, 21, 21, 16, dtype=torch.uint8)
+    assert keeps_frames_apart(frames)
+    assert not keeps_frames_apart(frames[..., 0]), "nothing to fill a vector with"
+    assert not keeps_frames_apart(frames[..., :3])
+    assert not keeps_frames_apart(frames.to("meta"))
 
 
 def pixel_by_pixel(weight: Tensor, stack: int, block: int) -> Tensor:

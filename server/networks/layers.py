@@ -38,11 +38,29 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N, channels, h, w]` to `[N, filters, h', w']`."""
-        weight = self.weight.to(x.dtype)
+        weight, bias = self._parameters_in(x.dtype)
+        return F.conv2d(x, weight, bias, self.stride, self.padding)
+
+    def over_frames(self, frames: Tensor) -> Tensor:
+        """The same sums over frames that are not interleaved: a convolution that reaches over time as well.
+
+        Args:
+            frames: `[N, K, h, w, c]`, oldest frame first, with K * c channels in all.
+
+        Returns:
+            `[N, filters, h', w']`.
+        """
+        weight, bias = self._parameters_in(frames.dtype)
+        weight = weight.unflatten(1, (frames.shape[1], frames.shape[4])).movedim(1, 2)
+        stride, padding = (1, *self.stride), (0, *self.padding)
+        return F.conv3d(frames.movedim(4, 1), weight, bias, stride, padding).squeeze(2)
+
+    def _parameters_in(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        weight = self.weight.to(dtype)
         if self.input_scale != 1.0:
             weight = weight * self.input_scale
         assert self.bias is not None
-        return F.conv2d(x, weight, self.bias.to(x.dtype), self.stride, self.padding)
+        return weight, self.bias.to(dtype)
 
 
 def initialise(layer: nn.Linear | nn.Conv2d, gain: float) -> None:

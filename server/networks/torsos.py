@@ -29,10 +29,12 @@ from seedbed.server.networks.observations import (
     block_shape,
     flatten_image,
     input_scale,
+    keeps_frames_apart,
     num_channels,
     num_elements,
-    read_image,
+    read_pixels,
     single_image,
+    stack_channels,
     to_blocks,
 )
 
@@ -141,8 +143,14 @@ class ConvTorso(Torso):
 
     def forward(self, observations: tuple[Tensor, ...]) -> Tensor:
         """See `Torso`."""
-        x = read_image(self._in_blocks(observations[0]), self.dtype, self.background)
-        for layer in self.convolutions:
+        frames = self._in_blocks(observations[0])
+        first, *others = self.convolutions
+        assert isinstance(first, Conv2d)
+        if keeps_frames_apart(frames):
+            x = torch.relu(first.over_frames(read_pixels(frames, self.dtype, self.background)))
+        else:
+            x = torch.relu(first(read_pixels(stack_channels(frames), self.dtype, self.background)))
+        for layer in others:
             x = torch.relu(layer(x))
         return torch.relu(self.hidden(flatten_image(x)))
 
@@ -204,7 +212,7 @@ class ResidualTorso(Torso):
 
     def forward(self, observations: tuple[Tensor, ...]) -> Tensor:
         """See `Torso`."""
-        x = read_image(observations[0], self.dtype, self.background)
+        x = read_pixels(stack_channels(observations[0]), self.dtype, self.background)
         for section in self.sections:
             x = section(x)
         return torch.relu(self.hidden(flatten_image(torch.relu(x))))
@@ -227,7 +235,7 @@ def make_torso(
         observation_specs: of one frame.
         frame_stack: K.
         dtype: of computation, torch.float32 or torch.bfloat16; weights start in float32 in both cases.
-        background: value of an image's pixels that means nothing, subtracted from it; see `read_image`.
+        background: value of an image's pixels that means nothing, subtracted from it; see `read_pixels`.
         mlp_sizes: width of each layer of "mlp".
         mlp_activation: of "mlp". Tanh does better on small control tasks (arXiv 2006.05990, section 3.2).
 
