@@ -129,14 +129,19 @@ class ReplayedQ(Algorithm):
         return unroll_priorities(*self._errors(q_values, q_values, batch), self._priority_eta)
 
     def _replayed(self, network: PolicyNetwork, batch: TrainBatch) -> Tensor:
-        """Q-values of all rows after the burn-in, `[T + lookahead + 1, B, A]`."""
+        """Q-values of all rows after the burn-in, `[T + lookahead + 1, B, A]`; the lookahead's without gradient."""
         inputs, state = batch_inputs(batch), batch.state
+        trained = self.num_rows - self._lookahead
         if self._burn_in and state:
             with torch.no_grad():
                 _, state = network.unroll(inputs.map(lambda x: x[: self._burn_in]), state)
-        outputs, _ = network.unroll(inputs.map(lambda x: x[self._burn_in :]), state)
+        outputs, state = network.unroll(inputs.map(lambda x: x[self._burn_in : trained]), state)
         q_values: Tensor = outputs.q_values
-        return q_values
+        if not self._lookahead:
+            return q_values
+        with torch.no_grad():
+            ahead, _ = network.unroll(inputs.map(lambda x: x[trained:]), state)
+        return torch.cat((q_values, ahead.q_values))
 
     def _errors(self, q_online: Tensor, q_target: Tensor, batch: TrainBatch) -> Errors:
         """Of rows and Q-values after the burn-in."""

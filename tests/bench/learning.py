@@ -1,7 +1,9 @@
-"""Trains the small presets with several seeds and writes what came out: `python -m tests.bench.learning`.
+"""Trains every algorithm on every small task with several seeds: `python -m tests.bench.learning`.
 
-For every seed of every task: whether, when and after how many agent steps the target was reached, on a table for
-docs/results.md, and a picture of the curves with all seeds. The feed-forward control of the memory task must fail.
+For each task a table for docs/results.md, one row an algorithm, with every seed that was run and whether it reached the
+target; and a picture of the curves. The controls of the memory task have no memory and must stay near 0.
+
+What is in `--out` already is not run again, and a run that was interrupted goes on: several calls can share the work.
 """
 
 from __future__ import annotations
@@ -9,83 +11,148 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seedbed.server.operations.metrics import read_metrics
+from seedbed.server.operations.metrics import METRICS_FILE, Metrics, read_metrics
+from seedbed.server.presets import PRESETS, preset_values
 
 SEEDBED = str(Path(sys.executable).with_name("seedbed"))
 
+ALGORITHMS = ("vtrace", "a2c", "a3c", "ppo", "r2d2", "apex", "n_step_q", "one_step_q", "one_step_sarsa")
+RECURRENT = ("vtrace", "a2c", "a3c", "ppo", "r2d2", "n_step_q")
+CONTROL_STEPS = 60_000  # eight times what R2D2 needs with a memory, and half a minute or more
+
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """One line of the table: a preset, how it is changed, and how long it may take."""
+class Entry:
+    """One row of a table: a preset, an algorithm, and what is changed.
 
-    name: str
+    Attributes:
+        name: of the row, and of the folder of its runs.
+    """
+
     preset: str
-    seconds: int
+    algorithm: str
+    name: str
     options: tuple[str, ...] = ()
 
 
-TASKS = (
-    Task("cartpole", "cartpole", 120),
-    Task("catch", "catch", 60),
-    Task("memory", "memory", 60),
-    Task("memory-feed-forward", "memory", 30, ("--core", "none")),
-    *(
-        Task(f"{preset}-{algorithm}", preset, seconds, ("--algorithm", algorithm))
-        for algorithm in ("a2c", "a3c", "ppo")
-        for preset, seconds in (("cartpole", 180), ("catch", 60), ("memory", 60))
-    ),
-    *(
-        Task(f"{preset}-{algorithm}", preset, seconds, ("--algorithm", algorithm))
-        for algorithm in ("n_step_q", "one_step_q", "one_step_sarsa")
-        for preset, seconds in (("cartpole", 300), ("catch", 90))
-    ),
+def _control(algorithm: str) -> Entry:
+    options = ("--core", "none", "--max-steps", str(CONTROL_STEPS))
+    return Entry("memory", algorithm, f"{algorithm}-without-memory", options)
+
+
+ENTRIES = (
+    *(Entry(preset, algorithm, algorithm) for preset in ("cartpole", "catch") for algorithm in ALGORITHMS),
+    *(Entry("memory", algorithm, algorithm) for algorithm in RECURRENT),
+    *map(_control, ("vtrace", "r2d2", "apex")),
+)
+HEADER = (
+    "| algorithm | return of each seed | agent steps (1000) | updates | samples of a transition | minutes |",
+    "|---|---|---|---|---|---|",
 )
 
 
-def train(task: Task, seed: int, out: Path) -> Path:
-    """Runs one seed to its end and returns its run directory."""
-    run = out / task.name / f"seed-{seed}"
-    command = [SEEDBED, "train", "--preset", task.preset, "--seed", str(seed)]
-    command += ["--run-dir", str(run), "--resume", "never", "--max-seconds", str(task.seconds), *task.options]
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL, timeout=task.seconds + 120)
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one seed.
+
+    Attributes:
+        seed: of the run.
+        reached: whether its mean return was the preset's target when it ended.
+        last: its last line of metrics.
+    """
+
+    seed: int
+    reached: bool
+    last: Metrics
+
+
+def train(entry: Entry, seed: int, seconds: float, out: Path) -> Path:
+    """Runs one seed to its end, unless that has been done, and returns its run directory."""
+    run = out / entry.preset / entry.name / f"seed-{seed}"
+    if is_finished(run):
+        return run
+    command = [SEEDBED, "train", "--preset", entry.preset, "--algorithm", entry.algorithm, "--seed", str(seed)]
+    command += ["--run-dir", str(run), "--max-seconds", str(seconds), *entry.options]
+    run.parent.mkdir(parents=True, exist_ok=True)
+    with run.with_suffix(".log").open("a") as log:
+        subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT, timeout=seconds + 300)
     return run
 
 
-def report(task: Task, runs: list[Path]) -> list[str]:
-    """A markdown row for each seed."""
-    rows = []
-    for seed, run in enumerate(runs):
-        last = read_metrics(run)[-1]
-        rows.append(
-            f"| {task.name} | {seed} | {last['episode_return_mean']:.2f} | {last['wall_s']:.0f} "
-            f"| {last['agent_steps']:,} | {last['updates']:,} |"
-        )
-    return rows
+def is_finished(run: Path) -> bool:
+    """Whether the last line of the run's log says that it came to an end of its own."""
+    log = run.with_suffix(".log")
+    if not ((run / METRICS_FILE).exists() and log.exists()):
+        return False
+    return log.read_text().rstrip().rpartition("\n")[2].startswith("reached")
+
+
+def read_outcome(run: Path, target: float) -> Outcome:
+    """Reads what a run measured."""
+    last = read_metrics(run)[-1]
+    score = last["episode_return_mean"]
+    return Outcome(int(run.name.removeprefix("seed-")), score is not None and score >= target, last)
+
+
+def row(name: str, outcomes: Sequence[Outcome]) -> str:
+    """A markdown row: seeds in order, one that missed the target in bold."""
+
+    def each(key: str, form: str, scale: float = 1.0) -> str:
+        values = [outcome.last.get(key) for outcome in outcomes]
+        return ", ".join("-" if value is None else format(value / scale, form) for value in values)
+
+    scores = each("episode_return_mean", ".2f" if _is_small(outcomes) else ".0f").split(", ")
+    marked = [
+        f"{outcome.seed}: {score if outcome.reached else f'**{score}**'}"
+        for outcome, score in zip(outcomes, scores, strict=True)
+    ]
+    samples = each("replay_samples_per_insert", ".1f") if "replay_samples_per_insert" in outcomes[0].last else "1"
+    cells = (f"`{name}`", "; ".join(marked), each("agent_steps", ".0f", 1000), each("updates", ".0f"), samples)
+    return "| " + " | ".join((*cells, each("wall_s", ".1f", 60))) + " |"
+
+
+def _is_small(outcomes: Sequence[Outcome]) -> bool:
+    return all(abs(outcome.last["episode_return_mean"] or 0) < 10 for outcome in outcomes)
+
+
+def write_report(entries: Sequence[Entry], out: Path) -> None:
+    """Tables and pictures of all runs in `out` that belong to these entries."""
+    tables = []
+    for preset in dict.fromkeys(entry.preset for entry in entries):
+        tables += [f"## {preset}", "", *HEADER]
+        drawn = []
+        for entry in entries:
+            runs = sorted((out / preset / entry.name).glob("seed-*/")) if entry.preset == preset else []
+            if runs:
+                target = preset_values(preset, entry.algorithm)["run.target_return"]
+                tables.append(row(entry.name, [read_outcome(run, target) for run in runs]))
+                drawn += runs
+        if drawn:
+            picture = ["--out", str(out / f"{preset}.png"), "--title", preset, "--group", "parent"]
+            subprocess.run([SEEDBED, "plot", *map(str, drawn), *picture], check=True)
+        tables.append("")
+    (out / "tables.md").write_text("\n".join(tables))
+    print("\n".join(tables))
 
 
 def main() -> int:
-    """Runs all tasks; returns 0."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Runs what was asked for; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build/learning"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--tasks", nargs="*", default=[task.name for task in TASKS])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--seconds", type=float, default=1200, help="longest run (default: %(default)g)")
+    parser.add_argument("--tasks", nargs="*", choices=PRESETS, default=["cartpole", "catch", "memory"])
+    parser.add_argument("--algorithms", nargs="*", metavar="ROW", default=[entry.name for entry in ENTRIES])
     arguments = parser.parse_args()
-    table = [
-        "| task | seed | mean return (last 100 episodes) | wall s | agent steps | updates |",
-        "|---|---|---|---|---|---|",
-    ]
-    for task in TASKS:
-        if task.name not in arguments.tasks:
-            continue
-        runs = [train(task, seed, arguments.out) for seed in range(arguments.seeds)]
-        table += report(task, runs)
-        print("\n".join(table[-len(runs) :]), flush=True)
-        picture = ["--out", str(arguments.out / f"{task.name}.png"), "--title", task.name]
-        subprocess.run([SEEDBED, "plot", *map(str, runs), *picture], check=True)
-    (arguments.out / "table.md").write_text("\n".join(table) + "\n")
+    entries = [entry for entry in ENTRIES if entry.preset in arguments.tasks and entry.name in arguments.algorithms]
+    for entry in entries:
+        for seed in arguments.seeds:
+            train(entry, seed, arguments.seconds, arguments.out)
+    write_report(entries, arguments.out)
     return 0
 
 
