@@ -213,8 +213,9 @@ TUNED: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "optimiser.learning_rate": 2e-3,
         "optimiser.clip_norm": 0.5,
     },
-    **{(task, name): _SMALL_Q for task in ("cartpole", "catch") for name in ("one_step_q", "one_step_sarsa")},
-    ("catch", "n_step_q"): _SMALL_Q,
+    **{("catch", name): _SMALL_Q for name in ("one_step_q", "one_step_sarsa", "n_step_q")},
+    ("cartpole", "one_step_q"): {**_SMALL_Q, "q_learning.target_period_updates": 100},
+    ("cartpole", "one_step_sarsa"): _SMALL_Q,
     # Returns over several steps of environments that explore say less about a far future.
     ("cartpole", "n_step_q"): {**_SMALL_Q, "learning.discount": 0.98, "optimiser.learning_rate": 2e-3},
     ("memory", "n_step_q"): {**_SMALL_Q, "learning.unroll_length": 16},
