@@ -40,10 +40,13 @@ def test_every_algorithm_meets_every_task_once() -> None:
 
 
 def test_a_run_is_done_when_it_said_so(tmp_path: Path) -> None:
-    assert not is_finished(tmp_path / "nothing")
-    assert is_finished(make_run(tmp_path / "seed-0", 3.0))
-    assert not is_finished(make_run(tmp_path / "seed-1", 3.0, "stopped; 7 agent steps"))
-    assert not is_finished(make_run(tmp_path / "seed-2", 3.0, "").joinpath("elsewhere"))
+    assert not is_finished(tmp_path / "nothing", 60)
+    assert is_finished(make_run(tmp_path / "seed-0", 3.0), 60)
+    assert not is_finished(make_run(tmp_path / "seed-1", 3.0, "stopped; 7 agent steps"), 60)
+    assert not is_finished(make_run(tmp_path / "seed-2", 3.0).joinpath("elsewhere"), 60)
+    out_of_time = make_run(tmp_path / "seed-3", 3.0, "reached 60 s; 7 agent steps")
+    assert is_finished(out_of_time, 60)
+    assert not is_finished(out_of_time, 61), "given more time, it goes on"
 
 
 def test_what_is_done_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,6 +215,19 @@ def test_the_burn_in_passes_no_gradient_and_acts_through_the_state_alone() -> No
     assert torch.equal(*losses), "without a memory the burn-in means nothing"
 
 
+def test_gradient_flows_through_the_rows_that_are_trained_on_and_through_no_other() -> None:
+    """The lookahead is there for returns alone."""
+    world = make_world(ApeX, MLP, (0, 4, 4))
+    for batch in record(world)[:12]:
+        (observation,) = (x.clone().requires_grad_() for x in batch.observations)
+        probe = dataclasses.replace(batch, observations=(observation,))
+        world.algorithm.loss(world.learner.network, world.learner.target, probe).total.backward()
+        assert observation.grad is not None
+        reached = observation.grad.flatten(2).any(-1)
+        assert torch.equal(reached[:4], batch.valid[:4])
+        assert not reached[4:].any()
+
+
 def test_no_gradient_reaches_the_target_network() -> None:
     world = make_world(R2D2)
     target = world.algorithm.make_network()

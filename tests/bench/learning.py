@@ -9,6 +9,7 @@ What is in `--out` already is not run again, and a run that was interrupted goes
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -70,10 +71,10 @@ class Outcome:
     last: Metrics
 
 
-def train(entry: Entry, seed: int, seconds: float, out: Path) -> Path:
+def train(entry: Entry, seed: int, seconds: int, out: Path) -> Path:
     """Runs one seed to its end, unless that has been done, and returns its run directory."""
     run = out / entry.preset / entry.name / f"seed-{seed}"
-    if is_finished(run):
+    if is_finished(run, seconds):
         return run
     command = [SEEDBED, "train", "--preset", entry.preset, "--algorithm", entry.algorithm, "--seed", str(seed)]
     command += ["--run-dir", str(run), "--max-seconds", str(seconds), *entry.options]
@@ -83,12 +84,14 @@ def train(entry: Entry, seed: int, seconds: float, out: Path) -> Path:
     return run
 
 
-def is_finished(run: Path) -> bool:
-    """Whether the last line of the run's log says that it came to an end of its own."""
+def is_finished(run: Path, seconds: int) -> bool:
+    """Whether the last line of the run's log says that it came to an end of its own, or has had its time."""
     log = run.with_suffix(".log")
     if not ((run / METRICS_FILE).exists() and log.exists()):
         return False
-    return log.read_text().rstrip().rpartition("\n")[2].startswith("reached")
+    said = log.read_text().rstrip().rpartition("\n")[2]
+    limit = re.match(r"reached (\d+) s;", said)
+    return said.startswith("reached") and (limit is None or int(limit[1]) >= seconds)
 
 
 def read_outcome(run: Path, target: float) -> Outcome:
@@ -144,7 +147,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build/learning"))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--seconds", type=float, default=1200, help="longest run (default: %(default)g)")
+    parser.add_argument("--seconds", type=int, default=1200, help="longest run (default: %(default)d)")
     parser.add_argument("--tasks", nargs="*", choices=PRESETS, default=["cartpole", "catch", "memory"])
     parser.add_argument("--algorithms", nargs="*", metavar="ROW", default=[entry.name for entry in ENTRIES])
     arguments = parser.parse_args()
