@@ -20,7 +20,7 @@ from tests.chaos.stranger import ALLOWED, INDEX, intrude
 from tests.system.proxy import Direction, Proxy
 
 _TURN_S = 0.05
-_RETURN_S = 60.0  # some may be frozen, or held up by their proxy
+_RETURN_S = 120.0  # some may be frozen, or held up by their proxy
 _LATENCY_S = 0.05
 _JITTER_S = 0.03
 _SLICE_BYTES = 24

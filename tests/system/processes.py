@@ -17,8 +17,8 @@ from typing import Any, Self, TypeVar
 
 import psutil
 
-START_S = 60.0
-"""For a program to start or to end: importing torch takes seconds on a busy machine."""
+START_S = 180.0
+"""For a program to start or to end: importing torch takes a second, and a minute on a very busy machine."""
 
 FAST = ("--num-envs", "8", "--num-clients", "1", "--batch-size", "4", "--log-interval-s", "0.3", "--device", "cpu")
 """Options of a training that is small, and soon has something to say."""

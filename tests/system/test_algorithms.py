@@ -58,6 +58,7 @@ def test_rounds_go_on_whoever_dies(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_one_environment_and_one_seed_give_one_run(tmp_path: Path) -> None:
     """Processes, sockets and threads between, and yet every episode comes out the same while the policy learns."""
     options = (
@@ -66,7 +67,8 @@ def test_one_environment_and_one_seed_give_one_run(tmp_path: Path) -> None:
     )
     runs = []
     for name in ("first", "again"):
-        run("train", *options, "--max-steps", 1500, "--device", "cpu", "--run-dir", tmp_path / name).assert_well()
+        limited = ("--max-steps", 1500, "--device", "cpu", "--run-dir", tmp_path / name)
+        run("train", *options, *limited, within_s=240.0).assert_well()
         checkpoint = load_newest(tmp_path / name / "checkpoints")
         assert checkpoint is not None
         state = RunState.from_checkpoint(checkpoint)

@@ -75,7 +75,7 @@ def test_grpc_health_follows_the_vitals() -> None:
 
 @pytest.mark.timeout(300)
 def test_a_server_from_start_to_end(tmp_path: Path) -> None:
-    """Without clients it is ready and costs next to nothing; frozen it is not live; with SIGTERM it says so first."""
+    """Before and after its clients it is ready and costs next to nothing; frozen it is not live."""
     options = ("--run-dir", tmp_path / "run", "--http-port", 0, "--stall-limit-s", 3)
     with Program("server", "--preset", "cartpole", *FAST, *options) as program:
         address = http_address(program)
@@ -84,7 +84,11 @@ def test_a_server_from_start_to_end(tmp_path: Path) -> None:
         program.eventually(lambda: get(address, "/readyz") == (200, "ok\n"), "readiness")
         program.eventually(lambda: ask(program.address) == (SERVING, SERVING, SERVING), "the same over gRPC")
         assert metric(address, "seedbed_clients_connected") == 0
+        with Program("env", "--server", program.address, "--num-envs", 8):
+            program.eventually(lambda: metric(address, "seedbed_updates_total") > 0, "training")
+        program.eventually(lambda: metric(address, "seedbed_clients_connected") == 0, "the end of all clients")
         _assert_idle(program)
+        assert get(address, "/readyz") == (200, "ok\n")
         program.send(signal.SIGSTOP)
         eventually(lambda: get(address, "/healthz")[0] == 503, "the truth about a frozen server")
         status, body = get(address, "/readyz")
