@@ -6,6 +6,7 @@ supervises, logs and writes checkpoints. Frontends and local clients are process
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -295,7 +296,9 @@ def train(config: ServerConfig, directory: RunDirectory, stop: StopSignal, *, lo
     if sys.stderr.isatty():  # lines that other processes write would tear the live table
         os.environ.setdefault(LEVEL_VARIABLE, "warning")
     try:
-        TrainingRun(config, spec, directory, state, stop, local=local, progress=progress).run()
+        run = TrainingRun(config, spec, directory, state, stop, local=local, progress=progress)
+        gc.freeze()  # it all stays: no collection, which stops every thread, need look at it again, nor the very end
+        run.run()
     except (SeedbedError, torch.OutOfMemoryError) as error:
         progress.close("the run has ended early")
         if isinstance(error, SeedbedError):
