@@ -264,7 +264,7 @@ def test_two_streams_of_one_lease_that_take_turns(scene: Scene) -> None:
 
 
 def churn(scene: Scene, witness: RawClient, seconds: float) -> int:
-    """Clients come, step, and go in every way there is, as fast as they can.
+    """Clients come, step, and go in every way there is, as fast as they can. The healthy one is answered throughout.
 
     Returns:
         How many there were.
@@ -289,7 +289,7 @@ def churn(scene: Scene, witness: RawClient, seconds: float) -> int:
                 client.stream.send(b"\xff")
                 client.stream.end()
         client.leave()
-        witness.exchange(HEALTHY_WITHIN_S)
+        witness.exchange()  # with patience: in ten minutes a busy machine may well stand still for a second
         num_clients += 1
     return num_clients
 
