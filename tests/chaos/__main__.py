@@ -45,6 +45,7 @@ def main(argv: Sequence[str]) -> int:
         "--history", type=Path, default=Path("build/chaos"), help="directory of records and logs, made anew"
     )
     options = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leaves no process behind either
     seed = random.randrange(2**31) if options.seed is None else options.seed
     shutil.rmtree(options.history, ignore_errors=True)
     options.history.mkdir(parents=True)
