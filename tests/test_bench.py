@@ -242,9 +242,11 @@ def test_a_program_that_fails_says_why(tmp_path: Path) -> None:
 
 def test_steady_reports_the_growth_of_processes_that_lived_to_the_end() -> None:
     def moment(minute: int, steps: int, rss_mib: dict[int, float]) -> Moment:
-        metrics = {"wall_s": 60.0 * minute, "agent_steps": steps}
+        names = ("updates", "policy_lag_mean", "inference_batch_mean")
+        metrics = {"wall_s": 60.0 * minute, "agent_steps": steps, **dict.fromkeys(names, 0)}
         rss = {pid: int(size * 2**20) for pid, size in rss_mib.items()}
-        return Moment(metrics, Snapshot({}), {1: "seedbed train"}, {}, rss, 0.0)
+        cpu = Snapshot({(1, 1): ThreadTime("main", 0.6 * minute)})
+        return Moment(metrics, cpu, {1: "seedbed train"}, {}, rss, 0.0)
 
     sizes = [10, 90, 100, 102, 104, 106]  # the first two are what it allocates at its start
     rates = [600, 600, 600, 540, 540]
@@ -252,5 +254,6 @@ def test_steady_reports_the_growth_of_processes_that_lived_to_the_end() -> None:
     figures = steady.summarise(moments)
     assert figures["steps_per_s"] == pytest.approx(9.6)
     assert figures["steps_per_s_drift"] == pytest.approx(-0.1)
+    assert figures["cpu_us_per_step_drift"] == pytest.approx(1 / 0.9 - 1)
     assert set(figures["processes"]) == {"device 1"}
     assert figures["processes"]["device 1"]["mib_per_minute"] == pytest.approx(2)

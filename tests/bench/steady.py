@@ -1,8 +1,9 @@
 """Minutes of training: does it stay as fast, and does any process grow?
 
 Every few seconds the run's metrics, CPU and memory are read. Drift is the mean throughput of the last third over that
-of the first, less 1; growth is the least-squares slope of a process's resident memory, from its third sample on. Every
-option of `seedbed train` is understood too.
+of the first, less 1, and the same of the CPU time of a step, which other work beside hardly touches; growth is the
+least-squares slope of a process's resident memory, from its third sample on. Every option of `seedbed train` is
+understood too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from tests.bench.accounting import role
 from tests.bench.statistics import drift, slope
-from tests.bench.system import Moment, Training
+from tests.bench.system import Moment, Training, between
 
 _SKIPPED_SAMPLES = 2  # of a process: what it imports and allocates at its start
 
@@ -32,16 +33,17 @@ def watch(options: Sequence[str], *, minutes: float, interval_s: float) -> list[
 
 
 def summarise(moments: Sequence[Moment]) -> dict[str, Any]:
-    """Throughput, its drift, and the growth of every process in MiB per minute."""
+    """Throughput and CPU time of a step, their drift, and the growth of every process in MiB per minute."""
     walls = [moment.metrics["wall_s"] for moment in moments]
-    rates = [
-        (b.metrics["agent_steps"] - a.metrics["agent_steps"]) / (b.metrics["wall_s"] - a.metrics["wall_s"])
-        for a, b in pairwise(moments)
-    ]
+    windows = [between(*pair) for pair in pairwise(moments)]
+    rates = [window["agent_steps_per_s"] for window in windows]
+    costs_us = [sum(window["cpu_us_per_step"].values()) for window in windows]
     return {
         "minutes": (walls[-1] - walls[0]) / 60,
         "steps_per_s": sum(rates) / len(rates),
         "steps_per_s_drift": drift(rates),
+        "cpu_us_per_step": sum(costs_us) / len(costs_us),
+        "cpu_us_per_step_drift": drift(costs_us),
         "processes": _growth(moments, walls),
     }
 
@@ -76,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     figures = summarise(moments)
     print(
         f"{figures['minutes']:.1f} minutes, {figures['steps_per_s']:,.0f} agent steps/s, "
-        f"drift {figures['steps_per_s_drift']:+.1%}"
+        f"drift {figures['steps_per_s_drift']:+.1%}; {figures['cpu_us_per_step']:,.0f} us of CPU a step, "
+        f"drift {figures['cpu_us_per_step_drift']:+.1%}"
     )
     for name, growth in figures["processes"].items():
         print(

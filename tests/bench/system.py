@@ -17,6 +17,7 @@ from tests.bench.programs import SEEDBED, TIMEOUT_S, Program
 WARM_UP_S = 5.0  # after the first update
 _ENDLESS = ("--target-return", "none", "--max-seconds", "none", "--max-steps", str(10**12), "--resume", "never")
 _POLL_S = 0.02
+_TAIL_BYTES = 64 * 1024  # holds many lines of metrics; reading all of a long run's would slow it down more and more
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,9 @@ class Training(Program):
     def _newest(self) -> dict[str, Any] | None:
         if not self._metrics.exists():
             return None
-        lines = [line for line in self._metrics.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        with self._metrics.open("rb") as file:
+            file.seek(max(0, self._metrics.stat().st_size - _TAIL_BYTES))
+            lines = [line for line in file.read().splitlines(keepends=True) if line.endswith(b"\n")]
         return json.loads(lines[-1]) if lines else None
 
 
