@@ -178,7 +178,12 @@ class Nemesis:
         self._arena.start_server()
         half = sum(len(client.indices) for client in self._arena.clients) // 2
         what = f"{half} environments to find the restarted server"  # the next fault must have somebody to hit
-        self._arena.wait_for(lambda: self._arena.live >= half, what, _RETURN_S)
+
+        def found() -> bool:
+            self._heal(time.monotonic())  # most of them may be killed, frozen or cut off
+            return self._arena.live >= half
+
+        self._arena.wait_for(found, what, _RETURN_S)
         return True
 
     def _intrude(self, fault: Fault) -> bool:
