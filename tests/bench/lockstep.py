@@ -1,0 +1,89 @@
+"""A run in one thread: a server's real parts and real environments take turns, without gRPC, processes and clocks.
+
+Everybody acts once, then all train batches that are complete are learnt from. So the same seed gives the same numbers
+on every machine of a kind, however busy it is, and the policy lag is what the configuration makes it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from seedbed.env_client.environments import make_environments
+from seedbed.server.algorithms.registry import make_algorithm
+from seedbed.server.config import ServerConfig
+from seedbed.server.experience.collector import Collector
+from seedbed.server.experience.fifo import UnrollFifo
+from seedbed.server.experience.unrolls import UnrollStore
+from seedbed.server.learning.learner import Learner
+from seedbed.server.learning.parameters import Parameters
+from seedbed.server.parts import choose_device, make_acting_network, make_layout
+from seedbed.server.serving.inference import Inference
+from seedbed.server.serving.slots import SlotTable
+
+_EPISODES = 100  # whose mean is the score, as in `seedbed train`
+
+
+class Lockstep:
+    """A run of an algorithm that learns from a queue.
+
+    Attributes:
+        returns: of the latest episodes.
+        metrics: of every update so far.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        """Builds everything as `seedbed train` does; the actors begin on the next call of `run`."""
+        environment, num_envs = config.environment, config.fleet.num_envs
+        device = choose_device(config.run)
+        torch.manual_seed(environment.seed)
+        self._config = config
+        self._environments = make_environments(
+            environment.env, environment.atari_preset, range(num_envs), environment.seed
+        )
+        spec = self._environments.spec
+        algorithm = make_algorithm(config, spec)
+        self._learner = Learner(algorithm, config.optimiser, device)
+        self._parameters = Parameters(lambda: make_acting_network(algorithm, device), self._learner.network)
+        layout = make_layout(config, spec, algorithm, self._learner.network)
+        store = UnrollStore(layout, num_envs, device)
+        self._queue = UnrollFifo(layout, num_envs + algorithm.batch_size, device)  # nobody could wait for room
+        self._collector = Collector(store, self._queue)
+        self._slots = SlotTable(spec, num_envs)
+        self._inference = Inference(
+            algorithm=algorithm,
+            parameters=self._parameters,
+            slots=self._slots,
+            unrolls=store,
+            device=device,
+            seed=environment.seed,
+        )
+        self.returns: deque[float] = deque(maxlen=_EPISODES)
+        self.metrics: list[Mapping[str, torch.Tensor]] = []
+
+    def run(self) -> None:
+        """Trains to the end."""
+        everybody = np.arange(self._slots.num_slots)
+        self._inference.begin(everybody, 1, everybody.tolist())
+        rows, turn = self._environments.reset(), 0
+        while self._inference.num_steps < self._config.run.max_steps:
+            turn += 1
+            self._slots.accept(0, rows.num_rows, turn, rows)
+            self._collector.hand_over(self._inference.remember(self._inference.act(everybody)))
+            self._learn()
+            rows = self._environments.step(self._slots.actions)
+            self.returns.extend(end.episode_return for end in rows.episode_ends)
+        self._environments.close()
+
+    def _learn(self) -> None:
+        learning = self._config.learning
+        while len(self._queue) >= learning.batch_size:
+            batch = self._queue.get(learning.batch_size)
+            assert batch is not None
+            progress = self._inference.num_steps / self._config.run.max_steps
+            self.metrics.append(self._learner.update(batch, progress).metrics)
+            if len(self.metrics) % learning.publish_every == 0:
+                self._parameters.publish(self._learner.network, self._learner.num_updates)
