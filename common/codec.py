@@ -9,7 +9,7 @@ Shapes: E rows of one lease.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,6 @@ _DTYPE_CODES = {
 _DTYPE_NAMES = {code: name for name, code in _DTYPE_CODES.items()}
 
 _LAST = int(StepType.LAST)
-_ONE = np.ones(1, DISCOUNT_DTYPE).tobytes()
 
 
 def protocol_version() -> pb.ProtocolVersion:
@@ -131,39 +130,70 @@ def pack_steps(seq: int, rows: Timesteps) -> pb.ClientMessage:
     return pb.ClientMessage(steps=steps)
 
 
+class StepsReader:
+    """Reads and checks the Steps of one lease. What is the same in each of them is worked out once."""
+
+    def __init__(self, spec: EnvironmentSpec, num_rows: int) -> None:
+        """Prepares for messages of a spec.
+
+        Args:
+            spec: what the lease agreed on.
+            num_rows: E of the lease.
+        """
+        self._num_rows = num_rows
+        self._no_reward = bytes(num_rows * REWARD_DTYPE.itemsize)
+        self._going_on = np.ones(num_rows, DISCOUNT_DTYPE).tobytes()
+        self._layout = [
+            (array, array.numpy_dtype, num_rows * array.row_bytes, (num_rows, *array.shape))
+            for array in spec.observations
+        ]
+
+    def read(self, message: pb.Steps) -> Timesteps:
+        """One timestep of each row; the arrays are read-only views of the message's bytes.
+
+        Raises:
+            InvalidMessageError: a length, a step type or a value is not what the contract allows.
+        """
+        step_types, rewards, discounts = message.step_type, message.reward, message.discount
+        step_type = _vector("step_type", step_types, STEP_TYPE_DTYPE, self._num_rows)
+        reward = _vector("reward", rewards, REWARD_DTYPE, self._num_rows)
+        discount = _vector("discount", discounts, DISCOUNT_DTYPE, self._num_rows)
+        # Most messages carry the same few bytes here, and comparing bytes costs a tenth of what numpy's checks do.
+        if (highest := max(step_types)) > _LAST:
+            raise InvalidMessageError(f"step_type: expected 0, 1 or 2, got {highest}")
+        if rewards != self._no_reward:
+            _require_finite("reward", reward)
+        if discounts != self._going_on and not ((discount >= 0) & (discount <= 1)).all():
+            raise InvalidMessageError(f"discount: expected values from 0 to 1, got {discount.tolist()}")
+        ends = _unpack_ends(message.episode_ends, step_type) if message.episode_ends else ()
+        return Timesteps(step_type, reward, discount, self._read_observations(message.observations), ends)
+
+    def _read_observations(self, parts: Sequence[bytes]) -> tuple[Array, ...]:
+        _check_count("observations", parts, len(self._layout))
+        arrays = []
+        for part, (spec, dtype, num_bytes, shape) in zip(parts, self._layout, strict=True):
+            if len(part) != num_bytes:
+                _refuse_length("observations", spec, part, self._num_rows)
+            array = np.frombuffer(part, dtype).reshape(shape)
+            if dtype.kind == "f":
+                _require_finite(f"observation {spec.name!r}", array)
+            arrays.append(array)
+        return tuple(arrays)
+
+
 def unpack_steps(message: pb.Steps, spec: EnvironmentSpec, num_rows: int) -> Timesteps:
-    """Reads and checks one Steps; the arrays are read-only views of the message's bytes.
-
-    Args:
-        message: as received.
-        spec: what the lease agreed on.
-        num_rows: E of the lease.
-
-    Raises:
-        InvalidMessageError: a length, a step type or a value is not what the contract allows.
-    """
-    step_type = _vector("step_type", message.step_type, STEP_TYPE_DTYPE, num_rows)
-    reward = _vector("reward", message.reward, REWARD_DTYPE, num_rows)
-    discount = _vector("discount", message.discount, DISCOUNT_DTYPE, num_rows)
-    # Most messages carry the same few bytes here, and comparing bytes costs a tenth of what numpy's checks do.
-    if (highest := max(message.step_type)) > _LAST:
-        raise InvalidMessageError(f"step_type: expected 0, 1 or 2, got {highest}")
-    if message.reward != bytes(len(message.reward)):
-        _require_finite("reward", reward)
-    if message.discount != _ONE * num_rows and not ((discount >= 0) & (discount <= 1)).all():
-        raise InvalidMessageError(f"discount: expected values from 0 to 1, got {discount.tolist()}")
-    ends = _unpack_ends(message.episode_ends, step_type)
-    observations = _unpack_arrays("observations", message.observations, spec.observations, num_rows)
-    for array, array_spec in zip(observations, spec.observations, strict=True):
-        if array.dtype.kind == "f":
-            _require_finite(f"observation {array_spec.name!r}", array)
-    return Timesteps(step_type, reward, discount, observations, ends)
+    """Reads and checks a single Steps: see `StepsReader`."""
+    return StepsReader(spec, num_rows).read(message)
 
 
 def pack_actions(seq: int, actions: Sequence[Array], policy_version: int) -> pb.ServerMessage:
     """The answer to Steps `seq`: one array `[E, ...]` for each action spec."""
-    message = pb.Actions(seq=seq, actions=[array.tobytes() for array in actions], policy_version=policy_version)
-    return pb.ServerMessage(actions=message)
+    message = pb.ServerMessage()
+    part = message.actions  # filled in place: a message given to a constructor is copied
+    part.seq = seq
+    part.actions.extend([array.tobytes() for array in actions])
+    part.policy_version = policy_version
+    return message
 
 
 def unpack_actions(message: pb.Actions, spec: EnvironmentSpec, num_rows: int) -> tuple[Array, ...]:
@@ -214,15 +244,23 @@ def _vector(name: str, data: bytes, dtype: np.dtype[Any], num_rows: int) -> NDAr
 def _unpack_arrays(
     kind: str, data: Sequence[bytes], specs: Sequence[ArraySpec], num_rows: int
 ) -> tuple[NDArray[Any], ...]:
-    if len(data) != len(specs):
-        raise InvalidMessageError(f"{kind}: expected {len(specs)} arrays, got {len(data)}")
+    _check_count(kind, data, len(specs))
     arrays = []
     for part, spec in zip(data, specs, strict=True):
         if len(part) != num_rows * spec.row_bytes:
-            expected = f"{num_rows * spec.row_bytes} bytes ({num_rows} rows of {spec})"
-            raise InvalidMessageError(f"{kind}[{spec.name!r}]: expected {expected}, got {len(part)}")
+            _refuse_length(kind, spec, part, num_rows)
         arrays.append(np.frombuffer(part, spec.numpy_dtype).reshape(num_rows, *spec.shape))
     return tuple(arrays)
+
+
+def _check_count(kind: str, data: Sequence[bytes], num_arrays: int) -> None:
+    if len(data) != num_arrays:
+        raise InvalidMessageError(f"{kind}: expected {num_arrays} arrays, got {len(data)}")
+
+
+def _refuse_length(kind: str, spec: ArraySpec, part: bytes, num_rows: int) -> NoReturn:
+    expected = f"{num_rows * spec.row_bytes} bytes ({num_rows} rows of {spec})"
+    raise InvalidMessageError(f"{kind}[{spec.name!r}]: expected {expected}, got {len(part)}")
 
 
 def _unpack_ends(messages: Sequence[pb.EpisodeEnd], step_type: NDArray[Any]) -> tuple[EpisodeEnd, ...]:

@@ -158,7 +158,7 @@ class Vitals:
             return
         place = _HISTOGRAM_PLACES[stage]
         self._values[place] += float(seconds.sum())
-        exponents = np.frexp(np.maximum(seconds, 0) * 1e6)[1].clip(0, NUM_BUCKETS - 1)
+        exponents = np.minimum(np.frexp(np.maximum(seconds * 1e6, 0.5))[1], NUM_BUCKETS - 1)  # `clip` takes 3 us
         counts = np.bincount(exponents, minlength=NUM_BUCKETS)
         for bucket in np.flatnonzero(counts).tolist():
             self._values[place + 1 + bucket] += int(counts[bucket])

@@ -9,6 +9,7 @@ import pytest
 
 from seedbed.common.codec import (
     PROTOCOL_MAJOR,
+    StepsReader,
     check_protocol,
     pack_actions,
     pack_hello,
@@ -140,6 +141,18 @@ def test_bad_steps_are_refused_with_what_was_expected_and_what_came(changes: dic
     unpack_steps(steps_message(), SPEC, 3)
     with pytest.raises(InvalidMessageError, match=message):
         unpack_steps(steps_message(**changes), SPEC, 3)
+
+
+def test_a_reader_keeps_nothing_of_the_messages_before() -> None:
+    reader = StepsReader(SPEC, 3)
+    first = reader.read(steps_message())
+    with pytest.raises(InvalidMessageError, match="reward: expected finite"):
+        reader.read(steps_message(reward=FLOATS.tobytes()))
+    zeros = reader.read(steps_message(reward=bytes(12), discount=bytes(12), step_type=b"\2\2\2", episode_ends=[]))
+    assert zeros.reward.tolist() == zeros.discount.tolist() == [0, 0, 0]
+    assert zeros.episode_ends == ()
+    np.testing.assert_array_equal(first.reward, rows().reward)
+    assert first.episode_ends == rows().episode_ends
 
 
 def test_steps_of_another_number_of_rows_are_refused() -> None:

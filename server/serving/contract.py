@@ -1,15 +1,20 @@
-"""What a server agrees on with every client, before it gives it anything."""
+"""What a server agrees on with every client before it gives it anything, and what it holds it to afterwards."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from seedbed.common import codec
 from seedbed.common.credentials import ServerCredentials
 from seedbed.common.errors import InvalidMessageError, SpecError
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.common.timestep import StepType
 from seedbed.proto import seedbed_pb2 as pb
 
+_IS_FIRST = bytes(value == StepType.FIRST for value in range(256))  # for `bytes.translate`
 _MAX_NAME_LENGTH = 128  # it goes into logs, and is remembered when its client is long gone
 
 
@@ -66,3 +71,23 @@ def check_hello(hello: pb.Hello, config: FrontendConfig) -> None:
     tasks = {environment.task for environment in hello.environments}
     if tasks != {config.spec.environment}:
         raise SpecError(f"expected the task {config.spec.environment!r} only, got {sorted(tasks)}")
+
+
+def check_first(step_types: bytes, expected: NDArray[np.bool_]) -> None:
+    """Refuses a Steps in which FIRST stands elsewhere than at the start of a lease and after LAST.
+
+    Args:
+        step_types: as received, one byte a row.
+        expected: `[E]`, the rows that must be FIRST.
+
+    Raises:
+        InvalidMessageError: names the rows.
+    """
+    if step_types.translate(_IS_FIRST) == expected.tobytes():
+        return
+    step_type = np.frombuffer(step_types, np.uint8)
+    wrong = np.flatnonzero((step_type == StepType.FIRST) != expected)
+    raise InvalidMessageError(
+        "step_type: expected FIRST at the start of a lease and after LAST, and only there; "
+        f"got {step_type[wrong].tolist()} in rows {wrong.tolist()}"
+    )

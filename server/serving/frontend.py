@@ -15,8 +15,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from seedbed.common import codec
 from seedbed.common.errors import (
     FencedError,
@@ -26,11 +24,10 @@ from seedbed.common.errors import (
     SequenceError,
     UnavailableError,
 )
-from seedbed.common.timestep import StepType
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto import seedbed_pb2_grpc
 from seedbed.server.serving.channel import Channel, Control
-from seedbed.server.serving.contract import FrontendConfig, check_hello
+from seedbed.server.serving.contract import FrontendConfig, check_first, check_hello
 from seedbed.server.serving.rpc import abort, first_done, read_message
 from seedbed.server.serving.slots import SlotTable
 from seedbed.server.serving.status import status_message
@@ -40,8 +37,6 @@ logger = logging.getLogger(__name__)
 
 _HELLO_TIMEOUT_S = 10.0
 
-_IS_FIRST = bytes(value == StepType.FIRST for value in range(256))  # for `bytes.translate`
-
 
 @dataclass(slots=True, eq=False)
 class _Stream:
@@ -49,13 +44,19 @@ class _Stream:
 
     number: int
     granted: asyncio.Future[Control]
+    wake: asyncio.Future[None]  # what the writer waits for
     lease: int = -1
     num_rows: int = 0
+    reader: codec.StepsReader = field(init=False)  # from the grant on
     in_flight_seq: int = 0  # 0: no Steps waits for its answer
     read_s: float = 0.0  # when that Steps was read
-    wake: asyncio.Event = field(default_factory=asyncio.Event)  # for the writer: an answer, or one of the next two
     error: SeedbedError | None = None
     drain: pb.ServerMessage | None = None
+
+    def notify(self) -> None:
+        """Wakes the writer: there is an answer, an error or a drain."""
+        if not self.wake.done():
+            self.wake.set_result(None)
 
 
 class Frontend(seedbed_pb2_grpc.SeedbedServicer):
@@ -69,6 +70,8 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         self._vitals["pid"], self._vitals["started_s"] = os.getpid(), time.monotonic()
         self._vitals["streams"] = 0
         self._channel = channel
+        self._received_row_bytes = sum(spec.row_bytes for spec in config.spec.observations)
+        self._sent_row_bytes = sum(spec.row_bytes for spec in config.spec.actions)
         self._numbers = itertools.count()
         self._streams: dict[int, _Stream] = {}
         self._by_lease: dict[int, _Stream] = {}
@@ -91,7 +94,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
 
     async def Act(self, _: Any, context: Any) -> None:
         """One stream: agree, then read and answer until either side leaves."""
-        stream = _Stream(next(self._numbers), self._loop.create_future())
+        stream = _Stream(next(self._numbers), self._loop.create_future(), self._loop.create_future())
         self._streams[stream.number] = stream
         self._vitals["streams"] = len(self._streams)
         try:
@@ -127,6 +130,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         )
         grant = await stream.granted
         stream.lease, stream.num_rows = grant["lease"], len(hello.environments)
+        stream.reader = codec.StepsReader(self.config.spec, stream.num_rows)
         self._by_lease[stream.lease] = stream
         self._vitals.add("streams_opened")
         welcome = pb.Welcome(
@@ -156,8 +160,8 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
 
     async def _write(self, stream: _Stream, context: Any) -> None:
         while True:
-            await stream.wake.wait()
-            stream.wake.clear()
+            await stream.wake
+            stream.wake = self._loop.create_future()
             if stream.error is not None:
                 raise stream.error
             if stream.drain is not None:
@@ -179,14 +183,8 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
             return
         if steps.seq != accepted + 1:
             raise SequenceError(f"expected Steps {accepted + 1}, or {accepted} again, got {steps.seq}")
-        rows = codec.unpack_steps(steps, self.config.spec, stream.num_rows)
-        expected = slots.expects_first(lease, stream.num_rows)
-        if steps.step_type.translate(_IS_FIRST) != expected.tobytes():
-            wrong = np.flatnonzero((rows.step_type == StepType.FIRST) != expected)
-            raise InvalidMessageError(
-                "step_type: expected FIRST at the start of a lease and after LAST, and only there; "
-                f"got {rows.step_type[wrong].tolist()} in rows {wrong.tolist()}"
-            )
+        rows = stream.reader.read(steps)
+        check_first(steps.step_type, slots.expects_first(lease, stream.num_rows))
         if rows.episode_ends:
             ends = [[end.row, end.episode_return, end.steps, end.frames] for end in rows.episode_ends]
             self._send({"type": "episode_ends", "lease": lease, "seq": steps.seq, "ends": ends})
@@ -194,13 +192,13 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         self._announce(lease)
         self._vitals.add("messages")
         self._vitals.add("rows", stream.num_rows)
-        self._vitals.add("received_bytes", sum(array.nbytes for array in rows.observations))
+        self._vitals.add("received_bytes", stream.num_rows * self._received_row_bytes)
         self._vitals.observe("accept", time.monotonic() - stream.read_s)
 
     def _on_answer(self, stream: _Stream) -> None:
         """Wakes the writer if the Steps in flight has its actions."""
         if stream.in_flight_seq and self._slots.answered_seq[stream.lease] == stream.in_flight_seq:
-            stream.wake.set()
+            stream.notify()
 
     def _answer(self, stream: _Stream) -> pb.ServerMessage:
         where = slice(stream.lease, stream.lease + stream.num_rows)
@@ -209,7 +207,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         now_s = time.monotonic()
         self._vitals.observe("reply", now_s - self._slots.answered_s.item(stream.lease))
         self._vitals.observe("residence", now_s - stream.read_s)
-        self._vitals.add("sent_bytes", sum(array.nbytes for array in actions))
+        self._vitals.add("sent_bytes", stream.num_rows * self._sent_row_bytes)
         return codec.pack_actions(seq, actions, int(self._slots.policy_version[stream.lease]))
 
     def _leave(self, stream: _Stream) -> None:
@@ -274,7 +272,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
                 stream.granted.set_exception(errors[message["error"]](message["details"]))
             case "fence":
                 stream.error = FencedError(message["details"])
-                stream.wake.set()
+                stream.notify()
                 if not stream.granted.done():
                     stream.granted.set_exception(stream.error)
 
@@ -292,4 +290,4 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
             if not stream.granted.done():
                 stream.granted.set_exception(UnavailableError("the server is draining"))
             stream.drain = message
-            stream.wake.set()
+            stream.notify()

@@ -204,6 +204,8 @@ class LeaseTable:
 
     def next_expiry_s(self) -> float | None:
         """When the next lease in grace ends, or None."""
+        if self.used_rows == self.live_rows:
+            return None
         return min((lease.expires_s for lease in self._by_first.values() if lease.expires_s is not None), default=None)
 
     def check_valid(self) -> None:
