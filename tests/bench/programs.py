@@ -104,15 +104,22 @@ class StreamHolder(Program):
         super().__init__((sys.executable, "-m", "tests.bench.streams", *arguments))
 
     def ready(self) -> None:
-        """Waits until every stream has been answered."""
+        """Waits until every stream has been answered once."""
         self._read()
+
+    def begin(self) -> None:
+        """Starts the streams, and the first window."""
+        self._write_line()
 
     def mark(self) -> dict[str, float]:
         """Ends a window and begins the next; returns the figures of the one that ended."""
+        self._write_line()
+        return self._read()
+
+    def _write_line(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return self._read()
 
     def _read(self) -> dict[str, Any]:
         assert self.process.stdout is not None

@@ -38,6 +38,8 @@ def measure_stall(server_options: Sequence[str], *, streams: int, rows: int, sec
             with all_of(halves):
                 for half in halves:
                     half.ready()
+                for half in halves:
+                    half.begin()
                 time.sleep(_WARM_UP_S)
                 return _windows(halves[0], halves[1], seconds)
 

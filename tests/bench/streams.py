@@ -1,8 +1,9 @@
 """A process that holds many Act streams and steps nothing: `python -m tests.bench.streams --server HOST:PORT`.
 
-Every stream sends one prepared message of E rows as soon as the last one is answered. Each line on standard input ends
-a window, whose figures are printed as one line of JSON; the end of the input ends the process. The first line printed
-says that every stream has been answered once.
+The streams are opened in waves, as a fleet would come, and wait: a line is printed when every one of them has been
+answered once. The first line on standard input starts them: each sends one prepared message of E rows as soon as the
+last one is answered. Each further line ends a window, whose figures are printed as one line of JSON; the end of the
+input ends the process.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
 
 _STREAMS_PER_CHANNEL = 2  # as a client's two groups
 _RUN_ID = 1
-_OPENING_AT_ONCE = 32  # a thousand connections at once would time out on a slow machine
+_OPENING_AT_ONCE = 16  # a thousand at once would overrun the time in which a slow server wants a Hello
 
 
 @dataclass(slots=True)
@@ -61,6 +62,7 @@ class Fleet:
         self._first_index = first_index
         self._waiting = num_streams
         self._opening = asyncio.Semaphore(_OPENING_AT_ONCE)
+        self._begun = asyncio.Event()
         self.window = Window()
 
     async def run(self) -> None:
@@ -86,7 +88,9 @@ class Fleet:
         while self._waiting:
             await asyncio.sleep(0.01)
         print(json.dumps({"streams": len(streams)}), flush=True)
-        self.window = Window()
+        if await loop.run_in_executor(None, sys.stdin.readline):
+            self.window = Window()
+            self._begun.set()
         while await loop.run_in_executor(None, sys.stdin.readline):
             window, self.window = self.window, Window()
             print(json.dumps(window.summary(self._num_rows)), flush=True)
@@ -99,11 +103,12 @@ class Fleet:
         client_id = f"{self._name}-{number // _STREAMS_PER_CHANNEL}"
         indices = range(first, first + rows)
         hello = pack_hello(client_id=client_id, run_id=_RUN_ID, group=group, environment_indices=indices, spec=spec)
-        call = stub.Act()
         async with self._opening:
+            call = stub.Act()  # only now: the server gives a stream 10 s for its Hello
             await self._exchange(call, hello)
             await self._exchange(call, pack_steps(1, make_rows(spec, rows, StepType.FIRST)))
         self._waiting -= 1
+        await self._begun.wait()
         message = pack_steps(2, make_rows(spec, rows, StepType.MID))
         while True:
             began_s = time.monotonic()

@@ -115,9 +115,11 @@ def sweep(
 
 
 def _settle(holders: Sequence[StreamHolder]) -> None:
-    """Every stream is answered, the first windows are over."""
+    """Every stream is open, all have started together, the first windows are over."""
     for holder in holders:
         holder.ready()
+    for holder in holders:
+        holder.begin()
     time.sleep(_WARM_UP_S)
     for holder in holders:
         holder.mark()
