@@ -103,14 +103,16 @@ def _choose_environment(config: EnvConfig, endpoint: Endpoint, care: Care) -> _C
 
 
 def _step_for_server(config: EnvConfig, endpoint: Endpoint, choice: _Choice) -> None:
+    groups: list[Environments] = []
+    if config.first_index is not None and not config.isolate:  # no need to build another one only to look at it
+        groups += [choice.make(indices, config.seed) for indices in config.group_indices]
     policy = RemotePolicy(
         endpoint,
         client_id=config.effective_client_id,
-        spec=choice.describe(),
+        spec=groups[0].spec if groups else choice.describe(),
         groups=config.group_indices,
         assign_indices=config.first_index is None,
     )
-    groups: list[Environments] = []
     stopping = False
 
     def stop() -> None:
@@ -121,8 +123,9 @@ def _step_for_server(config: EnvConfig, endpoint: Endpoint, choice: _Choice) -> 
     _on_signals(stop)
     try:
         with contextlib.suppress(RunFinished, Stopped):
-            for indices in policy.connect():  # first: the server may have to choose them
-                groups.append(choice.make(indices, config.seed))
+            granted = policy.connect()
+            if not groups:  # the server may have chosen the indices
+                groups += [choice.make(indices, config.seed) for indices in granted]
             run_actor(policy, groups, stop=lambda: stopping)
     finally:
         policy.close("told to stop" if stopping else "finished")

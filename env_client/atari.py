@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,10 +181,25 @@ def _rom_path(ale_py: Any, environment_id: str) -> Any:
         return ale_py.roms.get_rom_path(roms[environment_id])
 
 
+@contextlib.contextmanager
+def _hidden(package: str) -> Iterator[None]:
+    """Makes a package look as if it were not installed, unless it is loaded already."""
+    loaded = package in sys.modules
+    if not loaded:
+        sys.modules[package] = None  # type: ignore[assignment]  # see the import system's documentation of the cache
+    try:
+        yield
+    finally:
+        if not loaded:
+            del sys.modules[package]
+
+
 def _import_emulator() -> tuple[Any, Any]:
     try:
-        import ale_py.roms
         import cv2
+
+        with _hidden("gymnasium"):  # ale-py loads it to register its own environments there: a third of this import
+            import ale_py.roms
     except ImportError as error:
         raise MissingExtraError(f"Atari games need `pip install seedbed[atari]` ({error})") from error
     cv2.setNumThreads(1)  # the client is one thread; a pool would only add switches between threads

@@ -102,6 +102,23 @@ def test_signals_end_it_politely_and_soon(server: EchoServer, number: signal.Sig
     assert "seedbed/Echo-v0, seed of each environment index: {42: " in log
 
 
+def test_a_client_that_knows_its_indices_builds_no_environment_only_to_look_at_it(server: EchoServer) -> None:
+    program = (
+        "import sys\n"
+        "import seedbed.env_client.__main__ as client\n"
+        "def refuse(*_):\n"
+        "    raise AssertionError('built one more')\n"
+        "client.describe = refuse\n"
+        "sys.exit(client.main(sys.argv[1:]))\n"
+    )
+    options = ["--server", f"127.0.0.1:{server.port}", "--env", "seedbed/Echo-v0,check=1", "--first-index", "40"]
+    client = subprocess.Popen([sys.executable, "-c", program, *options], stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: len(server.tape) > 20 or client.poll() is not None)
+    client.terminate()
+    _, log = client.communicate(timeout=10)
+    assert client.returncode == 0, log
+
+
 def test_other_indices_are_stepped_by_new_environments_under_a_new_run(server: EchoServer) -> None:
     """The server has forgotten the lease, and gives others; it checks each row."""
     server.offset = 50
