@@ -16,13 +16,8 @@ from seedbed.common.logs import run_main
 from seedbed.common.options import Layer, flatten, override, parse
 from seedbed.server.config import ServerConfig
 from seedbed.server.operations.local_clients import credential_options
-from seedbed.server.operations.run_directory import (
-    RunDirectory,
-    check_unchanged,
-    is_exposure,
-    read_run_file,
-    unexposed,
-)
+from seedbed.server.operations.resuming import check_unchanged, is_exposure, unexposed
+from seedbed.server.operations.run_directory import RunDirectory, read_run_file
 from seedbed.server.operations.stop_signal import StopSignal
 from seedbed.server.presets import PRESETS, preset_values
 

@@ -37,7 +37,8 @@ from seedbed.server.operations.metrics import EpisodeWindow, MetricsWriter
 from seedbed.server.operations.monitoring import make_monitoring
 from seedbed.server.operations.progress import Progress, make_progress
 from seedbed.server.operations.replay_files import ReplayFiles
-from seedbed.server.operations.run_directory import RunDirectory, RunFile, remarks
+from seedbed.server.operations.resuming import remarks
+from seedbed.server.operations.run_directory import RunDirectory, RunFile
 from seedbed.server.operations.run_state import RunState
 from seedbed.server.operations.saving import Saver
 from seedbed.server.operations.stop_signal import StopSignal

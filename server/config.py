@@ -1,10 +1,6 @@
 """Every option of the server, its default and its help text: the one source of all three.
 
-A run's `config.json` is this, in JSON. The parts under `FIXED` describe what is learnt: a run that is resumed must
-have them unchanged. The others (when to stop, how large a batch) may differ from one start to the next. Those under
-`EXPOSURE` decide who can reach a server: they are said at every start, and never taken over from an earlier one.
-
-A new option's default is what was done before there was one: older runs are resumed with it.
+A run's `config.json` is this, in JSON; `operations/resuming.py` says what may differ when it is started again.
 """
 
 from __future__ import annotations
@@ -17,12 +13,6 @@ from seedbed.common.credentials import ServerCredentials
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 from seedbed.server.replay_config import QLearningConfig, R2D2Config, ReplayConfig
-
-EXPOSURE = ("serving.host", "serving.credentials", "monitoring.http_host")
-FIXED = (
-    *("environment", "algorithm", "learning", "actor_critic", "vtrace", "ppo", "q_learning", "asynchronous_q", "r2d2"),
-    *("replay", "network", "optimiser"),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

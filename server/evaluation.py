@@ -27,13 +27,8 @@ from seedbed.server.experience.unrolls import UnrollStore
 from seedbed.server.learning.parameters import Parameters
 from seedbed.server.operations.checkpoint import Checkpoint, load, load_newest
 from seedbed.server.operations.local_clients import LocalClients
-from seedbed.server.operations.run_directory import (
-    CHECKPOINTS_FOLDER,
-    CONFIG_FILE,
-    RunFile,
-    read_run_file,
-    unexposed,
-)
+from seedbed.server.operations.resuming import unexposed
+from seedbed.server.operations.run_directory import CHECKPOINTS_FOLDER, CONFIG_FILE, RunFile, read_run_file
 from seedbed.server.operations.run_state import RunState
 from seedbed.server.operations.scores import human_normalised, summarise
 from seedbed.server.parts import choose_device, make_acting_network, make_layout

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from seedbed.common.errors import ConfigError
-from seedbed.common.options import difference, flatten, from_json, omitted, override, to_json
+from seedbed.common.options import from_json, omitted, to_json
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.config import EXPOSURE, FIXED, ServerConfig
+from seedbed.server.config import ServerConfig
 
 CONFIG_FILE = "config.json"
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -92,50 +92,3 @@ class RunDirectory:
         draft = self.config_file.with_suffix(".tmp")
         draft.write_text(json.dumps(run.to_json(), indent=2) + "\n")
         draft.replace(self.config_file)
-
-
-def is_exposure(path: str) -> bool:
-    """Whether an option, named by its dotted path, decides who can reach a server."""
-    return any(path == part or path.startswith(f"{part}.") for part in EXPOSURE)
-
-
-def unexposed(config: ServerConfig) -> ServerConfig:
-    """A run's options without those that belong to one start of it: listening on loopback, with no credentials."""
-    return override(config, _exposure_of(ServerConfig()))
-
-
-def remarks(before: RunFile, now: ServerConfig) -> list[str]:
-    """What whoever resumes a run should know: one line each."""
-    lines = []
-    if before.omitted:
-        values = flatten(before.config)
-        names = ", ".join(f"{path} ({values[path]})" for path in before.omitted)
-        lines.append(f"the run was made by seedbed {before.version}, which had no {names}: they have their defaults")
-    if changes := difference(override(now, _exposure_of(before.config)), now):
-        lines.append(
-            "who may reach the server is said at every start, and not taken over from the one before: "
-            + "; ".join(changes)
-        )
-    return lines
-
-
-def check_unchanged(before: ServerConfig, now: ServerConfig, path: Path) -> None:
-    """Refuses to resume a run as something else.
-
-    Raises:
-        ConfigError: lists every fixed option that differs.
-    """
-    found = [
-        line for part in FIXED if part != "algorithm" for line in difference(getattr(before, part), getattr(now, part))
-    ]
-    if before.algorithm != now.algorithm:
-        found.insert(0, f"algorithm: {before.algorithm} in the run, {now.algorithm} now")
-    if found:
-        raise ConfigError(
-            f"expected the options of the run in {path}, got others ({'; '.join(found)}): "
-            "leave them out to resume it, or choose another --run-dir"
-        )
-
-
-def _exposure_of(config: ServerConfig) -> dict[str, Any]:
-    return {path: value for path, value in flatten(config).items() if is_exposure(path)}

@@ -16,7 +16,7 @@ from seedbed.server.serving.slots import SlotTable
 MOMENTS = ("observations", "step_type", "reward", "discount", "accepted_seq", "accepted")
 """When a frontend dies: before it writes that, or after it has accepted a Steps and before it tells."""
 
-DEATHS = 2 * len(MOMENTS)
+DEATHS = len(MOMENTS)
 _CALLS_OF_A_LIFE = 37
 
 

@@ -23,7 +23,7 @@ def test_frontends_that_die_in_the_midst_of_a_steps() -> None:
         assert isinstance(slots, DeadlySlots)
         options = ("--env", "seedbed/Echo-v0,check=1", "--num-envs", NUM_ENVS, "--groups", 1)
         with Program("env", "--server", echo.address, *options) as client:
-            client.eventually(lambda: slots.deaths == DEATHS, "all deaths", within_s=10.0 * DEATHS)
+            client.eventually(lambda: slots.deaths == DEATHS, "all deaths", within_s=15.0 * DEATHS)
             seen = len(echo.episodes)
             client.eventually(lambda: len(echo.episodes) > seen + 10 * NUM_ENVS, "episodes after them")
             client.send(signal.SIGTERM)

@@ -14,7 +14,8 @@ from seedbed.common.options import flatten, override
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.server.__main__ import resolve
 from seedbed.server.config import ServerConfig
-from seedbed.server.operations.run_directory import RunDirectory, RunFile, is_exposure, remarks
+from seedbed.server.operations.resuming import is_exposure, remarks
+from seedbed.server.operations.run_directory import RunDirectory, RunFile
 
 SPEC = EnvironmentSpec(
     environment="x",
