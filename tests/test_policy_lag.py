@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from seedbed.common.options import to_json
 from tests.bench.lockstep import Lockstep
@@ -43,6 +44,20 @@ def test_a_run_in_lockstep_comes_out_the_same_again(tmp_path: Path) -> None:
     first, again = (train(configure("a3c", 3, 1, 800, tmp_path)) for _ in range(2))
     assert first == again
     assert first != train(configure("a3c", 3, 2, 800, tmp_path))
+
+
+def test_entropy_is_that_of_the_end_and_the_rest_of_the_whole_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(self: Lockstep) -> None:
+        for update in range(20):
+            values = {"policy_lag_mean": update, "abs_log_rho_mean": 2 * update, "entropy": 100 - update}
+            self.metrics.append({name: torch.tensor(float(value)) for name, value in values.items()})
+        self.returns.extend([1.0, 0.0])
+
+    monkeypatch.setattr(Lockstep, "run", run)
+    result = train(configure("vtrace", 1, 0, 1000, tmp_path))
+    assert result == Result(lag=9.5, abs_log_rho=19.0, entropy=81.5, episode_return=0.5)
 
 
 def test_a_row_has_the_means_of_the_seeds_and_the_return_of_each() -> None:
