@@ -234,6 +234,8 @@ class Replay:
     def _read_notes(self) -> None:
         """Initial priorities for what has come; 0 for what is being overwritten."""
         with self._moved:
+            if not self._notes:
+                return
             noted, self._notes = self._notes, []
             places = np.unique(np.array(noted, np.int64))
             sources = [self._provenance[place] for place in places.tolist()]
