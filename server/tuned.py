@@ -97,7 +97,7 @@ TUNED: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "q_learning.head_size": 64,
         "replay.replay_capacity": 10_000,
         "replay.replay_min_size": 200,
-        "replay.samples_per_insert": 4.0,
+        "replay.samples_per_insert": 16.0,
         "optimiser.optimiser": "adam",
         "optimiser.centred": False,
         "optimiser.learning_rate": 1e-3,

@@ -20,6 +20,7 @@ def _learned(run_dir: Path) -> list[dict[str, Any]]:
     return [line for line in read_metrics(run_dir) if "q_drift_max" in line]
 
 
+@pytest.mark.timeout(400)  # three programs one after the other, each half a minute from its start on a crowded machine
 def test_replayed_burn_in_gives_the_q_values_that_were_acted_on_and_the_replay_survives(tmp_path: Path) -> None:
     """With learning rate 0; over many episodes, over a broken connection, and over a restart of the server."""
     with Program("train", *OPTIONS, "--learning-rate", 0, "--run-dir", tmp_path) as training:
