@@ -171,7 +171,7 @@ TUNED: Mapping[tuple[str, str], Mapping[str, Any]] = {
     },
     ("pong", "apex"): {
         "fleet.num_envs": 32,
-        "fleet.num_greedy_envs": 6,
+        "fleet.num_greedy_envs": 10,
         "learning.unroll_length": 16,
         "learning.batch_size": 6,
         "q_learning.n_step": 8,

@@ -69,7 +69,7 @@ def test_an_outcome_is_the_last_line(tmp_path: Path) -> None:
 
 def test_a_row_marks_what_failed() -> None:
     outcomes = [outcome(0, 476.4, reached=True), outcome(1, 321.0, reached=False)]
-    assert row("a2c", outcomes) == "| `a2c` | 0: 476; 1: **321** | 12, 12 | 67, 67 | 1 | 1.5, 1.5 |"
+    assert row("a2c", outcomes) == "| `a2c` | 0: 476; 1: **321** | 12, 12 | 67, 67 | - | 1.5, 1.5 |"
 
 
 def test_a_row_of_a_replay_says_how_often_it_was_read() -> None:

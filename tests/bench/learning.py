@@ -51,7 +51,7 @@ ENTRIES = (
     *map(_control, ("vtrace", "r2d2", "apex")),
 )
 HEADER = (
-    "| algorithm | return of each seed | agent steps (1000) | updates | samples of a transition | minutes |",
+    "| algorithm | return of each seed | agent steps (1000) | updates | draws of an unroll | minutes |",
     "|---|---|---|---|---|---|",
 )
 
@@ -113,7 +113,7 @@ def row(name: str, outcomes: Sequence[Outcome]) -> str:
         f"{outcome.seed}: {score if outcome.reached else f'**{score}**'}"
         for outcome, score in zip(outcomes, scores, strict=True)
     ]
-    samples = each("replay_samples_per_insert", ".1f") if "replay_samples_per_insert" in outcomes[0].last else "1"
+    samples = each("replay_samples_per_insert", ".1f") if "replay_samples_per_insert" in outcomes[0].last else "-"
     cells = (f"`{name}`", "; ".join(marked), each("agent_steps", ".0f", 1000), each("updates", ".0f"), samples)
     return "| " + " | ".join((*cells, each("wall_s", ".1f", 60))) + " |"
 
