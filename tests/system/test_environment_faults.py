@@ -40,7 +40,7 @@ def start(echo: EchoServer, fault: str, fault_at: int, *options: str) -> Program
     """A client whose second environment has that fault."""
     environment = f"seedbed/Echo-v0,check=1,step_ms=1,fault={fault},fault_index={BAD},fault_at={fault_at}"
     where = ("--num-envs", NUM_ENVS, "--first-index", FIRST_INDEX, "--client-id", f"faulty-{fault}", "--groups", 1)
-    timeouts = ("--step-timeout-s", STEP_TIMEOUT_S, "--reset-timeout-s", 20)
+    timeouts = ("--step-timeout-s", STEP_TIMEOUT_S, "--reset-timeout-s", 8)
     return Program("env", "--server", echo.address, "--env", environment, *where, *timeouts, *options)
 
 

@@ -80,8 +80,8 @@ def test_bytes_pass_unchanged_in_order_and_are_counted(proxy: Proxy) -> None:
     with _connect(proxy) as connection:
         threading.Thread(target=connection.sendall, args=(data,)).start()
         assert _receive(connection, len(data)) == data
+    eventually(lambda: proxy.open_connections == 0, "the end to be passed on")  # what it has sent, it counts after
     assert proxy.to_server.forwarded_bytes == proxy.to_client.forwarded_bytes == len(data)
-    eventually(lambda: proxy.open_connections == 0, "the end to be passed on", 5)
 
 
 def test_an_end_of_one_half_is_passed_on_and_the_other_half_lives(proxy: Proxy) -> None:
