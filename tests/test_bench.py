@@ -38,10 +38,12 @@ from tests.bench.wire import TransportAlone, TransportCost
 SMALL = {"fleet.num_envs": 4, "fleet.num_clients": 2, "learning.batch_size": 2}
 CATCH = override(ServerConfig(), {**preset_values("catch", "vtrace"), **SMALL})
 
+ONE = {"frontends": 1, "torch_threads": 1}
+
 
 def costs(scale: float = 1.0) -> Costs:
-    """Parts that add up to 100 us, of which 10 do not count, and of which the learner has most."""
-    parts = {"environment": 20, "inference": 15, "training": 50, "hand_over": 10}
+    """Parts that add up to 100 us, of which 10 do not count, and of which the environment has most."""
+    parts = {"environment": 40, "inference": 15, "training": 30, "hand_over": 10}
     transport = TransportCost(client=2, frontend=2.5 * scale, device=0.5)
     return Costs({name: Cost(value * scale, 2 * value * scale) for name, value in parts.items()}, transport)
 
@@ -60,29 +62,35 @@ def test_slope_and_drift() -> None:
 
 
 def test_cpu_bound_is_all_cores_over_the_sum_of_what_counts() -> None:
-    bound = bound_of(costs(), cores=2, device="cpu", frontends=1)
-    assert bound.agent_steps_per_s == pytest.approx(2e6 / (20 + 15 + 50 + 5))
+    bound = bound_of(costs(), cores=2, device="cpu", **ONE)
+    assert bound.agent_steps_per_s == pytest.approx(2e6 / (40 + 15 + 30 + 5))
     assert bound.stage == "cores"
+
+
+def test_one_learner_bounds_many_cores() -> None:
+    bound = bound_of(costs(), cores=4, device="cpu", **ONE)
+    assert (bound.stage, bound.agent_steps_per_s) == ("training", pytest.approx(1e6 / 30))
+    assert bound_of(costs(), cores=4, device="cpu", frontends=1, torch_threads=2).stage == "cores"
 
 
 @pytest.mark.parametrize(
     ("cores", "environment_us", "stage", "rate"),
     [
-        (64, 20, "training", 1e6 / 100),  # by the clock, not by its CPU time
-        (8, 2000, "cores", 8e6 / 2070),
-        (1, 20, "training", 1e6 / 100),
+        (64, 20, "training", 1e6 / 60),  # by the clock, not by its CPU time
+        (8, 2000, "cores", 8e6 / 2050),
+        (1, 20, "cores", 1e6 / 70),
     ],
 )
 def test_gpu_bound_is_the_slowest_stage(cores: int, environment_us: float, stage: str, rate: float) -> None:
     parts = {**costs().parts, "environment": Cost(environment_us, environment_us)}
-    bound = bound_of(Costs(parts, costs().transport), cores=cores, device="cuda", frontends=1)
+    bound = bound_of(Costs(parts, costs().transport), cores=cores, device="cuda", **ONE)
     assert (bound.stage, bound.agent_steps_per_s) == (stage, pytest.approx(rate))
 
 
 def test_more_frontends_lift_their_bound() -> None:
     slow = Costs(costs().parts, TransportCost(client=1, frontend=400, device=1))
-    assert bound_of(slow, cores=64, device="cuda", frontends=1).stage == "frontend"
-    assert bound_of(slow, cores=64, device="cuda", frontends=8).stage == "training"
+    assert bound_of(slow, cores=64, device="cuda", **ONE).stage == "frontend"
+    assert bound_of(slow, cores=64, device="cuda", frontends=8, torch_threads=1).stage == "training"
 
 
 def system(rate: float) -> dict[str, Any]:
@@ -101,27 +109,27 @@ def test_efficiency_pairs_each_run_with_the_parts_around_it() -> None:
     """The machine slows down all along: each measurement of the parts has another value and must be seen to count."""
     first, between_runs, last = costs(1.0), costs(1.5), costs(2.0)
     rounds = [(first, system(11111), between_runs), (between_runs, system(5699), last)]
-    figures = summarise(rounds, cores=2, device="cpu", frontends=1)
+    figures = summarise(rounds, cores=2, device="cpu", **ONE)
     bounds = [(2e6 / 90 + 2e6 / 133.75) / 2, (2e6 / 133.75 + 2e6 / 177.5) / 2]
     assert figures["efficiencies"] == pytest.approx([11111 / bounds[0], 5699 / bounds[1]])
     assert figures["efficiency"] == pytest.approx(sum(figures["efficiencies"]) / 2)
     assert figures["cpu_efficiency"] == pytest.approx(((90 + 133.75) / 360 + (133.75 + 177.5) / 360) / 2)
-    assert figures["times_one_core_environment"] == pytest.approx((11111 * 25e-6 + 5699 * 35e-6) / 2)
+    assert figures["times_one_core_environment"] == pytest.approx((11111 * 50e-6 + 5699 * 70e-6) / 2)
     assert figures["bound_agent_steps_per_s"] == pytest.approx(2e6 / 133.75)
-    assert figures["components_cpu_us"]["environment"] == pytest.approx(30)
-    assert figures["components_wall_us"]["environment"] == pytest.approx(60)
+    assert figures["components_cpu_us"]["environment"] == pytest.approx(60)
+    assert figures["components_wall_us"]["environment"] == pytest.approx(120)
     assert figures["transport_cpu_us"]["frontend"] == pytest.approx(3.75)
 
 
 def test_table_says_what_each_part_holds_and_warns_of_company() -> None:
     busy = {**system(5000), "cores_used_by_others": 0.5}
-    figures = summarise([(costs(), busy, costs())], cores=2, device="cpu", frontends=1)
+    figures = summarise([(costs(), busy, costs())], cores=2, device="cpu", **ONE)
     text = table(figures, CATCH, rows=3, batch=7, train_batch="2 unrolls")
     assert "7 rows a batch" in text
     assert "not in the bound" in text
     assert "learner 80.0" in text
     assert "is too low" in text
-    quiet = summarise([(costs(), system(5000), costs())], cores=2, device="cpu", frontends=1)
+    quiet = summarise([(costs(), system(5000), costs())], cores=2, device="cpu", **ONE)
     assert "is too low" not in table(quiet, CATCH, rows=3, batch=7, train_batch="2 unrolls")
 
 

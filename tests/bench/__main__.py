@@ -73,7 +73,13 @@ def measure(
         before = after
     environment.close()
     device = choose_device(config.run).type
-    figures = summarise(rounds, cores=os.cpu_count() or 1, device=device, frontends=config.serving.frontends)
+    figures = summarise(
+        rounds,
+        cores=os.cpu_count() or 1,
+        device=device,
+        frontends=config.serving.frontends,
+        torch_threads=config.run.torch_threads,
+    )
     figures["machine"] = machine()
     batch, rows = inference_batch(config), rows_per_message(config)
     return figures, table(figures, config, rows=rows, batch=batch, train_batch=policy.train_batch)

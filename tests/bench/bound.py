@@ -1,7 +1,8 @@
 """How fast could this machine be, if each part cost what it costs alone and nobody ever waited?
 
-On a CPU machine all parts share its cores, so the bound is cores / (sum of the parts' CPU costs). With a GPU each part
-is a stage of a pipeline, and the slowest bounds them all.
+On a CPU machine all parts share its cores, so the bound is cores / (sum of the parts' CPU costs), or what one learner
+can do with its threads where that is less: it makes one update after the other. With a GPU each part is a stage of a
+pipeline, and the slowest bounds them all.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Costs:
         return {name: cost.cpu_us for name, cost in self.parts.items()} | {"transport": self.transport.total.cpu_us}
 
 
-def bound_of(costs: Costs, *, cores: int, device: str, frontends: int) -> Bound:
+def bound_of(costs: Costs, *, cores: int, device: str, frontends: int, torch_threads: int) -> Bound:
     """The bound of a machine.
 
     Args:
@@ -49,11 +50,13 @@ def bound_of(costs: Costs, *, cores: int, device: str, frontends: int) -> Bound:
         cores: of the machine.
         device: "cpu" or "cuda".
         frontends: gRPC processes.
+        torch_threads: of one operation on a CPU.
     """
     cpu_us = costs.cpu_us()
     all_cores = Bound(cores * 1e6 / sum(cpu_us[name] for name in IN_BOUND), "cores")
+    learner = Bound(torch_threads * 1e6 / cpu_us["training"], "training")
     if device == "cpu":
-        return all_cores
+        return min(all_cores, learner, key=lambda stage: stage.agent_steps_per_s)
     stages = (
         all_cores,
         Bound(cores * 1e6 / cpu_us["environment"], "environment"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,20 +30,26 @@ def machine() -> dict[str, str]:
 
 
 def summarise(
-    rounds: Sequence[tuple[Costs, Mapping[str, Any], Costs]], *, cores: int, device: str, frontends: int
+    rounds: Sequence[tuple[Costs, Mapping[str, Any], Costs]],
+    *,
+    cores: int,
+    device: str,
+    frontends: int,
+    torch_threads: int,
 ) -> dict[str, Any]:
     """The figures of a benchmark.
 
     Args:
         rounds: parts before, the system, parts after.
-        cores, device, frontends: see `bound_of`.
+        cores, device, frontends, torch_threads: see `bound_of`.
     """
+    bound = partial(bound_of, cores=cores, device=device, frontends=frontends, torch_threads=torch_threads)
     efficiencies, cpu_efficiencies, ratios, stages = [], [], [], []
     for before, system, after in rounds:
-        pair = [bound_of(costs, cores=cores, device=device, frontends=frontends) for costs in (before, after)]
-        bound = sum(item.agent_steps_per_s for item in pair) / 2
+        pair = [bound(costs) for costs in (before, after)]
+        bound_steps_per_s = sum(item.agent_steps_per_s for item in pair) / 2
         environment_us = sum(costs.parts["environment"].cpu_us for costs in (before, after)) / 2
-        efficiencies.append(system["agent_steps_per_s"] / bound)
+        efficiencies.append(system["agent_steps_per_s"] / bound_steps_per_s)
         ratios.append(system["agent_steps_per_s"] * environment_us / 1e6)
         needed_us = sum(sum(costs.cpu_us()[name] for name in IN_BOUND) for costs in (before, after)) / 2
         cpu_efficiencies.append(needed_us / sum(system["cpu_us_per_step"].values()))
@@ -57,9 +64,7 @@ def summarise(
     return {
         "efficiency": median(efficiencies),
         "agent_steps_per_s": median(system["agent_steps_per_s"] for _, system, _ in rounds),
-        "bound_agent_steps_per_s": median(
-            bound_of(costs, cores=cores, device=device, frontends=frontends).agent_steps_per_s for costs in every
-        ),
+        "bound_agent_steps_per_s": median(bound(costs).agent_steps_per_s for costs in every),
         "bound_by": stages[-1],
         "times_one_core_environment": median(ratios),
         "one_core_environment_steps_per_s": 1e6 / components["environment"],
