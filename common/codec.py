@@ -181,11 +181,6 @@ class StepsReader:
         return tuple(arrays)
 
 
-def unpack_steps(message: pb.Steps, spec: EnvironmentSpec, num_rows: int) -> Timesteps:
-    """Reads and checks a single Steps: see `StepsReader`."""
-    return StepsReader(spec, num_rows).read(message)
-
-
 def pack_actions(seq: int, actions: Sequence[Array], policy_version: int) -> pb.ServerMessage:
     """The answer to Steps `seq`: one array `[E, ...]` for each action spec."""
     message = pb.ServerMessage()

@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 import numpy as np
 
-from seedbed.common.codec import pack_actions, protocol_version, spec_from_message, unpack_steps
+from seedbed.common.codec import StepsReader, pack_actions, protocol_version, spec_from_message
 from seedbed.common.echo import echo_action, echo_decode
 from seedbed.common.errors import ERROR_NAME_KEY
 from seedbed.common.timestep import StepType
@@ -103,7 +103,7 @@ class EchoServer(SeedbedServicer):
         last_seq, cached = self.leases[key]
         assert steps.seq in (last_seq, last_seq + 1)
         if steps.seq == last_seq + 1:
-            rows = unpack_steps(steps, spec_from_message(hello.spec), len(hello.environments))
+            rows = StepsReader(spec_from_message(hello.spec), len(hello.environments)).read(steps)
             assert steps.seq > 1 or (rows.step_type == StepType.FIRST).all()
             actions = np.zeros(len(hello.environments), np.int64)
             if self.check:

@@ -18,7 +18,6 @@ from seedbed.common.codec import (
     spec_from_message,
     spec_to_message,
     unpack_actions,
-    unpack_steps,
 )
 from seedbed.common.errors import InvalidMessageError, SpecError, VersionError
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
@@ -69,7 +68,7 @@ def steps_message(**changes: Any) -> pb.Steps:
 def test_steps_round_trip() -> None:
     message = pb.ClientMessage.FromString(pack_steps(9, rows()).SerializeToString())
     assert message.steps.seq == 9
-    received, sent = unpack_steps(message.steps, SPEC, 3), rows()
+    received, sent = StepsReader(SPEC, 3).read(message.steps), rows()
     np.testing.assert_array_equal(received.step_type, sent.step_type)
     np.testing.assert_array_equal(received.reward, sent.reward)
     np.testing.assert_array_equal(received.discount, sent.discount)
@@ -84,7 +83,7 @@ def test_packing_copies() -> None:
     sent = rows()
     message = pack_steps(1, sent)
     sent.reward[:] = -1
-    np.testing.assert_array_equal(unpack_steps(message.steps, SPEC, 3).reward, rows().reward)
+    np.testing.assert_array_equal(StepsReader(SPEC, 3).read(message.steps).reward, rows().reward)
 
 
 def test_numbers_are_little_endian_floats() -> None:
@@ -97,7 +96,7 @@ def test_numbers_are_little_endian_floats() -> None:
 
 
 def test_unpacked_arrays_are_views_that_cannot_be_written() -> None:
-    received = unpack_steps(steps_message(), SPEC, 3)
+    received = StepsReader(SPEC, 3).read(steps_message())
     with pytest.raises(ValueError, match="read-only"):
         received.reward[0] = 1
 
@@ -138,9 +137,9 @@ FLOATS = np.array([0.5, np.nan, np.inf], "<f4")
     ],
 )
 def test_bad_steps_are_refused_with_what_was_expected_and_what_came(changes: dict[str, Any], message: str) -> None:
-    unpack_steps(steps_message(), SPEC, 3)
+    StepsReader(SPEC, 3).read(steps_message())
     with pytest.raises(InvalidMessageError, match=message):
-        unpack_steps(steps_message(**changes), SPEC, 3)
+        StepsReader(SPEC, 3).read(steps_message(**changes))
 
 
 def test_a_reader_keeps_nothing_of_the_messages_before() -> None:
@@ -157,7 +156,7 @@ def test_a_reader_keeps_nothing_of_the_messages_before() -> None:
 
 def test_steps_of_another_number_of_rows_are_refused() -> None:
     with pytest.raises(InvalidMessageError, match="expected 4 bytes"):
-        unpack_steps(steps_message(), SPEC, 4)
+        StepsReader(SPEC, 4).read(steps_message())
 
 
 def test_bad_actions_are_refused() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from seedbed.common.codec import pack_steps, unpack_steps
+from seedbed.common.codec import StepsReader, pack_steps
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import StepType
 from seedbed.env_client.loadtest.rows import NoisePool, SyntheticRows
@@ -37,7 +37,7 @@ def test_every_spec_is_served_within_its_bounds(observations: tuple[ArraySpec, .
     rows = make_rows(spec, 3, 5)
     timesteps = rows.reset()
     for seq in range(1, 12):
-        read = unpack_steps(pack_steps(seq, timesteps).steps, spec, 3)
+        read = StepsReader(spec, 3).read(pack_steps(seq, timesteps).steps)
         for array, array_spec in zip(read.observations, observations, strict=True):
             assert array.shape == (3, *array_spec.shape)
             assert array_spec.minimum is None or (array >= array_spec.minimum).all()  # type: ignore[operator]
