@@ -20,6 +20,8 @@ from tests.chaos.schedule import TRAITS, Kind, make_schedule
 
 NUM_ROWS = 8
 NUM_UNROLLS = 6
+ROW_FIELDS = ("index", "episode", "step", "action", "reward", "discount", "step_type", "last_action", "age", "state")
+"""Of an unroll's record: lists over its rows."""
 
 
 def _timesteps(environment: int) -> Iterator[Record]:
@@ -122,36 +124,14 @@ def _swap_rows(server: list[Record]) -> None:
 def _misroute(server: list[Record]) -> None:
     """The rows of two environments change places; each is sound in itself."""
     one, other = _unrolls(server)[:2]
-    for name in (
-        "index",
-        "episode",
-        "step",
-        "action",
-        "reward",
-        "discount",
-        "step_type",
-        "last_action",
-        "age",
-        "state",
-    ):
+    for name in ROW_FIELDS:
         one[name], other[name] = other[name], one[name]
 
 
 def _splice(server: list[Record]) -> None:
     """The second half of an unroll comes from the next incarnation of the client, which begins anew."""
     donor, unroll = _unrolls(server)[0], _unrolls(server)[8]
-    for name in (
-        "index",
-        "episode",
-        "step",
-        "action",
-        "reward",
-        "discount",
-        "step_type",
-        "last_action",
-        "age",
-        "state",
-    ):
+    for name in ROW_FIELDS:
         unroll[name][4:] = donor[name][:4]
 
 
