@@ -146,10 +146,9 @@ class ConvTorso(Torso):
         frames = self._in_blocks(observations[0])
         first, *others = self.convolutions
         assert isinstance(first, Conv2d)
-        if keeps_frames_apart(frames):
-            x = torch.relu(first.over_frames(read_pixels(frames, self.dtype, self.background)))
-        else:
-            x = torch.relu(first(read_pixels(stack_channels(frames), self.dtype, self.background)))
+        apart = keeps_frames_apart(frames)
+        pixels = read_pixels(frames if apart else stack_channels(frames), self.dtype, self.background)
+        x = torch.relu(first.over_frames(pixels) if apart else first(pixels))
         for layer in others:
             x = torch.relu(layer(x))
         return torch.relu(self.hidden(flatten_image(x)))
