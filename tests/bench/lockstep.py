@@ -13,16 +13,10 @@ import numpy as np
 import torch
 
 from seedbed.env_client.environments import make_environments
-from seedbed.server.algorithms.registry import make_algorithm
 from seedbed.server.config import ServerConfig
 from seedbed.server.experience.collector import Collector
 from seedbed.server.experience.fifo import UnrollFifo
-from seedbed.server.experience.unrolls import UnrollStore
-from seedbed.server.learning.learner import Learner
-from seedbed.server.learning.parameters import Parameters
-from seedbed.server.parts import choose_device, make_acting_network, make_layout
-from seedbed.server.serving.inference import Inference
-from seedbed.server.serving.slots import SlotTable
+from tests.bench.device_parts import DeviceParts
 
 _EPISODES = 100  # whose mean is the score, as in `seedbed train`
 
@@ -38,29 +32,16 @@ class Lockstep:
     def __init__(self, config: ServerConfig) -> None:
         """Builds everything as `seedbed train` does; the actors begin on the next call of `run`."""
         environment, num_envs = config.environment, config.fleet.num_envs
-        device = choose_device(config.run)
-        torch.manual_seed(environment.seed)
         self._config = config
         self._environments = make_environments(
             environment.env, environment.atari_preset, range(num_envs), environment.seed
         )
-        spec = self._environments.spec
-        algorithm = make_algorithm(config, spec)
-        self._learner = Learner(algorithm, config.optimiser, device)
-        self._parameters = Parameters(lambda: make_acting_network(algorithm, device), self._learner.network)
-        layout = make_layout(config, spec, algorithm, self._learner.network)
-        store = UnrollStore(layout, num_envs, device)
-        self._queue = UnrollFifo(layout, num_envs + algorithm.batch_size, device)  # nobody could wait for room
-        self._collector = Collector(store, self._queue)
-        self._slots = SlotTable(spec, num_envs)
-        self._inference = Inference(
-            algorithm=algorithm,
-            parameters=self._parameters,
-            slots=self._slots,
-            unrolls=store,
-            device=device,
-            seed=environment.seed,
-        )
+        parts = DeviceParts.build(config, self._environments.spec)
+        self._learner, self._parameters = parts.learner, parts.parameters
+        self._slots, self._inference = parts.slots, parts.inference
+        room = num_envs + parts.algorithm.batch_size  # nobody could wait for more
+        self._queue = UnrollFifo(parts.store.layout, room, parts.store.device)
+        self._collector = Collector(parts.store, self._queue)
         self.returns: deque[float] = deque(maxlen=_EPISODES)
         self.metrics: list[Mapping[str, torch.Tensor]] = []
 

@@ -15,19 +15,17 @@ import torch
 from seedbed.common.options import override
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import StepType
-from seedbed.server.algorithms.registry import make_algorithm
+from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.config import ServerConfig
 from seedbed.server.experience.collector import Collector
 from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.replay import Replay
 from seedbed.server.experience.round_fifo import RoundCollector, RoundFifo
-from seedbed.server.experience.unrolls import UnrollStore
-from seedbed.server.learning.learner import Learner
-from seedbed.server.learning.parameters import Parameters
-from seedbed.server.parts import choose_device, make_acting_network, make_layout, make_queue
-from seedbed.server.serving.inference import Inference, Slots
+from seedbed.server.parts import make_queue
+from seedbed.server.serving.inference import Slots
 from seedbed.server.serving.slots import SlotTable
 from tests.bench.components import Cost, Stopwatch, inference_batch
+from tests.bench.device_parts import DeviceParts
 
 _REPLAY_CAPACITY = 1000  # at most: full-size ones take long to fill
 
@@ -46,25 +44,14 @@ class PolicyAlone:
 
     def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
         """Builds everything as a run does."""
-        self._device = choose_device(config.run)
-        torch.manual_seed(config.environment.seed)
         num_envs = config.fleet.num_envs
-        algorithm = make_algorithm(config, spec)
-        self.learner = Learner(algorithm, config.optimiser, self._device)
-        self._parameters = Parameters(lambda: make_acting_network(algorithm, self._device), self.learner.network)
-        layout = make_layout(config, spec, algorithm, self.learner.network)
-        self.store = UnrollStore(layout, num_envs, self._device)
+        parts = DeviceParts.build(config, spec)
+        self.learner, self._parameters, self.store = parts.learner, parts.parameters, parts.store
+        self._slots, self._inference = parts.slots, parts.inference
+        self._device, layout = parts.store.device, parts.store.layout
+        algorithm = parts.algorithm
         self.batch_size = num_envs if algorithm.synchronous else algorithm.batch_size
-        self._make_queue(config)
-        self._slots = SlotTable(spec, num_envs)
-        self._inference = Inference(
-            algorithm=algorithm,
-            parameters=self._parameters,
-            slots=self._slots,
-            unrolls=self.store,
-            device=self._device,
-            seed=config.environment.seed,
-        )
+        self._make_queue(config, algorithm)
         self._inference.begin(np.arange(num_envs), 1, range(num_envs))
         self.batch_rows = inference_batch(config)
         self.train_batch = f"{self.batch_size} unrolls of {layout.num_rows} rows"
@@ -89,9 +76,8 @@ class PolicyAlone:
             num_steps += self._steps_per_period * self._slots.num_slots
         return {name: watch.per_step(num_steps) for name, watch in self._watches.items()}
 
-    def _make_queue(self, config: ServerConfig) -> None:
+    def _make_queue(self, config: ServerConfig, algorithm: Algorithm) -> None:
         """A queue with room for all that one thread can put there before it takes anything."""
-        algorithm = make_algorithm(config, self.store.layout.spec)
         self._rounds: RoundCollector | None = None
         self._owed = 0.0  # unrolls that a replay's ratio allows to be drawn
         self._per_insert = config.replay.samples_per_insert
