@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from seedbed.common.errors import PortInUseError, UsageError
-from seedbed.server import ports
+from seedbed.server import binding
 from seedbed.server.operations import http_endpoint
 from seedbed.server.operations.exposition import ServerFacts
 from seedbed.server.operations.http_endpoint import HttpEndpoint, page
@@ -139,7 +139,7 @@ def test_one_that_dies_is_replaced(endpoint: HttpEndpoint) -> None:
 
 
 def test_a_port_in_use(endpoint: HttpEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(binding, "PATIENCE_S", 0.1)
     port = int(endpoint.address.split(":")[1])
     with pytest.raises(PortInUseError, match=str(port)):
         HttpEndpoint("127.0.0.1", port, make_facts())

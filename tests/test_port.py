@@ -8,14 +8,14 @@ import threading
 import pytest
 
 from seedbed.common.errors import PortInUseError, UsageError
-from seedbed.server import ports
+from seedbed.server import binding
 from seedbed.server.serving.port import ReservedPort
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody here is leaving."""
-    monkeypatch.setattr(ports, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(binding, "PATIENCE_S", 0.0)
 
 
 def listen(port: int, *, share: bool) -> socket.socket:
@@ -79,7 +79,7 @@ def test_a_second_server_on_the_same_port_is_refused_before_it_listens() -> None
 
 def test_whoever_is_leaving_is_waited_for(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A server that was killed leaves frontends behind, for a moment; it is said once what is waited for."""
-    monkeypatch.setattr(ports, "PATIENCE_S", 30.0)
+    monkeypatch.setattr(binding, "PATIENCE_S", 30.0)
     leaving = listen(0, share=True)
     port = leaving.getsockname()[1]
     threading.Timer(0.3, leaving.close).start()

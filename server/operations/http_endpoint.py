@@ -21,8 +21,8 @@ from multiprocessing.context import SpawnProcess
 
 from seedbed.common.errors import UsageError
 from seedbed.common.logs import setup_logging
+from seedbed.server.binding import bind_patiently
 from seedbed.server.operations.exposition import CONTENT_TYPE, ServerFacts, metrics_page
-from seedbed.server.ports import bind_patiently
 
 logger = logging.getLogger(__name__)
 

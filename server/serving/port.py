@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 
 from seedbed.common.errors import UsageError
-from seedbed.server.ports import bind_patiently
+from seedbed.server.binding import bind_patiently
 
 
 class ReservedPort:
