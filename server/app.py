@@ -98,8 +98,7 @@ class TrainingRun:
         parameters = Parameters(
             lambda: make_acting_network(algorithm, device), learner.network, version=learner.num_updates
         )
-        self._episodes = EpisodeWindow()
-        self._episodes.set_state(state.episodes)
+        self._episodes = EpisodeWindow.from_state(state.episodes)
         self._server = self._make_server(frontends, algorithm, parameters, slots, store)
         self._loop = LearnerLoop(
             learner,
@@ -112,7 +111,9 @@ class TrainingRun:
             config.learning.publish_every,
         )
         self._learner = LearnerThread(self._loop, config.monitoring.max_lost_updates, self._on_learner_failure)
-        self._clients = LocalClients(config, self._server.address) if local else None
+        # With a replay nearly all waits for the learner: environments that take its core make everything slower.
+        yielding = algorithm.source == "replay"
+        self._clients = LocalClients(config, self._server.address, yielding=yielding) if local else None
         self._telemetry = self._make_telemetry(directory, spec, progress)
         self._start_s = time.monotonic()
 
@@ -260,7 +261,7 @@ class TrainingRun:
             "transitions_dropped": account.dropped,
             "unrolls_cut": account.cut_unrolls,
         }
-        self._telemetry.log(state, self._episodes, self._server.vitals, metrics)
+        self._telemetry.log(state, self._server.vitals, metrics)
 
     def _share_done(self) -> float:
         """Of the run: by what was learnt from, but by what was done where that is learnt from again and again."""

@@ -165,6 +165,7 @@ TUNED: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "network.torso": "impala_shallow",
         "network.frame_stack": 2,
         "network.core_size": 128,
+        "serving.max_wait_ms": 12.0,  # the learner is slower than the environments: few large batches disturb it least
         "optimiser.learning_rate": 5e-4,
         "optimiser.epsilon": 1e-5,
         "optimiser.clip_norm": 10.0,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,24 @@ def test_how_much_environments_are_trusted_is_passed_on(monkeypatch: pytest.Monk
     careful = scene.started[-1].command
     assert "--isolate" in careful
     assert careful[careful.index("--step-timeout-s") + 1] == "2.5"
+
+
+@pytest.mark.parametrize("yielding", [False, True])
+def test_clients_yield_to_the_server_only_where_asked_to(monkeypatch: pytest.MonkeyPatch, yielding: bool) -> None:
+    started, popen = [], subprocess.Popen
+
+    def sleep(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        started.append(popen([sys.executable, "-c", "import time; time.sleep(60)"], **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", sleep)
+    config = ServerConfig(fleet=FleetConfig(num_envs=2, num_clients=2), environment=EnvironmentConfig(env="x"))
+    clients = LocalClients(config, "127.0.0.1:1", yielding=yielding)
+    clients.start()
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    niceness = [os.getpriority(os.PRIO_PROCESS, client.pid) for client in started]
+    clients.stop()
+    assert niceness == [min(19, ours + 10) if yielding else ours] * 2
 
 
 def test_living_clients_are_left_alone(scene: Scene) -> None:

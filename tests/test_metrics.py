@@ -118,9 +118,7 @@ def test_episode_window_survives_a_restart() -> None:
     window = EpisodeWindow(size=3)
     for number in range(5):
         window.add(float(number), number, number)
-    again = EpisodeWindow(size=3)
-    again.add(99.0, 9, 9)
-    again.set_state(json.loads(json.dumps(window.get_state())))
+    again = EpisodeWindow.from_state(json.loads(json.dumps(window.get_state())), size=3)
     assert again.get_state() == window.get_state()
     again.add(5.0, 5, 5)
     assert (again.return_mean, again.num_episodes) == (4.0, 6)

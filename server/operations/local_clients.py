@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 _MODULE = "seedbed.env_client"
 _MAX_RESTARTS, _WINDOW_S = 6, 600.0  # of one client: one that dies as soon as it runs ends the run within a minute
 _EXIT_TIMEOUT_S = 5.0
+_YIELD, _LAST = 10, 19  # steps of niceness; the last there is
 _PROBE_TIMEOUT_S = 120.0
 _PERMANENT = {error.exit_code: error for error in (UsageError, MissingExtraError, AuthError, SpecError)}
 
@@ -71,12 +72,13 @@ class _Client:
 class LocalClients:
     """`num_clients` processes with `num_envs` environments between them."""
 
-    def __init__(self, config: ServerConfig, address: str) -> None:
+    def __init__(self, config: ServerConfig, address: str, *, yielding: bool = False) -> None:
         """Plans them; `start` starts them.
 
         Args:
             config: how many, of what, and what they need to be let in.
             address: HOST:PORT at which the server listens.
+            yielding: where cores are scarce the server goes first, and they get what it leaves.
 
         Raises:
             UsageError: the server demands certificates, and these clients have none.
@@ -87,6 +89,7 @@ class LocalClients:
         self._connection = ["--server", local_address(address), *credential_options(config.serving.credentials)]
         self._care = ["--step-timeout-s", str(fleet.step_timeout_s), "--reset-timeout-s", str(fleet.reset_timeout_s)]
         self._care += ["--isolate"] if fleet.isolate else []
+        self._yielding = yielding
         self._counts = _split(fleet.num_envs, fleet.num_clients or os.cpu_count() or 1)
         self._clients: list[_Client] = []
 
@@ -132,7 +135,11 @@ class LocalClients:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         # A session of its own: Ctrl-C reaches the server alone, which stops its clients in order. The open pipe tells
         # a client when the server is gone for good.
-        return subprocess.Popen(command, env={**os.environ, **threads}, stdin=subprocess.PIPE, start_new_session=True)
+        client = subprocess.Popen(command, env={**os.environ, **threads}, stdin=subprocess.PIPE, start_new_session=True)
+        if self._yielding:
+            ours = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, client.pid, min(ours + _YIELD, _LAST))
+        return client
 
 
 def _wait_s(client: _Client, code: int, now_s: float) -> float:

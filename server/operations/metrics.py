@@ -13,7 +13,7 @@ import statistics
 from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from seedbed.common.errors import ConfigError
 
@@ -145,11 +145,14 @@ class EpisodeWindow:
         # A copy in one step: episodes are added by another thread, here and below.
         return {"num_episodes": self.num_episodes, "episodes": [list(episode) for episode in tuple(self._episodes)]}
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], size: int = 100) -> Self:
         """The inverse of `get_state`."""
-        self.num_episodes = state["num_episodes"]
-        self._episodes.clear()
-        self._episodes.extend((episode[0], episode[1], episode[2]) for episode in state["episodes"])
+        window = cls(size)
+        for episode_return, steps, frames in state["episodes"]:
+            window.add(episode_return, steps, frames)
+        window.num_episodes = state["num_episodes"]
+        return window
 
     def _statistic(self, function: Any, column: int) -> float | None:
         values = [episode[column] for episode in tuple(self._episodes)]

@@ -38,9 +38,10 @@ class Telemetry:
         self._last_steps: int | None = None
         self._before: Mapping[str, float] = {}
 
-    def log(self, state: RunState, episodes: EpisodeWindow, vitals: VitalsTable, learned: Mapping[str, float]) -> None:
-        """Reports the time since the last call."""
+    def log(self, state: RunState, vitals: VitalsTable, learned: Mapping[str, float]) -> None:
+        """Reports the time since the last call. Episodes are those of `state`: a run's last line says why it ended."""
         now_s = time.monotonic()
+        episodes = EpisodeWindow.from_state(state.episodes)
         frames_per_step = self._spec.frames_per_step
         last_steps = state.agent_steps if self._last_steps is None else self._last_steps
         steps_per_s = (state.agent_steps - last_steps) / max(1e-9, now_s - self._last_s)

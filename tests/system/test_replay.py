@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.system.processes import FAST, Program, read_metrics, run
@@ -25,6 +26,9 @@ def test_replayed_burn_in_gives_the_q_values_that_were_acted_on_and_the_replay_s
     """With learning rate 0; over many episodes, over a broken connection, and over a restart of the server."""
     with Program("train", *OPTIONS, "--learning-rate", 0, "--run-dir", tmp_path) as training:
         training.eventually(lambda: _learned(tmp_path), "a train batch")
+        server = psutil.Process(training.process.pid)
+        assert training.clients()
+        assert all(client.nice() == min(19, server.nice() + 10) for client in training.clients())
         training.frontends()[0].kill()
         before = _learned(tmp_path)[-1]["updates"]
         training.eventually(lambda: _learned(tmp_path)[-1]["updates"] >= before + 15, "more updates")
