@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
             stop = StopSignal().catch()
             config, directory = resolve(options, prog=f"seedbed {verb}", description=_DESCRIPTIONS[verb])
             _check_credentials(config, local=verb == "train")
-            from seedbed.server.app import train  # torch takes seconds: a wrong option is told before
+            from seedbed.server.training import train  # torch takes seconds: a wrong option is told before
 
             return train(config, directory, stop, local=verb == "train")
         case "eval":

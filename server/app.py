@@ -6,18 +6,13 @@ supervises, logs and writes checkpoints. Frontends and local clients are process
 
 from __future__ import annotations
 
-import gc
 import logging
-import os
-import sys
 import time
 from dataclasses import replace
 from importlib.metadata import version
 
 import torch
 
-from seedbed.common.errors import DeviceMemoryError, SeedbedError
-from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.interface import Algorithm
@@ -30,15 +25,13 @@ from seedbed.server.learning.learner import Learner
 from seedbed.server.learning.loop import LearnerLoop
 from seedbed.server.learning.parameters import Parameters
 from seedbed.server.learning.thread import LearnerThread
-from seedbed.server.operations.allocator import keep_freed_memory
 from seedbed.server.operations.checkpoint import CheckpointStore
-from seedbed.server.operations.local_clients import LocalClients, describe_environment
+from seedbed.server.operations.local_clients import LocalClients
 from seedbed.server.operations.metrics import EpisodeWindow, MetricsWriter
 from seedbed.server.operations.monitoring import make_monitoring
-from seedbed.server.operations.progress import Progress, make_progress
+from seedbed.server.operations.progress import Progress
 from seedbed.server.operations.replay_files import ReplayFiles
-from seedbed.server.operations.resuming import remarks
-from seedbed.server.operations.run_directory import RunDirectory, RunFile
+from seedbed.server.operations.run_directory import RunDirectory
 from seedbed.server.operations.run_state import RunState
 from seedbed.server.operations.saving import Saver
 from seedbed.server.operations.stop_signal import StopSignal
@@ -276,35 +269,3 @@ class TrainingRun:
     def _on_learner_failure(self) -> None:
         self._server.fail()
         self._queue.close()
-
-
-def train(config: ServerConfig, directory: RunDirectory, stop: StopSignal, *, local: bool) -> int:
-    """Starts or resumes the run in a directory and trains it to its end. Returns the exit code."""
-    setup_logging("server")
-    keep_freed_memory()
-    before = directory.read()
-    checkpoint = None if before is None else CheckpointStore(directory.checkpoints).load_newest()
-    state = RunState() if checkpoint is None else RunState.from_checkpoint(checkpoint)
-    if (reached := state.stop_condition(config.run)) is not None:
-        print(f"nothing to do: the run in {directory.path} is finished ({reached}; {state.describe()})")
-        return 0
-    spec = describe_environment(config.environment) if before is None else before.spec
-    directory.write(RunFile(config, spec, version("seedbed")))
-    for remark in remarks(before, config) if before is not None else ():
-        logger.warning("%s", remark)
-    what = f"new run in {directory.path}" if checkpoint is None else f"resuming {directory.path} at {state.describe()}"
-    logger.info("%s", what)
-    progress = make_progress()
-    if sys.stderr.isatty():  # lines that other processes write would tear the live table
-        os.environ.setdefault(LEVEL_VARIABLE, "warning")
-    try:
-        run = TrainingRun(config, spec, directory, state, stop, local=local, progress=progress)
-        gc.freeze()  # it all stays: no collection, which stops every thread, need look at it again, nor the very end
-        run.run()
-    except (SeedbedError, torch.OutOfMemoryError) as error:
-        progress.close("the run has ended early")
-        if isinstance(error, SeedbedError):
-            raise
-        advice = "a smaller --batch-size, --unroll-length or replay needs less"
-        raise DeviceMemoryError(f"the device has no memory left: {advice} ({error})") from error
-    return 0
