@@ -30,6 +30,7 @@ from tests.bench.components import (
 )
 from tests.bench.policy import PolicyAlone
 from tests.bench.programs import Program
+from tests.bench.replay import measure_replay
 from tests.bench.report import summarise, table
 from tests.bench.statistics import drift, medians, slope
 from tests.bench.system import Moment, between
@@ -133,6 +134,15 @@ def test_table_says_what_each_part_holds_and_warns_of_company() -> None:
     assert "is too low" not in table(quiet, CATCH, rows=3, batch=7, train_batch="2 unrolls")
 
 
+def test_a_replay_has_a_line_of_its_own() -> None:
+    figures = summarise([(costs(), system(5000), costs())], cores=2, device="cpu", **ONE)
+    assert "replay:" not in table(figures, CATCH, rows=3, batch=7, train_batch="2 unrolls")
+    figures["replay"] = {"inserts_per_s": 12000.4, "samples_per_s": 9876, "replay_share_of_update": 0.0234}
+    text = table(figures, CATCH, rows=3, batch=7, train_batch="2 unrolls")
+    assert "replay: 12,000 inserts/s, 9,876 unrolls drawn/s" in text
+    assert "2.3% of an update" in text
+
+
 def test_messages_are_half_of_a_client_and_batches_one_message_of_each() -> None:
     pong = override(ServerConfig(), {**preset_values("pong", "vtrace"), "fleet.num_clients": 2})
     assert (num_clients(pong), rows_per_message(pong), inference_batch(pong)) == (2, 16, 32)
@@ -225,6 +235,16 @@ def test_policy_alone_trains_on_every_step(algorithm: str) -> None:
     found = policy.measure(0.05)
     assert set(found) == {"inference", "hand_over", "training"}
     assert all(cost.cpu_us > 0 for cost in found.values())
+
+
+def test_what_a_replay_costs_is_told_beside_the_update() -> None:
+    policy = PolicyAlone(override(CATCH, {"algorithm": "apex"}), describe("seedbed/Catch-v0", ""))
+    found = measure_replay(policy, 0.02)
+    assert found["capacity"] == len(policy.queue) == 1000
+    assert found["samples_per_s"] == pytest.approx(1e6 * found["batch_size"] / found["sample_us_per_batch"])
+    spent = found["sample_us_per_batch"] + found["update_priorities_us_per_batch"]
+    assert found["replay_share_of_update"] == pytest.approx(spent / found["learner_update_us_per_batch"])
+    assert 0 < found["replay_share_of_update"] < 1
 
 
 def test_environment_alone_counts_agent_steps_only() -> None:

@@ -45,11 +45,13 @@ def measure(
     """All rounds: the figures, and a table of them."""
     # Imported late: a spawned frontend imports this module again, and must not pay for torch.
     from seedbed.env_client.environments import describe
+    from seedbed.server.experience.replay import Replay
     from seedbed.server.operations.allocator import keep_freed_memory
     from seedbed.server.parts import choose_device
     from tests.bench.bound import Costs
     from tests.bench.components import EnvironmentAlone, inference_batch, rows_per_message
     from tests.bench.policy import PolicyAlone
+    from tests.bench.replay import measure_replay
     from tests.bench.report import machine, summarise, table
     from tests.bench.system import measure_system
     from tests.bench.wire import TransportAlone
@@ -81,6 +83,8 @@ def measure(
         torch_threads=config.run.torch_threads,
     )
     figures["machine"] = machine()
+    if isinstance(policy.queue, Replay):
+        figures["replay"] = measure_replay(policy, options.component_seconds / 3)
     batch, rows = inference_batch(config), rows_per_message(config)
     return figures, table(figures, config, rows=rows, batch=batch, train_batch=policy.train_batch)
 

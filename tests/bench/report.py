@@ -99,7 +99,10 @@ def table(figures: Mapping[str, Any], config: ServerConfig, *, rows: int, batch:
         note = "" if name in IN_BOUND else " (not in the bound)"
         lines.append(f"  {name:<12} {components[name]:8.1f}  {what}{note}")
     split = ", ".join(f"{name} {value:.1f}" for name, value in figures["transport_cpu_us"].items())
-    lines += [f"    transport: {split}", f"system, {config.environment.env}, training on, CPU us per agent step"]
+    lines.append(f"    transport: {split}")
+    if "replay" in figures:
+        lines.append(_replay_line(figures["replay"]))
+    lines.append(f"system, {config.environment.env}, training on, CPU us per agent step")
     for name, value in sorted(system["cpu_us_per_step"].items(), key=lambda item: -item[1]):
         lines.append(f"  {name:<12} {value:8.1f}  {system['memory_mib'].get(name, 0):,.0f} MiB")
     threads = ", ".join(
@@ -122,3 +125,9 @@ def table(figures: Mapping[str, Any], config: ServerConfig, *, rows: int, batch:
     if system["cores_used_by_others"] > 0.1:
         lines.append("other programs were busy meanwhile: what was achieved, and so the efficiency, is too low")
     return "\n".join(lines)
+
+
+def _replay_line(replay: Mapping[str, float]) -> str:
+    throughput = f"{replay['inserts_per_s']:,.0f} inserts/s, {replay['samples_per_s']:,.0f} unrolls drawn/s"
+    share = f"{replay['replay_share_of_update']:.1%} of an update"
+    return f"    replay: {throughput}; draws and new priorities take {share}"
