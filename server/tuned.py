@@ -215,10 +215,15 @@ TUNED: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "optimiser.clip_norm": 0.5,
     },
     **{("catch", name): _SMALL_Q for name in ("one_step_q", "one_step_sarsa", "n_step_q")},
-    ("cartpole", "one_step_q"): {**_SMALL_Q, "q_learning.target_period_updates": 100},
+    ("cartpole", "one_step_q"): {**_SMALL_Q, "q_learning.target_period_updates": 100, "run.max_steps": 1_000_000},
     ("cartpole", "one_step_sarsa"): _SMALL_Q,
     # Returns over several steps of environments that explore say less about a far future.
-    ("cartpole", "n_step_q"): {**_SMALL_Q, "learning.discount": 0.98, "optimiser.learning_rate": 2e-3},
+    ("cartpole", "n_step_q"): {
+        **_SMALL_Q,
+        "learning.discount": 0.98,
+        "q_learning.target_period_updates": 100,
+        "run.max_steps": 700_000,
+    },
     ("memory", "n_step_q"): {**_SMALL_Q, "learning.unroll_length": 16},
     ("catch", "a2c"): _ON_POLICY,
     ("catch", "a3c"): {**_ON_POLICY, "learning.batch_size": 16},

@@ -117,7 +117,7 @@ def test_clients_yield_to_the_server_only_where_asked_to(monkeypatch: pytest.Mon
     ours = os.getpriority(os.PRIO_PROCESS, 0)
     niceness = [os.getpriority(os.PRIO_PROCESS, client.pid) for client in started]
     clients.stop()
-    assert niceness == [min(19, ours + 10) if yielding else ours] * 2
+    assert niceness == [min(19, ours + 5) if yielding else ours] * 2
 
 
 def test_living_clients_are_left_alone(scene: Scene) -> None:

@@ -72,12 +72,25 @@ def test_what_is_drawn() -> None:
     assert [len(axes.lines) for axes in figure.axes] == [4, 4]  # two thin, their mean, one alone
     assert [len(axes.collections) for axes in figure.axes] == [1, 1]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["fast (mean of 2, min to max)", "slow"]
+    assert labels == ["fast, mean of 2", "slow"]
     mean = np.asarray(steps.lines[2].get_xydata())
     assert mean[[0, -1]].tolist() == [[0.0, 1.0], [1200.0, 3.0]]
     assert np.ptp(time.lines[2].get_xdata()) == 20.0
     assert figure.get_suptitle() == "Pong"
     assert len(draw(curves, PlotOptions(x="time")).axes) == 1
+
+
+@pytest.mark.parametrize("count", [1, 5, 12])
+def test_every_name_is_within_the_picture(count: int) -> None:
+    names = [f"algorithm-{number}-without-a-memory" for number in range(count)]
+    figure = draw([curve(name, [0, 600], [0, 1]) for name in names], PlotOptions(x="steps"))
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == count
+    whole, plot, shown = figure.bbox, figure.axes[0].get_window_extent(), legend.get_window_extent()
+    assert 0 <= shown.x0 < shown.x1 <= whole.width
+    assert 0 <= shown.y0 < shown.y1 < plot.y0
+    assert plot.height > 0.5 * 4.2 * figure.dpi
 
 
 def test_the_command_writes_a_png(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

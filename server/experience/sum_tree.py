@@ -63,10 +63,11 @@ class SumTree:
         node = np.ones(len(targets), np.int64)
         rest = np.array(targets, np.float64)
         for _ in range(self._depth):
-            left = self._nodes[2 * node]
-            go_right = (rest >= left) & (self._nodes[2 * node + 1] > 0)
-            rest -= np.where(go_right, left, 0.0)
-            node = 2 * node + go_right
+            node <<= 1
+            left = self._nodes[node]
+            go_right = (rest >= left) & (self._nodes[node + 1] > 0)
+            rest -= left * go_right
+            node += go_right
         return node - self._first_leaf
 
     def sample(self, count: int, random: np.random.Generator) -> Places:

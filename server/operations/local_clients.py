@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 _MODULE = "seedbed.env_client"
 _MAX_RESTARTS, _WINDOW_S = 6, 600.0  # of one client: one that dies as soon as it runs ends the run within a minute
 _EXIT_TIMEOUT_S = 5.0
-_YIELD, _LAST = 10, 19  # steps of niceness; the last there is
+_YIELD, _LAST = 5, 19  # steps of niceness; the last there is
 _PROBE_TIMEOUT_S = 120.0
 _PERMANENT = {error.exit_code: error for error in (UsageError, MissingExtraError, AuthError, SpecError)}
 

@@ -5,10 +5,11 @@ Runs of one group are drawn as their mean within the band from the worst to the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _GRID_POINTS = 500
 _WIDTH_INCHES, _HEIGHT_INCHES, _DOTS_PER_INCH = 6.5, 4.2, 150
+_MAX_COLUMNS, _LEGEND_ROW_INCHES = 4, 0.22
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,11 +139,22 @@ def draw(curves: Sequence[Curve], options: PlotOptions) -> Figure:
     for axes, kind in zip(all_axes, axes_of, strict=True):
         _draw_curves(axes, curves, kind)
     all_axes[0].set_ylabel("episode return, mean of the last 100")
-    handles, labels = all_axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), frameon=False)
     if options.title:
         figure.suptitle(options.title)
+    _add_legend(figure, *all_axes[0].get_legend_handles_labels())
     return figure
+
+
+def _add_legend(figure: Figure, handles: list[Any], labels: list[str]) -> None:
+    """Below the plots, in as many columns as fit; the picture grows by its rows."""
+    height = figure.get_figheight()
+    for columns in range(min(len(labels), _MAX_COLUMNS), 0, -1):
+        legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+        figure.set_figheight(height + _LEGEND_ROW_INCHES * (math.ceil(len(labels) / columns) - 1))
+        figure.draw_without_rendering()  # only then it knows its size
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def _draw_curves(axes: Axes, curves: Sequence[Curve], kind: str) -> None:
@@ -159,7 +172,7 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve], kind: str) -> None:
             axes.plot(x, y, color=colour, linewidth=0.6, alpha=0.45)
         grid, mean, low, high = average(xs, ys)
         axes.fill_between(grid, low, high, color=colour, alpha=0.18, linewidth=0)
-        axes.plot(grid, mean, color=colour, linewidth=2.0, label=f"{label} (mean of {len(members)}, min to max)")
+        axes.plot(grid, mean, color=colour, linewidth=2.0, label=f"{label}, mean of {len(members)}")
     axes.set_xlabel("agent steps" if kind == "steps" else "minutes")
     if kind == "steps":
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))

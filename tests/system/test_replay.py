@@ -28,7 +28,7 @@ def test_replayed_burn_in_gives_the_q_values_that_were_acted_on_and_the_replay_s
         training.eventually(lambda: _learned(tmp_path), "a train batch")
         server = psutil.Process(training.process.pid)
         assert training.clients()
-        assert all(client.nice() == min(19, server.nice() + 10) for client in training.clients())
+        assert all(client.nice() == min(19, server.nice() + 5) for client in training.clients())
         training.frontends()[0].kill()
         before = _learned(tmp_path)[-1]["updates"]
         training.eventually(lambda: _learned(tmp_path)[-1]["updates"] >= before + 15, "more updates")
