@@ -18,6 +18,7 @@ from typing import Any, Self
 from seedbed.common.errors import ConfigError
 
 METRICS_FILE = "metrics.jsonl"
+_WINDOW = 100  # episodes
 
 REQUIRED = (
     "wall_s",
@@ -108,7 +109,7 @@ class EpisodeWindow:
         num_episodes: all that were ever added.
     """
 
-    def __init__(self, size: int = 100) -> None:
+    def __init__(self, size: int = _WINDOW) -> None:
         self.num_episodes = 0
         self._episodes: deque[tuple[float, int, int]] = deque(maxlen=size)
 
@@ -146,7 +147,7 @@ class EpisodeWindow:
         return {"num_episodes": self.num_episodes, "episodes": [list(episode) for episode in tuple(self._episodes)]}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], size: int = 100) -> Self:
+    def from_state(cls, state: Mapping[str, Any], size: int = _WINDOW) -> Self:
         """The inverse of `get_state`."""
         window = cls(size)
         for episode_return, steps, frames in state["episodes"]:
