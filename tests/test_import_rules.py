@@ -99,7 +99,7 @@ RULES: dict[str, tuple[str, ...]] = {
         "server.networks",
         "server.serving",
     ),
-    # The composition roots. Nothing imports them but the command line.
+    # The composition roots. Nothing imports them but the command line, and one another.
     "server.training": ("common", "server"),
     "server.app": ("common", "server"),
     "server.evaluation": ("common", "server"),
