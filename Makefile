@@ -13,7 +13,7 @@ PACKAGES := proto common env_client server
 TYPES := $(PACKAGES:%=.types/seedbed/%)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow chaos check format proto bench
+.PHONY: help setup train test test-slow chaos check format proto docs bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -42,12 +42,13 @@ test-slow: setup ## the others: minutes each
 chaos: setup ## random faults for 10 minutes, then a check of all that happened; ARGS="--seconds 60 --seed 7"
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-check: setup $(TYPES) ## format, lint, types, import rules, generated stubs
+check: setup $(TYPES) ## format, lint, types, import rules, generated stubs and pages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	MYPYPATH=.types $(BIN)/mypy -p seedbed -p tests
 	$(BIN)/python -m pytest -q tests/test_import_rules.py
 	$(BIN)/python proto/generate.py --check
+	$(BIN)/python docs/generate.py --check
 
 format: setup ## format, and mend what ruff can
 	$(BIN)/ruff format .
@@ -55,6 +56,9 @@ format: setup ## format, and mend what ruff can
 
 proto: setup ## generate the stubs after a change of seedbed.proto
 	$(BIN)/python proto/generate.py
+
+docs: setup ## write docs/code.md after a change of files or of their first lines
+	$(BIN)/python docs/generate.py
 
 bench: setup ## what parts of a step cost alone, the whole system, its efficiency; writes build/bench.json
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 import grpc.aio
 
 from seedbed.common.address import Address
-from seedbed.common.channels import error_from_rpc, open_channel
 from seedbed.common.codec import check_protocol, protocol_version, spec_from_message
 from seedbed.common.credentials import ClientCredentials, watch_tokens
 from seedbed.common.diagnosis import connect, look_up, shake_hands
 from seedbed.common.errors import SeedbedError
+from seedbed.common.grpc_channel import error_from_rpc, open_channel
 from seedbed.common.machine import Check, check_machine, version_of
 from seedbed.common.options import option, parse
 from seedbed.common.specs import EnvironmentSpec

@@ -21,8 +21,8 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.env_client.actor import IndicesChanged, RunFinished, Stopped, run_actor
 from seedbed.env_client.config import EnvConfig
 from seedbed.env_client.connection import Endpoint, describe_server
-from seedbed.env_client.environment import Limits
-from seedbed.env_client.environments import Care, Environments, describe, make_environments
+from seedbed.env_client.environments.interface import Limits
+from seedbed.env_client.environments.rows import Care, Environments, describe, make_environments
 from seedbed.env_client.remote_policy import RemotePolicy
 
 _log = logging.getLogger(__name__)

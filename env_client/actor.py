@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from seedbed.common.timestep import Array, Timesteps
-from seedbed.env_client.environments import Environments
+from seedbed.env_client.environments.rows import Environments
 
 
 class LeaseLost(Exception):

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 import grpc.aio
 
 from seedbed.common.address import Address
-from seedbed.common.channels import ChannelOptions, error_from_rpc, open_channel
 from seedbed.common.codec import check_protocol, spec_from_message
 from seedbed.common.credentials import ClientCredentials, Reloaded, Tokens, watch_tokens
 from seedbed.common.diagnosis import find_permanent_fault
 from seedbed.common.errors import SeedbedError, UnavailableError
+from seedbed.common.grpc_channel import ChannelOptions, error_from_rpc, open_channel
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto.seedbed_pb2_grpc import SeedbedStub

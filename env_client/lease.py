@@ -21,9 +21,9 @@ from typing import Any, Literal
 
 import grpc.aio
 
-from seedbed.common.channels import error_from_rpc
 from seedbed.common.codec import check_protocol, pack_steps, unpack_actions
 from seedbed.common.errors import InvalidMessageError, SeedbedError, SequenceError, UnavailableError
+from seedbed.common.grpc_channel import error_from_rpc
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import Array, Timesteps
 from seedbed.env_client.actor import IndicesChanged, LeaseLost, RunFinished

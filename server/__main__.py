@@ -14,12 +14,12 @@ from typing import Any
 from seedbed.common.errors import ConfigError, UsageError
 from seedbed.common.logs import run_main
 from seedbed.common.options import Layer, flatten, override, parse
-from seedbed.server.config import ServerConfig
-from seedbed.server.operations.local_clients import credential_options
-from seedbed.server.operations.resuming import check_unchanged, is_exposure, unexposed
-from seedbed.server.operations.run_directory import RunDirectory, read_run_file
-from seedbed.server.operations.stop_signal import StopSignal
-from seedbed.server.presets import PRESETS, preset_values
+from seedbed.server.options.config import ServerConfig
+from seedbed.server.presets.registry import PRESETS, preset_values
+from seedbed.server.run.directory import RunDirectory, read_run_file
+from seedbed.server.run.resuming import check_unchanged, is_exposure, unexposed
+from seedbed.server.training.local_clients import credential_options
+from seedbed.server.training.stop_signal import StopSignal
 
 _DESCRIPTIONS = {
     "train": "Train with local environment clients, over gRPC on loopback. Run again to resume.",
@@ -35,15 +35,15 @@ def main(argv: Sequence[str]) -> int:
             stop = StopSignal().catch()
             config, directory = resolve(options, prog=f"seedbed {verb}", description=_DESCRIPTIONS[verb])
             _check_credentials(config, local=verb == "train")
-            from seedbed.server.training import train  # torch takes seconds: a wrong option is told before
+            from seedbed.server.verbs.train import train  # torch takes seconds: a wrong option is told before
 
             return train(config, directory, stop, local=verb == "train")
         case "eval":
-            from seedbed.server import evaluation
+            from seedbed.server.verbs import evaluate as evaluation
 
             return evaluation.main(options)
         case "plot":
-            from seedbed.server.operations import plot
+            from seedbed.server.verbs import plot
 
             return plot.main(options)
     raise UsageError(f"expected train, server, eval or plot, got {verb!r}")

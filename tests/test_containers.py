@@ -21,8 +21,8 @@ import pytest
 from seedbed.common.options import parse
 from seedbed.env_client.config import EnvConfig
 from seedbed.server.__main__ import resolve
-from seedbed.server.config import ServerConfig
-from seedbed.server.operations.exposition import METRICS
+from seedbed.server.monitoring.prometheus import METRICS
+from seedbed.server.options.config import ServerConfig
 
 yaml = pytest.importorskip("yaml", reason="PyYAML, of the extra `dev`, is not installed")
 

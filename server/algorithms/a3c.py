@@ -8,7 +8,7 @@ meanwhile; here it is what waits in the queue. V-trace with rho = 1 is the same 
 from __future__ import annotations
 
 from seedbed.server.algorithms.actor_critic import ActorCriticAlgorithm, Learnt, Targets
-from seedbed.server.experience.layout import TrainBatch
+from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.returns import lambda_returns
 
 

@@ -19,8 +19,8 @@ from torch import Tensor
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.body_options import body_options
 from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss, batch_inputs
-from seedbed.server.config import ActorCriticConfig, LearningConfig, NetworkConfig
-from seedbed.server.experience.layout import FieldSpec, TrainBatch
+from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.experience.unroll import FieldSpec
 from seedbed.server.losses.policy_gradient import (
     baseline_loss,
     entropy,
@@ -33,6 +33,7 @@ from seedbed.server.losses.policy_gradient import (
 from seedbed.server.losses.rewards import clip_rewards
 from seedbed.server.networks.actor_critic import ActorCritic
 from seedbed.server.networks.interface import AgentState, Inputs, Outputs, PolicyNetwork
+from seedbed.server.options.config import ActorCriticConfig, LearningConfig, NetworkConfig
 
 
 class Targets(NamedTuple):

@@ -13,7 +13,7 @@ from __future__ import annotations
 from seedbed.common.errors import UsageError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.replayed_q import ReplayedQ
-from seedbed.server.config import ServerConfig
+from seedbed.server.options.config import ServerConfig
 
 
 class ApeX(ReplayedQ):

@@ -18,14 +18,14 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.body_options import body_options
 from seedbed.server.algorithms.exploration import annealed_epsilon, epsilon_greedy
 from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss, batch_inputs
-from seedbed.server.config import ServerConfig
-from seedbed.server.experience.layout import TrainBatch
+from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.policy_gradient import masked_reduce
 from seedbed.server.losses.q_learning import q_loss, values_of
 from seedbed.server.losses.returns import lambda_returns
 from seedbed.server.losses.rewards import clip_rewards
 from seedbed.server.networks.action_values import QNetwork
 from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork
+from seedbed.server.options.config import ServerConfig
 
 
 class AsynchronousQ(Algorithm):

@@ -17,7 +17,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from seedbed.server.experience.layout import FieldSpec, TrainBatch
+from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.experience.unroll import FieldSpec
 from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork
 
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.a2c import A2C
 from seedbed.server.algorithms.actor_critic import Learnt, Targets
-from seedbed.server.config import ActorCriticConfig, LearningConfig, NetworkConfig, PPOConfig
-from seedbed.server.experience.layout import TrainBatch
+from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.ppo import clipped_surrogate_loss, normalise
 from seedbed.server.networks.interface import PolicyNetwork
+from seedbed.server.options.config import ActorCriticConfig, LearningConfig, NetworkConfig, PPOConfig
 
 
 class PPO(A2C):

@@ -16,7 +16,7 @@ from seedbed.server.algorithms.one_step_sarsa import OneStepSarsa
 from seedbed.server.algorithms.ppo import PPO
 from seedbed.server.algorithms.r2d2 import R2D2
 from seedbed.server.algorithms.vtrace import VTrace
-from seedbed.server.config import ServerConfig
+from seedbed.server.options.config import ServerConfig
 
 ALGORITHMS: dict[str, Callable[[ServerConfig, EnvironmentSpec], Algorithm]] = {
     "vtrace": lambda config, spec: VTrace(config.vtrace, config.actor_critic, config.learning, config.network, spec),

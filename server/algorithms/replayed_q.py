@@ -22,8 +22,8 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.body_options import body_options
 from seedbed.server.algorithms.exploration import epsilon_greedy, epsilon_ladder
 from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss, batch_inputs
-from seedbed.server.config import ServerConfig
-from seedbed.server.experience.layout import FieldSpec, TrainBatch
+from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.experience.unroll import FieldSpec
 from seedbed.server.losses.policy_gradient import masked_reduce
 from seedbed.server.losses.q_learning import values_of
 from seedbed.server.losses.rewards import clip_rewards
@@ -31,6 +31,7 @@ from seedbed.server.losses.value_learning import double_q_values, n_step_targets
 from seedbed.server.losses.value_rescaling import rescale, unrescale
 from seedbed.server.networks.dueling import Dueling
 from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork
+from seedbed.server.options.config import ServerConfig
 
 
 class Errors(NamedTuple):

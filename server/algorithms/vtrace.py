@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.actor_critic import ActorCriticAlgorithm, Learnt, Targets
-from seedbed.server.config import ActorCriticConfig, LearningConfig, NetworkConfig, VTraceConfig
-from seedbed.server.experience.layout import TrainBatch
+from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.vtrace import vtrace
+from seedbed.server.options.config import ActorCriticConfig, LearningConfig, NetworkConfig, VTraceConfig
 
 
 class VTrace(ActorCriticAlgorithm):

@@ -17,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seedbed.server.experience.layout import Provenance, TrainBatch, UnrollLayout
-from seedbed.server.experience.storage import Marker, UnrollStorage
-from seedbed.server.experience.unrolls import UnrollStore
+from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.experience.open_unrolls import OpenUnrolls
+from seedbed.server.experience.stored_unrolls import Marker, StoredUnrolls
+from seedbed.server.experience.unroll import Provenance, UnrollLayout
 
 _POLL_S = 0.1  # how soon a waiting thread notices that the queue was closed while nothing moved
 
@@ -30,7 +31,7 @@ class UnrollFifo:
     def __init__(self, layout: UnrollLayout, capacity: int, device: torch.device) -> None:
         """Allocates room for `capacity` unrolls."""
         self.capacity = capacity
-        self._storage = UnrollStorage(layout, capacity, device)
+        self._storage = StoredUnrolls(layout, capacity, device)
         self._free = deque(range(capacity))
         self._ready: deque[tuple[int, Provenance]] = deque()
         self._moved = threading.Condition()
@@ -42,7 +43,7 @@ class UnrollFifo:
         """Unrolls that wait."""
         return len(self._ready)
 
-    def put(self, store: UnrollStore, slots: NDArray[np.int64]) -> int:
+    def put(self, store: OpenUnrolls, slots: NDArray[np.int64]) -> int:
         """Copies the open unrolls of these slots in, waiting for room as long as it takes.
 
         Returns:

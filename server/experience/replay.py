@@ -26,11 +26,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seedbed.server.experience.layout import Provenance, Sample, TrainBatch
+from seedbed.server.experience.batch import Sample, TrainBatch
+from seedbed.server.experience.open_unrolls import OpenUnrolls
 from seedbed.server.experience.rate_limiter import RateLimiter
-from seedbed.server.experience.storage import Marker, UnrollStorage
+from seedbed.server.experience.stored_unrolls import Marker, StoredUnrolls
 from seedbed.server.experience.sum_tree import SumTree
-from seedbed.server.experience.unrolls import UnrollStore
+from seedbed.server.experience.unroll import Provenance
 
 _POLL_S = 0.1  # how soon a waiting thread notices that the replay was closed while nothing moved
 _NOTES_AT_ONCE = 256  # initial priorities computed together
@@ -63,7 +64,7 @@ class Replay:
 
     def __init__(
         self,
-        storage: UnrollStorage,
+        storage: StoredUnrolls,
         limiter: RateLimiter,
         prioritisation: Prioritisation,
         *,
@@ -99,7 +100,7 @@ class Replay:
         """Unrolls that it holds."""
         return self._size
 
-    def put(self, store: UnrollStore, slots: NDArray[np.int64]) -> int:
+    def put(self, store: OpenUnrolls, slots: NDArray[np.int64]) -> int:
         """Inserts the open unrolls of these slots, waiting as long as the rate limiter wants.
 
         Returns:
@@ -117,7 +118,7 @@ class Replay:
             done += count
         return done
 
-    def insert(self, store: UnrollStore, slots: NDArray[np.int64]) -> None:
+    def insert(self, store: OpenUnrolls, slots: NDArray[np.int64]) -> None:
         """Copies the open unrolls of these slots over the oldest ones, whatever the rate limiter says."""
         assert len(slots) <= self.capacity
         places = (self._next + np.arange(len(slots))) % self.capacity

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from seedbed.server.algorithms.interface import Algorithm
-from seedbed.server.config import OptimiserConfig
-from seedbed.server.experience.layout import TrainBatch
+from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.learning.optimisers import clip_gradients, linear_decay, make_optimiser, set_learning_rate
 from seedbed.server.losses.policy_gradient import masked_reduce
 from seedbed.server.networks.interface import PolicyNetwork
+from seedbed.server.options.config import OptimiserConfig
 
 
 class Update(NamedTuple):

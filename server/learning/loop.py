@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from seedbed.server.experience.layout import TrainBatch
+from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.inference.parameters import Parameters
 from seedbed.server.learning.learner import Learner
-from seedbed.server.learning.parameters import Parameters
-from seedbed.server.vitals import Vitals
+from seedbed.server.shared.vitals import Vitals
 
 
 class BatchSource(Protocol):

@@ -17,7 +17,7 @@ from typing import Any
 
 from seedbed.common.options import to_json
 from seedbed.server.__main__ import resolve
-from seedbed.server.config import ServerConfig
+from seedbed.server.options.config import ServerConfig
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -44,10 +44,10 @@ def measure(
 ) -> tuple[dict[str, Any], str]:
     """All rounds: the figures, and a table of them."""
     # Imported late: a spawned frontend imports this module again, and must not pay for torch.
-    from seedbed.env_client.environments import describe
+    from seedbed.env_client.environments.rows import describe
     from seedbed.server.experience.replay import Replay
-    from seedbed.server.operations.allocator import keep_freed_memory
-    from seedbed.server.parts import choose_device
+    from seedbed.server.training.allocator import keep_freed_memory
+    from seedbed.server.training.assemble import choose_device
     from tests.bench.bound import Costs
     from tests.bench.components import EnvironmentAlone, inference_batch, rows_per_message
     from tests.bench.policy import PolicyAlone

@@ -21,8 +21,8 @@ import numpy as np
 
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import Array, StepType
-from seedbed.env_client.environments import Environments, make_environments
-from seedbed.server.config import ServerConfig
+from seedbed.env_client.environments.rows import Environments, make_environments
+from seedbed.server.options.config import ServerConfig
 
 NUM_ACTION_SETS = 64  # drawn beforehand, shown in turn
 

@@ -10,13 +10,13 @@ import torch
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.registry import make_algorithm
-from seedbed.server.config import ServerConfig
-from seedbed.server.experience.unrolls import UnrollStore
+from seedbed.server.experience.open_unrolls import OpenUnrolls
+from seedbed.server.inference.parameters import Parameters
+from seedbed.server.inference.policy import Inference
 from seedbed.server.learning.learner import Learner
-from seedbed.server.learning.parameters import Parameters
-from seedbed.server.parts import choose_device, make_acting_network, make_layout
-from seedbed.server.serving.inference import Inference
-from seedbed.server.serving.slots import SlotTable
+from seedbed.server.options.config import ServerConfig
+from seedbed.server.shared.slots import SlotTable
+from seedbed.server.training.assemble import choose_device, make_acting_network, make_layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class DeviceParts:
     algorithm: Algorithm
     learner: Learner
     parameters: Parameters
-    store: UnrollStore
+    store: OpenUnrolls
     slots: SlotTable
     inference: Inference
 
@@ -38,7 +38,7 @@ class DeviceParts:
         algorithm = make_algorithm(config, spec)
         learner = Learner(algorithm, config.optimiser, device)
         parameters = Parameters(lambda: make_acting_network(algorithm, device), learner.network)
-        store = UnrollStore(make_layout(config, spec, algorithm, learner.network), num_envs, device)
+        store = OpenUnrolls(make_layout(config, spec, algorithm, learner.network), num_envs, device)
         slots = SlotTable(spec, num_envs)
         inference = Inference(
             algorithm=algorithm, parameters=parameters, slots=slots, unrolls=store, device=device, seed=seed

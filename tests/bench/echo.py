@@ -13,7 +13,7 @@ from typing import Any
 import grpc.aio
 
 from seedbed.common.codec import protocol_version, spec_to_message
-from seedbed.env_client.environments import describe
+from seedbed.env_client.environments.rows import describe
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto.seedbed_pb2_grpc import SeedbedServicer, add_SeedbedServicer_to_server
 

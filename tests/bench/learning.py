@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seedbed.server.operations.metrics import METRICS_FILE, Metrics, read_metrics
-from seedbed.server.presets import PRESETS, preset_values
+from seedbed.server.monitoring.metrics import METRICS_FILE, Metrics, read_metrics
+from seedbed.server.presets.registry import PRESETS, preset_values
 
 SEEDBED = str(Path(sys.executable).with_name("seedbed"))
 

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from seedbed.env_client.environments import make_environments
-from seedbed.server.config import ServerConfig
-from seedbed.server.experience.collector import Collector
+from seedbed.env_client.environments.rows import make_environments
+from seedbed.server.experience.account import Collector
 from seedbed.server.experience.fifo import UnrollFifo
+from seedbed.server.options.config import ServerConfig
 from tests.bench.device_parts import DeviceParts
 
 _EPISODES = 100  # whose mean is the score, as in `seedbed train`

@@ -16,14 +16,14 @@ from seedbed.common.options import override
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import StepType
 from seedbed.server.algorithms.interface import Algorithm
-from seedbed.server.config import ServerConfig
-from seedbed.server.experience.collector import Collector
+from seedbed.server.experience.account import Collector
 from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.replay import Replay
-from seedbed.server.experience.round_fifo import RoundCollector, RoundFifo
-from seedbed.server.parts import make_queue
-from seedbed.server.serving.inference import Slots
-from seedbed.server.serving.slots import SlotTable
+from seedbed.server.experience.rounds import RoundCollector, RoundFifo
+from seedbed.server.inference.policy import Slots
+from seedbed.server.options.config import ServerConfig
+from seedbed.server.shared.slots import SlotTable
+from seedbed.server.training.assemble import make_queue
 from tests.bench.components import Cost, Stopwatch, inference_batch
 from tests.bench.device_parts import DeviceParts
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from seedbed.server.__main__ import resolve
-from seedbed.server.config import ServerConfig
+from seedbed.server.options.config import ServerConfig
 from tests.bench.lockstep import Lockstep
 
 ALGORITHMS = ("vtrace", "a3c")

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from seedbed.env_client.environments import describe
+from seedbed.env_client.environments.rows import describe
 from seedbed.server.__main__ import resolve
 from seedbed.server.experience.replay import Replay
-from seedbed.server.operations.allocator import keep_freed_memory
+from seedbed.server.training.allocator import keep_freed_memory
 from tests.bench.components import Stopwatch
 from tests.bench.policy import PolicyAlone
 

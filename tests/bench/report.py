@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from seedbed.server.config import ServerConfig
+from seedbed.server.options.config import ServerConfig
 from tests.bench.bound import IN_BOUND, Costs, bound_of
 from tests.bench.statistics import medians
 

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.env_client.environments import describe
-from seedbed.server.config import ServingConfig
+from seedbed.env_client.environments.rows import describe
+from seedbed.server.options.config import ServingConfig
 from tests.bench.accounting import Snapshot
 from tests.bench.programs import Program, StreamHolder, all_of
 from tests.bench.statistics import medians

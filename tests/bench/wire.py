@@ -12,8 +12,8 @@ import time
 from dataclasses import dataclass
 
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.env_client.environments import describe
-from seedbed.server.config import ServerConfig
+from seedbed.env_client.environments.rows import describe
+from seedbed.server.options.config import ServerConfig
 from tests.bench.accounting import Snapshot
 from tests.bench.components import Cost, EnvironmentAlone, num_clients, synthetic_id
 from tests.bench.programs import TIMEOUT_S, Program, all_of

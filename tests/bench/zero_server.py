@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.config import ServingConfig
-from seedbed.server.serving.batching import Batcher
-from seedbed.server.serving.inference import Inference
-from seedbed.server.serving.leases import LeaseTable
-from seedbed.server.serving.policy_server import Frontends, Identity
-from seedbed.server.serving.service import InferenceService
-from seedbed.server.serving.slots import SlotTable
+from seedbed.server.inference.batching import Batcher
+from seedbed.server.inference.leases import LeaseTable
+from seedbed.server.inference.policy import Inference
+from seedbed.server.inference.policy_server import Frontends, Identity
+from seedbed.server.inference.service import InferenceService
+from seedbed.server.options.config import ServingConfig
+from seedbed.server.shared.slots import SlotTable
 from tests.bench.accounting import Snapshot
 
 _START_TIMEOUT_S = 60.0

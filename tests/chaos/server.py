@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from seedbed.common.echo import echo_decode
 from seedbed.common.logs import setup_logging
-from seedbed.server.experience.collector import Collector
+from seedbed.server.experience.account import Collector
+from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
-from seedbed.server.experience.layout import TrainBatch, UnrollLayout
+from seedbed.server.experience.unroll import UnrollLayout
 from tests.chaos.history import Record, Writer
 from tests.chaos.schedule import GRACE_S
 from tests.system.echo import Audit, CountingStore, EchoAlgorithm, EchoServer

@@ -18,16 +18,23 @@ from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import StepType, Timesteps
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.vtrace import VTrace
-from seedbed.server.config import ActorCriticConfig, LearningConfig, NetworkConfig, OptimiserConfig, VTraceConfig
-from seedbed.server.experience.collector import Collector
+from seedbed.server.experience.account import Collector
+from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
-from seedbed.server.experience.layout import TrainBatch, UnrollLayout
-from seedbed.server.experience.unrolls import UnrollStore
+from seedbed.server.experience.open_unrolls import OpenUnrolls
+from seedbed.server.experience.unroll import UnrollLayout
+from seedbed.server.inference.parameters import Parameters
+from seedbed.server.inference.policy import Inference
 from seedbed.server.learning.learner import Learner
-from seedbed.server.learning.parameters import Parameters
 from seedbed.server.networks.interface import PolicyNetwork
-from seedbed.server.serving.inference import Inference
-from seedbed.server.serving.slots import SlotTable
+from seedbed.server.options.config import (
+    ActorCriticConfig,
+    LearningConfig,
+    NetworkConfig,
+    OptimiserConfig,
+    VTraceConfig,
+)
+from seedbed.server.shared.slots import SlotTable
 
 CPU = torch.device("cpu")
 NUM_ACTIONS = 5
@@ -84,7 +91,7 @@ class World:
             state_shapes=tuple(tuple(part.shape[1:]) for part in self.learner.network.initial_state(1)),
         )
         self.slots = SlotTable(self.spec, num_slots)
-        self.store = UnrollStore(self.layout, num_slots, CPU)
+        self.store = OpenUnrolls(self.layout, num_slots, CPU)
         self.fifo = UnrollFifo(self.layout, 1000, CPU)
         self.collector = Collector(self.store, self.fifo, greedy_environments)
         self.parameters = Parameters(self.make_acting, self.learner.network)

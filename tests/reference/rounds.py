@@ -13,16 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from seedbed.server.algorithms.a2c import A2C
-from seedbed.server.config import ActorCriticConfig, NetworkConfig
-from seedbed.server.experience.layout import TrainBatch
-from seedbed.server.experience.round_fifo import RoundCollector, RoundFifo
+from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.experience.rounds import RoundCollector, RoundFifo
+from seedbed.server.inference.batching import Batcher
+from seedbed.server.inference.leases import LeaseTable
+from seedbed.server.inference.synchronous import SynchronousService
 from seedbed.server.learning.learner import Update
 from seedbed.server.learning.loop import LearnerLoop
-from seedbed.server.serving.batching import Batcher
-from seedbed.server.serving.channel import Channel
-from seedbed.server.serving.leases import LeaseTable
-from seedbed.server.serving.synchronous import SynchronousService
-from seedbed.server.vitals import VitalsTable
+from seedbed.server.options.config import ActorCriticConfig, NetworkConfig
+from seedbed.server.shared.id_channel import IdChannel
+from seedbed.server.shared.vitals import VitalsTable
 from tests.reference.acting import World
 
 GRACE_S = 10.0
@@ -74,7 +74,7 @@ class RoundWorld(World):
             vitals=VitalsTable(0).device,
             clock=lambda: self.now_s,
         )
-        ours, self.frontend = Channel.pair()
+        ours, self.frontend = IdChannel.pair()
         self.service.links.adopt(0, ours)
         self.clients: list[Client] = []
         self.trained: list[TrainBatch] = []

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import StepType
-from seedbed.server.experience.layout import FieldSpec, Provenance, TrainBatch, UnrollLayout
-from seedbed.server.experience.unrolls import UnrollStore
+from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.experience.open_unrolls import OpenUnrolls
+from seedbed.server.experience.unroll import FieldSpec, Provenance, UnrollLayout
 
 SPEC = EnvironmentSpec(
     environment="numbers",
@@ -129,7 +130,7 @@ class Streams:
         self.open: dict[int, LeaseLog] = {}
         self.ended: list[LeaseLog] = []
 
-    def begin(self, store: UnrollStore, slots: Slots) -> None:
+    def begin(self, store: OpenUnrolls, slots: Slots) -> None:
         """Leases each slot anew, and tells the store."""
         for slot in slots.tolist():
             self._serials += 1
@@ -147,7 +148,7 @@ class Streams:
         chosen = [slot for slot in self.open if self.random.random() < 0.6]
         return self.random.permutation(np.array(chosen, np.int64))
 
-    def step(self, store: UnrollStore, slots: Slots) -> Slots:
+    def step(self, store: OpenUnrolls, slots: Slots) -> Slots:
         """Sends the next timestep of these slots into the store, checks the stacks it gives back, and completes rows.
 
         Returns:
@@ -156,14 +157,14 @@ class Streams:
         fields, observations = self._observe(store, slots)
         return store.append(slots, fields, (observations.clone(),))  # the state is a counter too
 
-    def hold(self, store: UnrollStore, slots: Slots) -> None:
+    def hold(self, store: OpenUnrolls, slots: Slots) -> None:
         """Sends the next timestep as the last row of each unroll, without an answer; `step` sends the same again."""
         fields, _ = self._observe(store, slots)
         answers = ("action", "policy_version", "logits")
         store.bootstrap(slots, {name: values for name, values in fields.items() if name not in answers})
         self._held |= {slot: self.open[slot].rows.pop() for slot in slots.tolist()}
 
-    def _observe(self, store: UnrollStore, slots: Slots) -> tuple[dict[str, Tensor], Tensor]:
+    def _observe(self, store: OpenUnrolls, slots: Slots) -> tuple[dict[str, Tensor], Tensor]:
         rows = [self._next_row(self.open[slot]) for slot in slots.tolist()]
         observations = torch.tensor([row.observation for row in rows]).reshape(-1, 3)
         (stacks,) = store.observe(slots, [observations], torch.tensor([row.age for row in rows], dtype=torch.int64))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedbed.common.timestep import Timesteps
-from seedbed.server.serving.slots import SlotTable
+from seedbed.server.shared.slots import SlotTable
 
 MOMENTS = ("observations", "step_type", "reward", "discount", "accepted_seq", "accepted")
 """When a frontend dies: before it writes that, or after it has accepted a Steps and before it tells."""

@@ -24,15 +24,16 @@ from seedbed.common.echo import ECHO_ACTIONS, echo_action, echo_decode, echo_len
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd, StepType
 from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss
-from seedbed.server.config import ServingConfig
-from seedbed.server.experience.collector import Collector
+from seedbed.server.experience.account import Collector
+from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
-from seedbed.server.experience.layout import FieldSpec, Provenance, TrainBatch, UnrollLayout
-from seedbed.server.experience.unrolls import UnrollStore
-from seedbed.server.learning.parameters import Parameters
+from seedbed.server.experience.open_unrolls import OpenUnrolls
+from seedbed.server.experience.unroll import FieldSpec, Provenance, UnrollLayout
+from seedbed.server.inference.parameters import Parameters
+from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
 from seedbed.server.networks.interface import AgentState, Inputs, Outputs, PolicyNetwork
-from seedbed.server.serving.policy_server import Frontends, Identity, PolicyServer
-from seedbed.server.serving.slots import SlotTable
+from seedbed.server.options.config import ServingConfig
+from seedbed.server.shared.slots import SlotTable
 
 ECHO_SPEC = EnvironmentSpec(
     environment="seedbed/Echo-v0",
@@ -90,7 +91,7 @@ class EchoAlgorithm(Algorithm):
         raise NotImplementedError
 
 
-class CountingStore(UnrollStore):
+class CountingStore(OpenUnrolls):
     """Counts transitions as they arrive.
 
     Attributes:

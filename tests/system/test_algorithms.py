@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from seedbed.server.operations.checkpoint import load_newest
-from seedbed.server.operations.run_state import RunState
+from seedbed.server.run.checkpoint import load_newest
+from seedbed.server.run.state import RunState
 from tests.system.processes import FAST, Program, read_metrics, run
 
 pytestmark = pytest.mark.system

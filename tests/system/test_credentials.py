@@ -18,11 +18,11 @@ import pytest
 from seedbed.common.credentials import TOKEN_VARIABLE, ServerCredentials
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
+from tests.common.test_diagnosis import grpc_server
 from tests.pki import Authority, Pair
 from tests.system.echo import EchoServer
 from tests.system.processes import FAST, Program, eventually, run
 from tests.system.proxy import Proxy
-from tests.test_diagnosis import grpc_server
 
 pytestmark = pytest.mark.system
 

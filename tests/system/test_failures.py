@@ -9,8 +9,8 @@ import psutil
 import pytest
 import torch
 
-from seedbed.server.operations.checkpoint import load_newest
-from seedbed.server.operations.run_state import RunState
+from seedbed.server.run.checkpoint import load_newest
+from seedbed.server.run.state import RunState
 from tests.system.processes import FAST, Program, eventually
 from tests.system.test_health import http_address, metric
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from seedbed.common.timestep import MAX_COUNT, StepType
-from seedbed.server.operations.run_directory import RunDirectory
+from seedbed.server.run.directory import RunDirectory
 from tests.conformance.faults import STEPS_FAULTS
 from tests.conformance.wire import RawClient, ServerUnderTest
 from tests.system.processes import FAST, Program, read_metrics

@@ -15,7 +15,7 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from seedbed.server.vitals import Phase
+from seedbed.server.shared.vitals import Phase
 from tests.system.echo import EchoServer
 from tests.system.processes import FAST, Program, eventually
 

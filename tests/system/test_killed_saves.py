@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seedbed.server.operations.checkpoint import (
+from seedbed.server.run.checkpoint import (
     MANIFEST_FILE,
     TENSORS_FILE,
     Checkpoint,
@@ -47,7 +47,7 @@ _SAVER = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from seedbed.server.operations.checkpoint import Checkpoint, CheckpointStore
+from seedbed.server.run.checkpoint import Checkpoint, CheckpointStore
 
 def checkpoint(step):
     return Checkpoint(agent_steps=step, tensors={"a": torch.full((1000,), float(step))}, metadata={})

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import torch
 
-from seedbed.server.config import NetworkConfig, OptimiserConfig
 from seedbed.server.learning.learner import Learner
-from seedbed.server.operations.checkpoint import CheckpointStore, load_newest
-from seedbed.server.operations.metrics import REQUIRED
-from seedbed.server.operations.run_directory import RunDirectory
-from seedbed.server.operations.run_state import RunState
+from seedbed.server.monitoring.metrics import REQUIRED
+from seedbed.server.options.config import NetworkConfig, OptimiserConfig
+from seedbed.server.run.checkpoint import CheckpointStore, load_newest
+from seedbed.server.run.directory import RunDirectory
+from seedbed.server.run.state import RunState
 from tests.reference.acting import World
 from tests.system.processes import Program, read_metrics, run
 

@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 
 from seedbed.common.timestep import StepType
-from seedbed.server.operations.checkpoint import load_newest
-from seedbed.server.operations.run_directory import RunDirectory
-from seedbed.server.operations.run_state import RunState
+from seedbed.server.run.checkpoint import load_newest
+from seedbed.server.run.directory import RunDirectory
+from seedbed.server.run.state import RunState
 from tests.conformance.wire import Ended, RawClient, ServerUnderTest
 from tests.system.processes import FAST, START_S, Program, eventually
 

@@ -1,0 +1,206 @@
+"""Atari games: the Arcade Learning Environment stepped directly, one newest frame per step.
+
+Frames equal those of Gymnasium's `AtariPreprocessing` (grey, 84 x 84, frame skip 4) bit for bit under the same seed and
+actions, at two thirds of its cost. Only frames that end an episode differ: Gymnasium then returns what its buffers held
+before, here it is the real last frame, since the value of a truncated episode is bootstrapped from it.
+
+Frames are not stacked here: the server does that from the history of a row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seedbed.common.errors import MissingExtraError, SpecError
+from seedbed.common.specs import ArraySpec, EnvironmentSpec
+from seedbed.env_client.environments.interface import Row, Status
+
+FRAME_SKIP = 4
+SCREEN_SIZE = 84
+MULTI_PLAYER_GAMES = ("combat", "joust", "maze_craze", "warlords")
+"""Games without a single-player mode; ale-py registers no environment for them either."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtariPreset:
+    """One protocol of evaluation. Scores of different presets are not comparable.
+
+    Attributes:
+        repeat_action_probability: chance that the emulator repeats the last action instead of the given one.
+        full_action_set: all 18 actions, or only those that do something in this game.
+        max_noops: a real episode starts with 1 to this many no-op frames; 0 for none.
+        life_loss_ends_episode: a lost life ends the learner's episode while the game goes on.
+        max_frames: a real episode is truncated after so many emulator frames.
+    """
+
+    repeat_action_probability: float
+    full_action_set: bool
+    max_noops: int
+    life_loss_ends_episode: bool
+    max_frames: int = 108_000  # 30 minutes of play at 60 Hz: Machado et al. 2018, table 1
+
+
+PRESETS = {
+    # Machado et al., "Revisiting the Arcade Learning Environment", JAIR 2018, table 1; the protocol of ALE's v5 ids.
+    "modern": AtariPreset(
+        repeat_action_probability=0.25, full_action_set=True, max_noops=0, life_loss_ends_episode=False
+    ),
+    # Espeholt et al., "IMPALA", ICML 2018, table G.1 and the 30 no-op starts of its evaluation; single-game agents.
+    "paper": AtariPreset(
+        repeat_action_probability=0.0, full_action_set=False, max_noops=30, life_loss_ends_episode=True
+    ),
+}
+
+
+class AtariEnvironment:
+    """One game.
+
+    Args:
+        environment_id: as "ALE/Pong-v5".
+        preset: a key of `PRESETS`.
+        seed: of the emulator and the no-op starts; the same seed gives what `reset(seed=seed)` gives in Gymnasium.
+
+    Raises:
+        MissingExtraError: ale-py or OpenCV is not installed.
+        SpecError: no such game or preset.
+    """
+
+    def __init__(self, environment_id: str, preset: str, seed: int) -> None:
+        if preset not in PRESETS:
+            raise SpecError(f"{environment_id}: expected a preset out of {', '.join(PRESETS)}, got {preset!r}")
+        ale_py, self._cv2 = _import_emulator()
+        self._preset = PRESETS[preset]
+        # The order of seeding and loading, and the split of the seed, are those of ale_py.env.AtariEnv.
+        noop_seed, emulator_seed = np.random.SeedSequence(seed).generate_state(2)
+        self._noop_rng = np.random.default_rng(int(noop_seed))
+        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+        self._ale = ale_py.ALEInterface()
+        self._ale.setFloat("repeat_action_probability", self._preset.repeat_action_probability)
+        self._ale.setInt("max_num_frames_per_episode", self._preset.max_frames)
+        self._ale.setInt("random_seed", int(emulator_seed.astype(np.int32)))
+        self._ale.loadROM(_rom_path(ale_py, environment_id))
+        full = self._preset.full_action_set
+        self._actions: list[Any] = list(self._ale.getLegalActionSet() if full else self._ale.getMinimalActionSet())
+        self._noop = ale_py.Action.NOOP
+        self._screen = np.zeros(self._ale.getScreenDims(), np.uint8)
+        self._previous_screen = np.zeros_like(self._screen)
+        self._lives = 0
+        self._life_lost = False
+        self.spec = EnvironmentSpec(
+            environment=environment_id,
+            preset=preset,
+            observations=(
+                ArraySpec(name="observation", dtype="uint8", shape=(SCREEN_SIZE, SCREEN_SIZE), minimum=0, maximum=255),
+            ),
+            actions=(ArraySpec(name="action", dtype="int64", minimum=0, maximum=len(self._actions) - 1),),
+            frames_per_step=FRAME_SKIP,
+        )
+
+    @property
+    def frames(self) -> int:
+        """Emulator frames of this game, no-op start included."""
+        return int(self._ale.getEpisodeFrameNumber())
+
+    def reset(self, observation: Row) -> None:
+        """Starts a game; after a lost life goes on with the present one, shows its frame again and emulates nothing."""
+        if not self._life_lost:
+            self._start_game()
+        self._life_lost = False
+        self._resize_into(observation[0])
+
+    def step(self, action: Row, observation: Row) -> tuple[float, Status]:
+        """Repeats an action for four frames and shows the brighter of the last two in every pixel.
+
+        A game that ends within the four shows its last frame alone. A lost life does not cut the four short.
+        """
+        reward = self._emulate(self._actions[int(action[0])])
+        self._resize_into(observation[0])
+        return reward, self._status()
+
+    def close(self) -> None:
+        """Nothing to free: the emulator goes with its object."""
+
+    def _emulate(self, action: Any) -> float:
+        ale, last = self._ale, FRAME_SKIP - 1
+        reward = 0
+        for frame in range(FRAME_SKIP):
+            reward += ale.act(action)
+            if frame == last or ale.game_over():
+                break
+            if frame == last - 1:
+                ale.getScreenGrayscale(self._previous_screen)
+        ale.getScreenGrayscale(self._screen)
+        if frame == last:
+            np.maximum(self._screen, self._previous_screen, out=self._screen)
+        return float(reward)
+
+    def _status(self) -> Status:
+        if self._ale.game_over():  # or the cap of frames
+            return Status.TERMINATED if self._ale.game_over(with_truncation=False) else Status.TRUNCATED
+        lives = self._ale.lives()
+        # Some games (Q*bert) show no lives for a few frames before they are over: that end follows by itself.
+        self._life_lost = self._preset.life_loss_ends_episode and 0 < lives < self._lives
+        self._lives = lives
+        return Status.LIFE_LOST if self._life_lost else Status.RUNNING
+
+    def _start_game(self) -> None:
+        self._ale.reset_game()
+        noops = int(self._noop_rng.integers(1, self._preset.max_noops + 1)) if self._preset.max_noops else 0
+        for _ in range(noops):
+            self._ale.act(self._noop)
+            if self._ale.game_over():
+                self._ale.reset_game()
+        self._lives = self._ale.lives()
+        self._ale.getScreenGrayscale(self._screen)
+
+    def _resize_into(self, frame: NDArray[Any]) -> None:
+        self._cv2.resize(self._screen, (SCREEN_SIZE, SCREEN_SIZE), dst=frame, interpolation=self._cv2.INTER_AREA)
+
+
+def game_id(game: str) -> str:
+    """The full id of a game: "Pong" -> "ALE/Pong-v5"."""
+    return f"ALE/{game}-v5"
+
+
+def _rom_path(ale_py: Any, environment_id: str) -> Any:
+    names = (rom for rom in ale_py.roms.get_all_rom_ids() if rom not in MULTI_PLAYER_GAMES)
+    roms = {game_id(rom.title().replace("_", "")): rom for rom in names}  # space_invaders -> SpaceInvaders
+    if environment_id not in roms:
+        near = difflib.get_close_matches(environment_id, roms, n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "ids look like ALE/Pong-v5"
+        raise SpecError(f"unknown game {environment_id!r}: {hint}")
+    with contextlib.redirect_stdout(sys.stderr):  # ale-py prints a line when ALE_ROMS_DIR is set
+        return ale_py.roms.get_rom_path(roms[environment_id])
+
+
+@contextlib.contextmanager
+def _hidden(package: str) -> Iterator[None]:
+    """Makes a package look as if it were not installed, unless it is loaded already."""
+    loaded = package in sys.modules
+    if not loaded:
+        sys.modules[package] = None  # type: ignore[assignment]  # see the import system's documentation of the cache
+    try:
+        yield
+    finally:
+        if not loaded:
+            del sys.modules[package]
+
+
+def _import_emulator() -> tuple[Any, Any]:
+    try:
+        import cv2
+
+        with _hidden("gymnasium"):  # ale-py loads it to register its own environments there: a third of this import
+            import ale_py.roms
+    except ImportError as error:
+        raise MissingExtraError(f"Atari games need `pip install seedbed[atari]` ({error})") from error
+    cv2.setNumThreads(1)  # the client is one thread; a pool would only add switches between threads
+    return ale_py, cv2

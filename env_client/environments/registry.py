@@ -1,0 +1,113 @@
+"""How an id becomes an environment.
+
+Ids: "ALE/Pong-v5" (or "Pong"), "seedbed/Catch-v0", "seedbed/MemoryChain-v0", "seedbed/Synthetic-v0",
+"seedbed/Echo-v0", and everything that Gymnasium has registered. Options of the built-in ones follow after commas:
+"seedbed/MemoryChain-v0,length=12".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from seedbed.common.errors import SpecError
+from seedbed.env_client.environments.interface import Environment
+from seedbed.env_client.environments.synthetic import Echo, EchoOptions, Synthetic, SyntheticOptions
+from seedbed.env_client.environments.tasks import Catch, MemoryChain, MemoryChainOptions
+
+Builder = Callable[[int, int], Environment]
+"""(stable index, seed) -> environment."""
+
+_OptionsT = TypeVar("_OptionsT")
+
+_LOCAL_OPTIONS = ("step_ms", "jitter_ms", "check", "fault", "fault_index", "fault_at")
+"""Options that do not change what the environment looks like: left out of the spec's id."""
+
+
+def environment_seed(run_seed: int, index: int, rebuilt: int = 0) -> int:
+    """The seed of one environment: a 32-bit number, the same wherever and whenever the environment runs.
+
+    Args:
+        run_seed, index: of the run, and of the environment in the fleet.
+        rebuilt: how many of this index broke before; with the same seed the next might go the same way.
+    """
+    entropy = [run_seed, index, rebuilt] if rebuilt else [run_seed, index]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
+def builder(environment_id: str, preset: str, *, allow_import: bool = False) -> Builder:
+    """What builds the environments of an id.
+
+    Args:
+        environment_id: see the top of this file.
+        preset: of Atari preprocessing; environments without presets ignore it.
+        allow_import: accept "module:id", which imports and so runs the module.
+
+    Raises (here or when called):
+        SpecError: unknown id or preset, an unsupported space, or an id that would import a module.
+        MissingExtraError: a package that the environment needs is not installed.
+    """
+    if ":" in environment_id and not allow_import:
+        raise SpecError(
+            f"{environment_id!r} would import a module; if that is meant, give it as --env and say --allow-import"
+        )
+    if environment_id.startswith("seedbed/"):
+        return _built_in(environment_id)
+    # Imported late: a client pays only for what it steps.
+    if environment_id.startswith("ALE/") or environment_id.isalnum():  # Gymnasium's own ids all carry a version
+        from seedbed.env_client.environments.atari import AtariEnvironment, game_id
+
+        full_id = environment_id if "/" in environment_id else game_id(environment_id)
+        return lambda _, seed: AtariEnvironment(full_id, preset, seed)
+    from seedbed.env_client.environments.gymnasium import GymnasiumEnvironment
+
+    return lambda _, seed: GymnasiumEnvironment(environment_id, seed)
+
+
+def _built_in(environment_id: str) -> Builder:
+    name, *given = environment_id.split(",")
+    if name == "seedbed/Catch-v0" and not given:
+        return lambda _, seed: Catch(name, seed)
+    if name == "seedbed/MemoryChain-v0":
+        full_id, chain = _read_options(name, given, MemoryChainOptions())
+        return lambda _, seed: MemoryChain(full_id, chain, seed)
+    if name == "seedbed/Synthetic-v0":
+        full_id, synthetic = _read_options(name, given, SyntheticOptions())
+        return lambda _, seed: Synthetic(full_id, synthetic, seed)
+    if name == "seedbed/Echo-v0":
+        full_id, echo = _read_options(name, given, EchoOptions())
+        return lambda index, seed: Echo(full_id, echo, index, seed)
+    known = [f"seedbed/{task}-v0" for task in ("Catch", "MemoryChain", "Synthetic", "Echo")]
+    near = difflib.get_close_matches(name, known, n=1) or known
+    raise SpecError(f"unknown environment {environment_id!r}: did you mean {', '.join(near)}?")
+
+
+def _read_options(name: str, given: Sequence[str], defaults: _OptionsT) -> tuple[str, _OptionsT]:
+    """Reads `key=value` parts.
+
+    Returns:
+        The id with the options that belong to the contract, sorted, without those that have their default; all options.
+
+    Raises:
+        SpecError: an unknown key, or a value of the wrong kind.
+    """
+    kinds = {field.name: type(getattr(defaults, field.name)) for field in dataclasses.fields(defaults)}  # type: ignore[arg-type]
+    values = {}
+    for part in given:
+        key, _, text = part.partition("=")
+        if key not in kinds:
+            raise SpecError(f"{name}: expected options out of {', '.join(kinds)}, got {part!r}")
+        try:
+            values[key] = kinds[key](text)
+        except ValueError:
+            raise SpecError(f"{name}: expected {key} to be of type {kinds[key].__name__}, got {text!r}") from None
+    contract = [
+        f",{key}={values[key]}"
+        for key in sorted(values)
+        if key not in _LOCAL_OPTIONS and values[key] != getattr(defaults, key)
+    ]
+    return name + "".join(contract), dataclasses.replace(defaults, **values)  # type: ignore[type-var]

@@ -1,0 +1,86 @@
+"""How much memory a replay takes, how much there is, and where it therefore goes; asked before it is allocated."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from seedbed.common.errors import UsageError
+from seedbed.server.experience.unroll import TORCH_DTYPES, UnrollLayout
+
+_SHARE = 0.9  # of what is free; the rest is for networks, batches and clients
+_GIB = 1 << 30
+
+
+def bytes_per_unroll(layout: UnrollLayout) -> int:
+    """What one unroll takes."""
+    rows = layout.history + layout.num_rows
+    observations = sum(
+        rows * math.prod(spec.shape) * TORCH_DTYPES[spec.dtype].itemsize for spec in layout.spec.observations
+    )
+    fields = sum(layout.num_rows * math.prod(field.shape) * field.dtype.itemsize for field in layout.fields().values())
+    state = sum(math.prod(shape) * torch.float32.itemsize for shape in layout.state_shapes)
+    return observations + fields + state
+
+
+def free_bytes(device: torch.device, root: Path = Path("/")) -> int:
+    """What may still be allocated: on a CPU also within the limits of the control groups around this process.
+
+    Args:
+        device: where.
+        root: of /proc and /sys, for tests.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    lines = (root / "proc/meminfo").read_text().splitlines()
+    available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    return min([available, *_cgroup_room(root)])
+
+
+def choose_replay_device(
+    wanted: Literal["auto", "cpu", "cuda"], learner: torch.device, layout: UnrollLayout, capacity: int
+) -> torch.device:
+    """Where a replay of `capacity` unrolls goes: with "auto" beside the learner if it fits there, else on the CPU.
+
+    Raises:
+        UsageError: it does not fit; the message says what would.
+    """
+    if wanted == "cuda" and learner.type != "cuda":
+        raise UsageError("expected --device cuda with --replay-device cuda, the learner is on the CPU")
+    cpu = torch.device("cpu")
+    choices = {"cpu": [cpu], "cuda": [learner], "auto": [learner] if learner == cpu else [learner, cpu]}[wanted]
+    needed = capacity * bytes_per_unroll(layout)
+    for device in choices:
+        if needed <= _SHARE * free_bytes(device):
+            return device
+    fitting = max(int(_SHARE * free_bytes(device)) // bytes_per_unroll(layout) for device in choices)
+    raise UsageError(
+        f"expected a replay that fits into memory, --replay-capacity {capacity} takes {needed / _GIB:.1f} GiB "
+        f"({bytes_per_unroll(layout)} bytes an unroll): take at most --replay-capacity {fitting}"
+    )
+
+
+def _cgroup_room(root: Path) -> list[int]:
+    """Limit less use of the visible control groups, version 2 or 1; the files they keep in memory can be given up."""
+    rooms = []
+    for limit, use, cache in (
+        ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory.current", "inactive_file"),
+        (
+            "sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "sys/fs/cgroup/memory/memory.usage_in_bytes",
+            "total_inactive_file",
+        ),
+    ):
+        try:
+            text = (root / limit).read_text().strip()
+            used = int((root / use).read_text())
+            stat = (root / limit).with_name("memory.stat").read_text()
+        except OSError:
+            continue
+        given_up = next((int(line.split()[1]) for line in stat.splitlines() if line.split()[0] == cache), 0)
+        if text != "max":
+            rooms.append(max(0, int(text) - used + given_up))
+    return rooms

@@ -1,0 +1,89 @@
+"""Unrolls for synchronous algorithms: a train batch is all unrolls of one round, whatever their number.
+
+The inference thread collects a round and then waits; the learner takes it, updates, publishes and asks for the next,
+which is how the inference thread knows that the new parameters are there. So one of the two always waits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from seedbed.server.experience.account import Collector
+from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.experience.fifo import UnrollFifo
+from seedbed.server.experience.open_unrolls import OpenUnrolls
+from seedbed.server.experience.unroll import UnrollLayout
+
+_POLL_S = 0.1  # how soon a waiting thread notices that the queue was closed
+
+
+class RoundFifo(UnrollFifo):
+    """A queue that is emptied round by round."""
+
+    def __init__(self, layout: UnrollLayout, capacity: int, device: torch.device) -> None:
+        """Allocates room for the unrolls of a round.
+
+        Args:
+            layout: of the unrolls.
+            capacity: at least the number of slots: in a round, each gives one unroll at most.
+            device: where they are kept.
+        """
+        super().__init__(layout, capacity, device)
+        self._round_size = 0
+        self._learner_asks = False
+
+    def learn(self) -> None:
+        """Hands over the round and waits until the learner asks for the next (inference thread)."""
+        with self._moved:
+            self._round_size = len(self)
+            self._moved.notify_all()
+            while (self._round_size or not self._learner_asks) and not self._closed:
+                self._moved.wait(_POLL_S)
+
+    def get(self, batch_size: int) -> TrainBatch | None:
+        """Takes a whole round, waiting for it (learner thread).
+
+        Args:
+            batch_size: means nothing here.
+
+        Returns:
+            The batch, or None when the queue was closed.
+        """
+        with self._moved:
+            self._learner_asks = True
+            self._moved.notify_all()
+            while not self._round_size and not self._closed:
+                self._moved.wait(_POLL_S)
+            size, self._round_size = self._round_size, 0
+            self._learner_asks = False  # seen together with the size: the round is taken, and not yet learnt from
+        return super().get(size)
+
+
+class RoundCollector(Collector):
+    """Collects unrolls that share no row but the one which a held request brings twice."""
+
+    def __init__(self, store: OpenUnrolls, fifo: RoundFifo, shown_environments: range = range(0)) -> None:
+        """See the base class."""
+        super().__init__(store, fifo, shown_environments)
+        self._round_fifo = fifo
+
+    def close(self, slots: NDArray[np.int64]) -> None:
+        """Takes open unrolls whose last row comes again, once it is answered, as the first of the next."""
+        self._put(slots)
+        self._store.restart(slots, repeat_last=True)
+
+    def withdraw(self, slots: NDArray[np.int64]) -> None:
+        """Takes what is worth taking of open unrolls whose lease goes on, in another round."""
+        worth, _ = self._store.cut(slots)
+        self._put(worth)
+        self._store.restart(slots, repeat_last=False)
+
+    def rejoin(self, slots: NDArray[np.int64]) -> None:
+        """The next row of these withdrawn slots is there; the transition to it is in no unroll."""
+        self.account.dropped += len(slots)
+
+    def learn(self) -> None:
+        """Waits until the learner has published what it learnt from all unrolls taken so far."""
+        self._round_fifo.learn()

@@ -1,0 +1,131 @@
+"""Places for unrolls on a device: copied in from the open ones, gathered as train batches. Who may use which place
+when is the caller's business.
+
+Shapes: L rows of an unroll, B unrolls of a train batch, K stacked frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seedbed.server.experience.batch import TrainBatch, valid_transitions
+from seedbed.server.experience.frames import gather_stacks
+from seedbed.server.experience.open_unrolls import OpenUnrolls
+from seedbed.server.experience.unroll import Provenance, UnrollLayout, UnrollRows
+
+Places = NDArray[np.int64]
+
+
+class StoredUnrolls:
+    """`capacity` unrolls, allocated at the start.
+
+    Attributes:
+        capacity: how many.
+        device: where they are kept.
+    """
+
+    def __init__(
+        self, layout: UnrollLayout, capacity: int, device: torch.device, batch_device: torch.device | None = None
+    ) -> None:
+        """Allocates.
+
+        Args:
+            layout: of each unroll.
+            capacity: how many.
+            device: where they are kept.
+            batch_device: where train batches go; the same if None.
+        """
+        self.capacity = capacity
+        self.device = device
+        self._rows = UnrollRows(layout, capacity, device)
+        self._layout = layout
+        self._batch_device = device if batch_device is None else batch_device
+        self._frames = tuple(tensor.flatten(0, 1) for tensor in self._rows.observations)
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """All contents, by a name that is stable: `[capacity, ...]` each."""
+        named = {f"observation.{i}": tensor for i, tensor in enumerate(self._rows.observations)}
+        named |= {f"field.{name}": tensor for name, tensor in self._rows.fields.items()}
+        return named | {f"state.{i}": tensor for i, tensor in enumerate(self._rows.state)}
+
+    def copy_in(self, store: OpenUnrolls, slots: NDArray[np.int64], places: Places) -> None:
+        """Copies the open unrolls of these slots to these places, none of them twice."""
+        source = torch.from_numpy(slots).to(store.device)
+        target = torch.from_numpy(places).to(self.device)
+        for ours, theirs in zip(self._rows.observations, store.rows.observations, strict=True):
+            _copy_rows(ours, places, theirs, slots)
+        for name, tensor in self._rows.fields.items():
+            tensor.index_copy_(0, target, store.rows.fields[name].index_select(0, source).to(self.device))
+        for tensor, state in zip(self._rows.state, store.initial_state(slots), strict=True):
+            tensor.index_copy_(0, target, state.to(self.device))
+
+    def gather(self, places: Places, provenance: Sequence[Provenance]) -> TrainBatch:
+        """The unrolls of these places, whose provenance the caller has kept, as a train batch."""
+        index = torch.from_numpy(places).to(self.device)
+        fields = self._fields(index)
+        return TrainBatch(
+            observations=tuple(self._to_batch(self._stacks(x, index, fields["age"])) for x in self._frames),
+            fields={name: self._to_batch(tensor) for name, tensor in fields.items()},
+            state=tuple(self._to_batch(tensor.index_select(0, index)) for tensor in self._rows.state),
+            valid=self._to_batch(self._valid(fields, provenance)),
+            provenance=tuple(provenance),
+        )
+
+    def gather_recorded(self, places: Places, provenance: Sequence[Provenance]) -> TrainBatch:
+        """The same without observations and agent state, where the unrolls are kept."""
+        fields = self._fields(torch.from_numpy(places).to(self.device))
+        return TrainBatch((), fields, (), self._valid(fields, provenance), tuple(provenance))
+
+    def _fields(self, index: Tensor) -> dict[str, Tensor]:
+        return {
+            name: tensor.index_select(0, index).transpose(0, 1).contiguous()
+            for name, tensor in self._rows.fields.items()
+        }
+
+    def _valid(self, fields: dict[str, Tensor], provenance: Sequence[Provenance]) -> Tensor:
+        length = torch.tensor([source.length for source in provenance], device=self.device)
+        return valid_transitions(fields["step_type"], length)
+
+    def _stacks(self, frames: Tensor, places: Tensor, age: Tensor) -> Tensor:
+        """`[L, B, K, ...]`, gathered straight into time-major order."""
+        history, num_rows = self._layout.history, self._layout.num_rows
+        rows = torch.arange(num_rows, device=self.device)[:, None]
+        newest = places * (history + num_rows) + history + rows  # [L, B]
+        stacks = gather_stacks(frames, newest.flatten(), age.flatten(), history + 1)
+        return stacks.unflatten(0, newest.shape)
+
+    def _to_batch(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._batch_device, non_blocking=True)
+
+
+class Marker:
+    """Orders work of two CUDA streams; on a CPU, where every copy is done when the call returns, it does nothing."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._event = torch.cuda.Event() if device.type == "cuda" else None
+
+    def record(self) -> None:
+        """What this stream was given so far is what the other one must wait for."""
+        if self._event is not None:
+            self._event.record()
+
+    def wait(self) -> None:
+        """This stream goes on only after what the other one recorded last."""
+        if self._event is not None:
+            self._event.wait()
+
+
+def _copy_rows(ours: Tensor, places: NDArray[np.int64], theirs: Tensor, slots: NDArray[np.int64]) -> None:
+    """ours[places] = theirs[slots], for large rows: on a CPU one by one, which copies once instead of twice."""
+    if ours.device.type == "cpu" and theirs.device.type == "cpu":
+        for place, slot in zip(places.tolist(), slots.tolist(), strict=True):
+            ours[place].copy_(theirs[slot])
+        return
+    source = torch.from_numpy(slots).to(theirs.device)
+    ours.index_copy_(0, torch.from_numpy(places).to(ours.device), theirs.index_select(0, source).to(ours.device))

@@ -1,0 +1,223 @@
+"""Slot ids -> gather -> policy -> actions; then, when the actors have them, the bookkeeping.
+
+The only code that touches agent states, ages, last actions and open unrolls, always from one thread: so `remember`
+may run after the actions are out, and still before the same slots can ask again.
+
+Shapes: S slots, N rows of an inference batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seedbed.common.timestep import StepType
+from seedbed.server.algorithms.interface import Acting, Algorithm, Decision
+from seedbed.server.experience.open_unrolls import OpenUnrolls
+from seedbed.server.inference.graphs import Graphs
+from seedbed.server.inference.parameters import Parameters
+from seedbed.server.networks.interface import AgentState, Inputs
+from seedbed.server.shared.slots import SlotTable
+
+Slots = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An inference batch whose actions are out and whose rows are not yet in the unrolls."""
+
+    slots: Slots
+    inputs: Inputs
+    discount: Tensor
+    age: Tensor
+    state: AgentState
+    decision: Decision
+    policy_version: int
+
+
+class _Arrived(NamedTuple):
+    """Timesteps that wait for an answer, with all that the network wants to know beside."""
+
+    inputs: Inputs
+    discount: Tensor
+    age: Tensor
+    host_age: NDArray[np.int64]
+    host_last_action: NDArray[np.int64]
+
+
+class Inference:
+    """The policy over all slots.
+
+    Attributes:
+        num_steps: answered rows that were not LAST: agent steps.
+    """
+
+    def __init__(
+        self,
+        *,
+        algorithm: Algorithm,
+        parameters: Parameters,
+        slots: SlotTable,
+        unrolls: OpenUnrolls,
+        device: torch.device,
+        seed: int,
+        steps_before: int = 0,
+        greedy_environments: range = range(0),
+        graphs: Graphs | None = None,
+    ) -> None:
+        """Allocates per-slot state and staging; nothing grows later.
+
+        Args:
+            algorithm: picks the actions.
+            parameters: gives the network.
+            slots, unrolls: where rows come from and are kept.
+            device: of inference.
+            seed: of the generator that actions are drawn with.
+            steps_before: agent steps of the run's earlier starts.
+            greedy_environments: indices of the environments that explore nothing.
+            graphs: replay the network; it runs as it is unless given.
+        """
+        self._algorithm = algorithm
+        self._parameters = parameters
+        self._slots = slots
+        self._unrolls = unrolls
+        self._device = device
+        self._steps_before = steps_before
+        self._greedy_environments = greedy_environments
+        self._generator = torch.Generator(device).manual_seed(seed)
+        network, _ = parameters.acquire()
+        self._state: AgentState = network.initial_state(slots.num_slots, device)
+        self._age = np.zeros(slots.num_slots, np.int64)
+        self._last_action = np.zeros(slots.num_slots, np.int64)
+        self._environment = np.zeros(slots.num_slots, np.int64)
+        self._greedy = np.zeros(slots.num_slots, bool)
+        self._gather = _Gather(slots, device)
+        self._graphs = graphs or Graphs(slots.num_slots, None)
+        self.num_steps = 0
+
+    def begin(self, slots: Slots, lease: int, environment_indices: Sequence[int]) -> None:
+        """Slots have a new holder. Agent state and ages need no reset: the first row is FIRST, which does it."""
+        self._environment[slots] = environment_indices
+        self._greedy[slots] = [index in self._greedy_environments for index in environment_indices]
+        self._unrolls.begin(slots, lease, environment_indices)
+
+    @property
+    def random_state(self) -> Tensor:
+        """State of the generator that actions are drawn with; only while the inference thread does not run."""
+        return self._generator.get_state()
+
+    @random_state.setter
+    def random_state(self, state: Tensor) -> None:
+        self._generator.set_state(state)
+
+    @torch.inference_mode()
+    def act(self, slots: Slots) -> Answered:
+        """Answers one timestep of each slot and writes the actions into the slot table.
+
+        Args:
+            slots: `[N]`, no slot twice.
+        """
+        network, version = self._parameters.acquire()
+        arrived = self._arrive(slots)
+        self._age[slots], self._last_action[slots] = arrived.host_age, arrived.host_last_action
+        index, inputs = self._put(slots), arrived.inputs
+        state = tuple(part.index_select(0, index) for part in self._state)
+        acting = self._acting(slots)
+        decision = self._algorithm.act(self._graphs.of(network), inputs, state, acting)
+        action = decision.action.cpu().numpy()
+        self._slots.answer(slots, [action], version)
+        self._last_action[slots] = action
+        self.num_steps += int(np.count_nonzero(self._slots.step_type[slots] != StepType.LAST))
+        return Answered(slots, inputs, arrived.discount, arrived.age, state, decision, version)
+
+    @torch.inference_mode()
+    def remember(self, answered: Answered) -> Slots:
+        """Stores what `act` decided: agent state and the row of each open unroll.
+
+        Returns:
+            Slots whose unroll is complete.
+        """
+        slots, decision = answered.slots, answered.decision
+        index = self._put(slots)
+        for table, part in zip(self._state, decision.state, strict=True):
+            table.index_copy_(0, index, part)
+        fields = {
+            **_timestep_fields(answered.inputs, answered.discount, answered.age),
+            "action": decision.action,
+            "policy_version": torch.full_like(answered.age, answered.policy_version),
+            **decision.recorded,
+        }
+        return self._unrolls.append(slots, fields, answered.state)
+
+    @torch.inference_mode()
+    def bootstrap(self, slots: Slots) -> None:
+        """Ends open unrolls with the timestep that each of these slots sent, before it is answered.
+
+        The same timestep is answered later and then begins the next unroll: see `OpenUnrolls.restart`.
+        """
+        arrived = self._arrive(slots)
+        self._unrolls.bootstrap(slots, _timestep_fields(arrived.inputs, arrived.discount, arrived.age))
+
+    def _arrive(self, slots: Slots) -> _Arrived:
+        """What these slots sent; changes nothing but the newest observation of each open unroll."""
+        observations, step_type, reward, discount = self._gather(slots)
+        first = self._slots.step_type[slots] == StepType.FIRST
+        host_age = np.where(first, 0, self._age[slots] + 1)
+        host_last_action = np.where(first, 0, self._last_action[slots])
+        age = self._put(host_age)
+        stacks = self._unrolls.observe(slots, observations, age)
+        inputs = Inputs(stacks, step_type, reward, self._put(host_last_action))
+        return _Arrived(inputs, discount, age, host_age, host_last_action)
+
+    def _acting(self, slots: Slots) -> Acting:
+        greedy = self._greedy[slots] if self._greedy_environments else None
+        return Acting(
+            environment_indices=self._put(self._environment[slots]),
+            generator=self._generator,
+            agent_steps=self._steps_before + self.num_steps,
+            greedy=None if greedy is None else self._put(greedy),
+        )
+
+    def _put(self, values: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(values).to(self._device, non_blocking=True)
+
+
+def _timestep_fields(inputs: Inputs, discount: Tensor, age: Tensor) -> dict[str, Tensor]:
+    """What is recorded of a row whatever answers it."""
+    return {
+        "step_type": inputs.step_type,
+        "reward": inputs.reward,
+        "discount": discount,
+        "last_action": inputs.last_action,
+        "age": age,
+    }
+
+
+class _Gather:
+    """Rows of the slot table -> tensors on the device, through pinned staging where that helps."""
+
+    def __init__(self, slots: SlotTable, device: torch.device) -> None:
+        self._device = device
+        arrays = (*slots.observations, slots.step_type, slots.reward, slots.discount)
+        self._tables = [torch.from_numpy(array) for array in arrays]
+        pin = device.type == "cuda"
+        self._staging = [torch.empty_like(table, pin_memory=pin) for table in self._tables] if pin else None
+
+    def __call__(self, slots: Slots) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+        """Observations, step types, rewards and discounts of these slots, `[N, ...]` each."""
+        index = torch.from_numpy(slots)
+        if self._staging is None:
+            rows = [table.index_select(0, index) for table in self._tables]
+        else:
+            rows = []
+            for table, staging in zip(self._tables, self._staging, strict=True):
+                torch.index_select(table, 0, index, out=staging[: len(slots)])
+                rows.append(staging[: len(slots)].to(self._device, non_blocking=True))
+        *observations, step_type, reward, discount = rows
+        return observations, step_type, reward, discount

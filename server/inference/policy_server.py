@@ -1,0 +1,250 @@
+"""A policy that answers actors: frontends, slots, leases and the inference thread, started and stopped together.
+
+It serves; what becomes of finished unrolls is its sink's business. So training and evaluation use the same one.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from multiprocessing.context import SpawnProcess
+
+import torch
+
+from seedbed.common.logs import name_thread
+from seedbed.server.algorithms.interface import Algorithm
+from seedbed.server.experience.open_unrolls import OpenUnrolls
+from seedbed.server.frontend.admission import FrontendConfig
+from seedbed.server.frontend.port import ReservedPort
+from seedbed.server.frontend.process import run_frontend
+from seedbed.server.inference.batching import Batcher
+from seedbed.server.inference.graphs import Graphs, capture_cuda_graph
+from seedbed.server.inference.leases import LeaseTable
+from seedbed.server.inference.parameters import Parameters
+from seedbed.server.inference.policy import Inference
+from seedbed.server.inference.service import InferenceService
+from seedbed.server.inference.sinks import EpisodeListener, UnrollSink
+from seedbed.server.options.config import MonitoringConfig, ServingConfig
+from seedbed.server.shared.id_channel import IdChannel
+from seedbed.server.shared.slots import SlotTable
+from seedbed.server.shared.vitals import Phase, VitalsTable
+
+logger = logging.getLogger(__name__)
+
+_START_TIMEOUT_S = 60.0
+_DRAIN_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What a server says about itself, for people."""
+
+    run_name: str
+    version: str
+
+
+class Frontends:
+    """The gRPC processes. Spawn them before torch or gRPC are used in this process: a fork could not.
+
+    Attributes:
+        vitals: what they and this process have to tell about themselves.
+        port: the one they share.
+    """
+
+    def __init__(
+        self,
+        config: ServingConfig,
+        slots: SlotTable,
+        identity: Identity,
+        stall_limit_s: float = MonitoringConfig().stall_limit_s,
+    ) -> None:
+        """Reserves the port.
+
+        Raises:
+            PortInUseError: somebody else listens there.
+            UsageError: the address is beyond loopback, unprotected, and nothing says that this is meant.
+            AuthError: token or certificate cannot be used.
+        """
+        config.credentials.verify(config.host)
+        self._slots = slots
+        self.vitals = VitalsTable(config.frontends)
+        device = self.vitals.device
+        device["pid"], device["started_s"] = os.getpid(), time.monotonic()
+        self._context = multiprocessing.get_context("spawn")
+        self._processes: dict[int, SpawnProcess] = {}
+        self.port = ReservedPort(config.host, config.port)
+        self._config = FrontendConfig(
+            number=0,
+            address=self.port.address,
+            spec=slots.spec,
+            num_slots=slots.num_slots,
+            run_name=identity.run_name,
+            server_version=identity.version,
+            grace_s=config.grace_s,
+            stall_limit_s=stall_limit_s,
+            credentials=config.credentials,
+        )
+
+    def start(self, number: int) -> IdChannel:
+        """Spawns frontend `number`, in place of an earlier one, and returns this end of its channel."""
+        if number in self._processes:  # given up: gone, or it takes nothing any more
+            self._processes[number].kill()
+            self._processes[number].join()
+        ours, theirs = IdChannel.pair()
+        config = replace(self._config, number=number)
+        process = self._context.Process(
+            target=run_frontend,
+            args=(config, self._slots, self.vitals, theirs),
+            name=f"seedbed-frontend-{number}",
+            daemon=True,
+        )
+        process.start()
+        theirs.close()
+        self._processes[number] = process
+        return ours
+
+    def join(self, timeout_s: float) -> None:
+        """Waits for all to leave; ends those that do not."""
+        deadline_s = time.monotonic() + timeout_s
+        for process in self._processes.values():
+            process.join(max(0.0, deadline_s - time.monotonic()))
+            if process.is_alive():
+                logger.warning("%s does not leave, killing it", process.name)
+                process.kill()
+                process.join()
+        self.port.close()
+
+
+class PolicyServer:
+    """Starts, watches and stops all that answers actors.
+
+    Attributes:
+        inference: the policy over all slots.
+        service: the inference thread's loop.
+        vitals: numbers about all of it.
+        address: HOST:PORT to connect to.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: ServingConfig,
+        frontends: Frontends,
+        algorithm: Algorithm,
+        parameters: Parameters,
+        slots: SlotTable,
+        unrolls: OpenUnrolls,
+        sink: UnrollSink,
+        on_episode: EpisodeListener,
+        device: torch.device,
+        seed: int,
+        steps_before: int = 0,
+        greedy_environments: range = range(0),
+        make_service: Callable[..., InferenceService] = InferenceService,
+    ) -> None:
+        self.inference = Inference(
+            algorithm=algorithm,
+            parameters=parameters,
+            slots=slots,
+            unrolls=unrolls,
+            device=device,
+            seed=seed,
+            steps_before=steps_before,
+            greedy_environments=greedy_environments,
+            graphs=Graphs(
+                config.max_inference_batch,
+                capture_cuda_graph if config.cuda_graphs and device.type == "cuda" else None,
+            ),
+        )
+        self.service = make_service(
+            slots=slots,
+            leases=LeaseTable(num_slots=slots.num_slots, grace_s=config.grace_s),
+            batcher=Batcher(
+                max_rows=config.max_inference_batch,
+                max_wait_s=config.max_wait_ms / 1000,
+                wait_when_idle=config.wait_when_idle,
+                settle_s=config.settle_s,
+            ),
+            inference=self.inference,
+            sink=sink,
+            on_episode=on_episode,
+            vitals=frontends.vitals.device,
+        )
+        self.vitals = frontends.vitals
+        self._num_frontends = config.frontends
+        self._frontends = frontends
+        self._device = device
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+        self.address = frontends.port.address
+
+    def start(self) -> None:
+        """Starts everything and returns when clients can connect."""
+        for number in range(self._num_frontends):
+            self.service.links.adopt(number, self._frontends.start(number))
+        self._thread.start()
+        deadline_s = time.monotonic() + _START_TIMEOUT_S
+        while len(self.service.ready_frontends) < self._num_frontends:
+            self.check()
+            if time.monotonic() > deadline_s:
+                raise RuntimeError(f"the frontends did not start within {_START_TIMEOUT_S:g} s")
+            time.sleep(0.01)
+        self.check()
+        self.vitals.device["phase"] = Phase.SERVING
+
+    def check(self) -> None:
+        """Raises what ended the inference thread, if anything did, and replaces frontends that died.
+
+        The main thread calls this again and again, and so shows that it turns.
+        """
+        self.vitals.device["tick_s"] = time.monotonic()
+        if self._failure is not None:
+            raise self._failure
+        while self.service.links.lost and not self.service.stopping:
+            number = self.service.links.lost.popleft()
+            logger.warning("frontend %d is gone, starting another: its clients reconnect", number)
+            self.vitals.device.add("frontend_restarts")
+            self.service.links.adopt(number, self._frontends.start(number))
+
+    def fail(self) -> None:
+        """Answers nothing more and says why: what it would answer from has failed."""
+        self.vitals.device["phase"] = Phase.FAILED
+        self.service.stop()
+
+    def announce_stop(self) -> None:
+        """Says that it is not ready any more, while it still answers."""
+        self.vitals.device["phase"] = Phase.DRAINING
+
+    def stop(self, reason: str) -> None:
+        """Answers nothing more, asks all clients to leave and ends the frontends.
+
+        Args:
+            reason: "finished" or "restarting".
+        """
+        self.announce_stop()
+        self.service.stop()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.service.end_all()
+        self.service.links.broadcast({"type": "stop", "reason": reason, "retry_after_ms": 1000, "grace_s": _DRAIN_S})
+        self._frontends.join(_DRAIN_S + 5)
+        self.service.links.close()
+
+    def _run(self) -> None:
+        name_thread("inference")
+        try:
+            if self._device.type == "cuda":
+                torch.cuda.synchronize(self._device)  # what was built on the default stream is there now
+                with torch.cuda.stream(torch.cuda.Stream(self._device)):
+                    self.service.run()
+            else:
+                self.service.run()
+        except BaseException as error:
+            logger.exception("inference failed")
+            self.fail()
+            self._failure = error

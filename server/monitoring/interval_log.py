@@ -1,0 +1,112 @@
+"""What is said about a run while it goes on: numbers to `metrics.jsonl` and TensorBoard, a status to a person."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.monitoring.metrics import EpisodeWindow, MetricsWriter
+from seedbed.server.monitoring.progress import Progress, Status
+from seedbed.server.options.config import RunConfig
+from seedbed.server.run.state import RunState
+from seedbed.server.shared.vitals import VitalsTable
+
+
+class IntervalLog:
+    """Turns counters into rates and hands them on."""
+
+    def __init__(
+        self, run: RunConfig, spec: EnvironmentSpec, writer: MetricsWriter, progress: Progress, waiting_for: str
+    ) -> None:
+        """Starts counting.
+
+        Args:
+            run: gives the stop conditions, for the time that is left.
+            spec: gives frames per agent step.
+            writer, progress: where it goes.
+            waiting_for: what a run without clients waits for, for people.
+        """
+        self._run = run
+        self._spec = spec
+        self._writer = writer
+        self._progress = progress
+        self._waiting_for = waiting_for
+        self._last_s = time.monotonic()
+        self._last_steps: int | None = None
+        self._before: Mapping[str, float] = {}
+
+    def log(self, state: RunState, vitals: VitalsTable, learned: Mapping[str, float]) -> None:
+        """Reports the time since the last call. Episodes are those of `state`: a run's last line says why it ended."""
+        now_s = time.monotonic()
+        episodes = EpisodeWindow.from_state(state.episodes)
+        frames_per_step = self._spec.frames_per_step
+        last_steps = state.agent_steps if self._last_steps is None else self._last_steps
+        steps_per_s = (state.agent_steps - last_steps) / max(1e-9, now_s - self._last_s)
+        stages = self._stages(vitals, now_s - self._last_s)
+        self._last_s, self._last_steps = now_s, state.agent_steps
+        optional: dict[str, Any] = {name: learned.get(name) for name in ("policy_lag_mean", "policy_lag_max", "loss")}
+        common: dict[str, Any] = {
+            "agent_steps": state.agent_steps,
+            "frames": state.agent_steps * frames_per_step,
+            "updates": state.updates,
+            "steps_per_s": steps_per_s,
+            "frames_per_s": steps_per_s * frames_per_step,
+            "episodes": episodes.num_episodes,
+            "episode_return_mean": episodes.return_mean,
+        }
+        for name in ("policy_lag_mean", "policy_lag_max", "loss"):
+            if name in learned:  # else the last interval had no update
+                vitals.device[name] = learned[name]
+        vitals.device["episode_return_mean"] = math.nan if episodes.return_mean is None else episodes.return_mean
+        self._writer.write(
+            {
+                "wall_s": state.wall_s,
+                "episode_steps_mean": episodes.steps_mean,
+                "slots_in_use": int(vitals.device["used_rows"]),
+                **stages,
+                **common,
+                **optional,
+                **learned,
+            }
+        )
+        self._progress.update(
+            Status(
+                elapsed_s=state.wall_s,
+                max_steps=self._run.max_steps,
+                max_seconds=self._run.max_seconds,
+                waiting_for=None if vitals.device["live_rows"] else self._waiting_for,
+                **common,
+                **optional,
+            )
+        )
+
+    def _stages(self, vitals: VitalsTable, elapsed_s: float) -> dict[str, float | None]:
+        """Where the time since the last call went: what tells a slow run's reader which part to look at."""
+        stages = {
+            name: vitals.histogram(name) for name in ("wait", "inference", "batch_wait", "update", "back_pressure")
+        }
+        now = {"batches": vitals.total("batches"), "batch_rows": vitals.total("batch_rows")}
+        now |= {f"{name}_s": stage.sum for name, stage in stages.items()}
+        now |= {f"{name}_count": stage.count for name, stage in stages.items()}
+        new = {name: value - self._before.get(name, 0) for name, value in now.items()}
+        self._before = now
+
+        def mean(total: str, count: str, scale: float = 1) -> float | None:
+            return scale * new[total] / new[count] if new[count] else None
+
+        return {
+            "inference_batch_mean": mean("batch_rows", "batches"),
+            "wait_ms_mean": mean("wait_s", "wait_count", 1000),
+            "inference_ms_mean": mean("inference_s", "inference_count", 1000),
+            "update_ms_mean": mean("update_s", "update_count", 1000),
+            "learner_idle_share": min(1.0, new["batch_wait_s"] / max(1e-9, elapsed_s)),
+            "back_pressure_share": min(1.0, new["back_pressure_s"] / max(1e-9, elapsed_s)),
+        }
+
+    def close(self, summary: str) -> None:
+        """Ends both records."""
+        self._writer.close()
+        self._progress.close(summary)

@@ -1,0 +1,78 @@
+"""Where a run stands: all that a checkpoint holds, and whether a stop condition is reached."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from seedbed.server.options.config import RunConfig
+from seedbed.server.run.checkpoint import Checkpoint
+from seedbed.server.run.state_tree import flatten_state, unflatten_state
+
+
+def _no_episodes() -> dict[str, Any]:
+    return {"num_episodes": 0, "episodes": []}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunState:
+    """Counters since the beginning of the run, over all its starts.
+
+    Open unrolls and the learner's queue are not part of it: what they hold at a stop is dropped, and counted.
+
+    Attributes:
+        agent_steps: answered timesteps that were not LAST.
+        consumed: transitions in all train batches so far; the learning rate decays with them.
+        updates: optimiser steps.
+        wall_s: time spent running.
+        episodes: the newest ones, see `EpisodeWindow.get_state`.
+        finished: the stop condition that ended the run, if one did.
+        random: state of the generator that actions are drawn with.
+        learner: see `Learner.get_state`.
+    """
+
+    agent_steps: int = 0
+    consumed: int = 0
+    updates: int = 0
+    wall_s: float = 0.0
+    episodes: Mapping[str, Any] = field(default_factory=_no_episodes)
+    finished: str | None = None
+    random: Tensor | None = None
+    learner: Mapping[str, Any] | None = None
+
+    def stop_condition(self, run: RunConfig) -> str | None:
+        """The first stop condition that is reached, as a phrase, or None."""
+        if self.agent_steps >= run.max_steps:
+            return f"reached {run.max_steps:,} agent steps"
+        if run.max_seconds is not None and self.wall_s >= run.max_seconds:
+            return f"reached {run.max_seconds:g} s"
+        returns = [episode[0] for episode in self.episodes["episodes"]]
+        if run.target_return is not None and len(returns) >= TARGET_EPISODES:
+            mean = sum(returns) / len(returns)
+            # The median too: a mean is at the mercy of one broken or lying client.
+            if min(mean, statistics.median(returns)) >= run.target_return:
+                return f"reached a mean return of {mean:.2f} over {len(returns)} episodes"
+        return None
+
+    def describe(self) -> str:
+        """For people."""
+        return f"{self.agent_steps:,} agent steps, {self.updates:,} updates, {self.wall_s / 60:.1f} minutes"
+
+    def to_checkpoint(self) -> Checkpoint:
+        """As it goes to disk."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        tensors, structure = flatten_state("", values)
+        return Checkpoint(agent_steps=self.agent_steps, tensors=tensors, metadata={"state": structure})
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> RunState:
+        """The inverse of `to_checkpoint`."""
+        return cls(**unflatten_state(checkpoint.tensors, checkpoint.metadata["state"]))
+
+
+TARGET_EPISODES = 100
+"""How many episodes a mean return must cover before it can end a run."""

@@ -1,0 +1,205 @@
+"""`seedbed eval`: the score of a checkpoint, through the same code path that trained it.
+
+A policy server without a learner answers local environment clients: same frames, same stacks, same recurrent state.
+Every environment contributes the same number of episodes. Taking the first N that end would favour short ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from seedbed.common.errors import ConfigError, UsageError
+from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
+from seedbed.common.options import option, override, parse
+from seedbed.common.timestep import EpisodeEnd
+from seedbed.server.algorithms.interface import Algorithm
+from seedbed.server.algorithms.registry import make_algorithm
+from seedbed.server.experience.account import DiscardingSink
+from seedbed.server.experience.open_unrolls import OpenUnrolls
+from seedbed.server.inference.parameters import Parameters
+from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
+from seedbed.server.options.config import ServerConfig
+from seedbed.server.run.checkpoint import Checkpoint, load, load_newest
+from seedbed.server.run.directory import CHECKPOINTS_FOLDER, CONFIG_FILE, RunFile, read_run_file
+from seedbed.server.run.resuming import unexposed
+from seedbed.server.run.state import RunState
+from seedbed.server.shared.slots import SlotTable
+from seedbed.server.training.assemble import choose_device, make_acting_network, make_layout
+from seedbed.server.training.local_clients import LocalClients
+from seedbed.server.verbs.scores import human_normalised, summarise
+
+_SEED_OFFSET = 1_000_003  # evaluation must not replay the episodes of training
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalConfig:
+    """evaluation"""
+
+    checkpoint: Path | None = option(None, "a run directory, or one checkpoint folder in it", metavar="DIR")
+    episodes: int = option(100, "episodes in all; rounded up to the same number for every environment", minimum=1)
+    eval_envs: int = option(16, "environments", minimum=1)
+    greedy: bool | None = option(
+        None,
+        "take the best action instead of exploring (default: the algorithm's: sample from policies, not from values)",
+    )
+    eval_seed: int = option(0, "seed of the evaluation")
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "of inference")
+    json: str | None = option(None, "write the result there too, as JSON; - prints only that", metavar="FILE")
+
+
+class EpisodeCollection:
+    """The first `per_environment` episodes of each environment."""
+
+    def __init__(self, num_envs: int, per_environment: int) -> None:
+        self.complete = threading.Event()
+        self._per_environment = per_environment
+        self._missing = num_envs * per_environment
+        self._returns: dict[int, list[float]] = defaultdict(list)
+
+    def add(self, environment_index: int, end: EpisodeEnd) -> None:
+        """Keeps an episode if its environment still owes one."""
+        returns = self._returns[environment_index]
+        if len(returns) < self._per_environment:
+            returns.append(end.episode_return)
+            self._missing -= 1
+            if self._missing == 0:
+                self.complete.set()
+
+    @property
+    def returns(self) -> list[float]:
+        """All that were kept."""
+        return [value for index in sorted(self._returns) for value in self._returns[index]]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Evaluates and prints; returns the exit code."""
+    options = parse(EvalConfig, argv, prog="seedbed eval", description="Score a checkpoint.")
+    os.environ.setdefault(LEVEL_VARIABLE, "warning")  # the result is what counts
+    setup_logging("eval")
+    if options.checkpoint is None:
+        raise UsageError("expected --checkpoint DIR")
+    run, checkpoint = _find(options.checkpoint)
+    result = evaluate(run, checkpoint, options)
+    text = json.dumps(result, indent=2)
+    if options.json not in (None, "-"):
+        Path(options.json).write_text(text + "\n")
+    print(text if options.json == "-" else _describe(result))
+    return 0
+
+
+def evaluate(run: RunFile, checkpoint: Checkpoint, options: EvalConfig) -> dict[str, Any]:
+    """Plays the episodes and returns the scores as JSON data."""
+    num_envs = min(options.eval_envs, options.episodes)
+    config = _evaluation_config(run.config, options, num_envs)
+    collection = EpisodeCollection(num_envs, -(-options.episodes // num_envs))
+    server = _make_server(config, run, checkpoint, options, collection)
+    clients = LocalClients(config, server.address)
+    server.start()
+    clients.start()
+    try:
+        while not collection.complete.wait(0.1):
+            server.check()
+            clients.check()
+    finally:
+        clients.stop()
+        server.stop("finished")
+    return _result(run, checkpoint, options, collection.returns)
+
+
+def _evaluation_config(config: ServerConfig, options: EvalConfig, num_envs: int) -> ServerConfig:
+    return override(
+        unexposed(config),
+        {
+            "environment.seed": options.eval_seed + _SEED_OFFSET,
+            "fleet.num_envs": num_envs,
+            "fleet.num_greedy_envs": 0,
+            "fleet.num_clients": None,
+            "serving.port": 0,
+            "serving.num_slots": None,
+            "run.device": options.device,
+        },
+    )
+
+
+def _make_server(
+    config: ServerConfig, run: RunFile, checkpoint: Checkpoint, options: EvalConfig, collection: EpisodeCollection
+) -> PolicyServer:
+    slots = SlotTable(run.spec, config.num_slots)
+    frontends = Frontends(config.serving, slots, Identity(run_name="evaluation", version=run.version))
+    device = choose_device(config.run)
+    algorithm = make_algorithm(config, run.spec)
+    greedy = _acts_greedily(options, algorithm)
+    network = algorithm.make_network()
+    learner = RunState.from_checkpoint(checkpoint).learner
+    assert learner is not None, "every checkpoint holds the learner"
+    network.load_state_dict(learner["network"])
+    store = OpenUnrolls(make_layout(config, run.spec, algorithm, network), slots.num_slots, device)
+    return PolicyServer(
+        config=config.serving,
+        frontends=frontends,
+        algorithm=algorithm,
+        parameters=Parameters(lambda: make_acting_network(algorithm, device), network.to(device)),
+        slots=slots,
+        unrolls=store,
+        sink=DiscardingSink(store),
+        on_episode=collection.add,
+        device=device,
+        seed=config.environment.seed,
+        greedy_environments=range(config.fleet.num_envs if greedy else 0),
+    )
+
+
+def _acts_greedily(options: EvalConfig, algorithm: Algorithm) -> bool:
+    return algorithm.evaluates_greedily if options.greedy is None else options.greedy
+
+
+def _find(path: Path) -> tuple[RunFile, Checkpoint]:
+    """The run and the checkpoint that a path means: a run directory, its checkpoints/, or one checkpoint."""
+    folders = [path, *path.absolute().parents[:2]]
+    run_folder = next((folder for folder in folders if (folder / CONFIG_FILE).exists()), None)
+    if run_folder is None:
+        raise ConfigError(f"expected a run directory or a checkpoint in one, got {path} (no {CONFIG_FILE} there)")
+    one = path.name.startswith("checkpoint-")
+    checkpoint = load(path) if one else load_newest(run_folder / CHECKPOINTS_FOLDER)
+    if checkpoint is None:
+        raise ConfigError(f"expected a checkpoint in {run_folder / CHECKPOINTS_FOLDER}, there is none yet")
+    return read_run_file(run_folder / CONFIG_FILE), checkpoint
+
+
+def _result(run: RunFile, checkpoint: Checkpoint, options: EvalConfig, returns: list[float]) -> dict[str, Any]:
+    summary = summarise(returns)
+    spec = run.spec
+    return {
+        "environment": spec.environment,
+        "preset": spec.preset,
+        "agent_steps": checkpoint.agent_steps,
+        "frames": checkpoint.agent_steps * spec.frames_per_step,
+        "policy": "greedy" if _acts_greedily(options, make_algorithm(run.config, spec)) else "sampled",
+        "episodes": summary.episodes,
+        "mean": summary.mean,
+        "standard_error": summary.standard_error,
+        "median": summary.median,
+        "human_normalised": human_normalised(spec.environment, summary.mean),
+        "returns": returns,
+    }
+
+
+def _describe(result: dict[str, Any]) -> str:
+    preset = f", preset {result['preset']}" if result["preset"] else ""
+    error = "" if result["standard_error"] is None else f" +- {result['standard_error']:.2f}"
+    normalised = result["human_normalised"]
+    lines = [
+        f"{result['environment']}{preset}: {result['episodes']} episodes, {result['policy']} policy "
+        f"after {result['agent_steps']:,} agent steps",
+        f"mean {result['mean']:.2f}{error} (standard error), median {result['median']:.2f}",
+    ]
+    if normalised is not None:
+        lines.append(f"human-normalised {normalised:.1%} (preset {result['preset']})")
+    return "\n".join(lines)

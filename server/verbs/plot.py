@@ -1,0 +1,190 @@
+"""`seedbed plot RUN...`: learning curves of runs as a PNG, return against agent steps and against time.
+
+Runs of one group are drawn as their mean within the band from the worst to the best of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seedbed.common.cli import naming_extras
+from seedbed.common.errors import ConfigError
+from seedbed.common.options import OptionParser, add_options, explicit, option, override
+from seedbed.server.monitoring.metrics import METRICS_FILE, read_metrics
+from seedbed.server.run.directory import read_run_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_GRID_POINTS = 500
+_WIDTH_INCHES, _HEIGHT_INCHES, _DOTS_PER_INCH = 6.5, 4.2, 150
+_MAX_COLUMNS, _LEGEND_ROW_INCHES = 4, 0.22
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlotOptions:
+    """plot"""
+
+    out: Path = option(Path("learning_curve.png"), "the picture", metavar="FILE.png")
+    x: Literal["steps", "time", "both"] = option("both", "against agent steps, wall-clock time, or one plot of each")
+    smooth: int = option(1, "each point is the mean of so many log intervals", minimum=1)
+    group: Literal["run", "parent", "env"] = option(
+        "run", "what is drawn as one curve: every run, all runs of a parent folder, or of an environment"
+    )
+    title: str | None = option(None, "over the picture")
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One run.
+
+    Attributes:
+        label: names the group it belongs to.
+        agent_steps, minutes, returns: float64 `[P]`, P log intervals with at least one episode so far.
+    """
+
+    label: str
+    agent_steps: NDArray[np.float64]
+    minutes: NDArray[np.float64]
+    returns: NDArray[np.float64]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Draws the runs named in `argv`.
+
+    Raises:
+        ConfigError: one of them has nothing to draw.
+        MissingExtraError: matplotlib is not installed.
+    """
+    parser = OptionParser("seedbed plot", "Draw the learning curves of runs.", operands="RUN...")
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run")
+    add_options(parser, PlotOptions)
+    namespace = parser.parse(argv)
+    options = override(PlotOptions(), explicit(namespace, PlotOptions))
+    figure = draw([read_curve(run, options.group, options.smooth) for run in namespace.runs], options)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(options.out, dpi=_DOTS_PER_INCH, format="png")
+    print(options.out)
+    return 0
+
+
+def read_curve(run_dir: Path, group: str, smooth: int) -> Curve:
+    """Reads one run.
+
+    Args:
+        run_dir: its folder.
+        group: see `PlotOptions.group`.
+        smooth: see `PlotOptions.smooth`.
+
+    Raises:
+        ConfigError: it has no metrics, or no episode has ended yet.
+    """
+    lines = [line for line in read_metrics(run_dir) if line["episode_return_mean"] is not None]
+    if not lines:
+        raise ConfigError(f"expected at least one finished episode in {run_dir / METRICS_FILE}, got none")
+    agent_steps, wall_s, returns = (
+        np.array([line[key] for line in lines], np.float64) for key in ("agent_steps", "wall_s", "episode_return_mean")
+    )
+    return Curve(_label(run_dir, group), agent_steps, wall_s / 60, smoothed(returns, smooth))
+
+
+def smoothed(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Mean over each point and the `width - 1` before it, or as many as there are."""
+    sums = np.cumsum(np.concatenate([[0.0], values]))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(0, ends - width)
+    means: NDArray[np.float64] = (sums[ends] - sums[starts]) / (ends - starts)
+    return means
+
+
+def average(
+    xs: Sequence[NDArray[np.float64]], ys: Sequence[NDArray[np.float64]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Brings curves to a common grid over the part that all of them cover.
+
+    Args:
+        xs, ys: one pair for each curve, of lengths of their own; x ascending.
+
+    Returns:
+        Grid, mean, minimum and maximum, each `[_GRID_POINTS]`; empty if the curves have no x in common.
+    """
+    start, end = max(x[0] for x in xs), min(x[-1] for x in xs)
+    grid = np.linspace(start, end, _GRID_POINTS) if start <= end else np.empty(0)
+    values = np.stack([np.interp(grid, x, y) for x, y in zip(xs, ys, strict=True)])
+    return grid, values.mean(0), values.min(0), values.max(0)
+
+
+def draw(curves: Sequence[Curve], options: PlotOptions) -> Figure:
+    """A figure with one or two plots.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    with naming_extras():
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+    axes_of = {"steps": ("steps",), "time": ("time",), "both": ("steps", "time")}[options.x]
+    figure = Figure(figsize=(_WIDTH_INCHES * len(axes_of), _HEIGHT_INCHES), layout="constrained")
+    FigureCanvasAgg(figure)
+    all_axes = figure.subplots(1, len(axes_of), sharey=True, squeeze=False)[0]
+    for axes, kind in zip(all_axes, axes_of, strict=True):
+        _draw_curves(axes, curves, kind)
+    all_axes[0].set_ylabel("episode return, mean of the last 100")
+    if options.title:
+        figure.suptitle(options.title)
+    _add_legend(figure, *all_axes[0].get_legend_handles_labels())
+    return figure
+
+
+def _add_legend(figure: Figure, handles: list[Any], labels: list[str]) -> None:
+    """Below the plots, in as many columns as fit; the picture grows by its rows."""
+    height = figure.get_figheight()
+    for columns in range(min(len(labels), _MAX_COLUMNS), 0, -1):
+        legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+        figure.set_figheight(height + _LEGEND_ROW_INCHES * (math.ceil(len(labels) / columns) - 1))
+        figure.draw_without_rendering()  # only then it knows its size
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
+
+
+def _draw_curves(axes: Axes, curves: Sequence[Curve], kind: str) -> None:
+    from matplotlib.ticker import EngFormatter
+
+    for number, label in enumerate(dict.fromkeys(curve.label for curve in curves)):
+        colour = f"C{number % 10}"
+        members = [curve for curve in curves if curve.label == label]
+        xs = [member.agent_steps if kind == "steps" else member.minutes for member in members]
+        ys = [member.returns for member in members]
+        if len(members) == 1:
+            axes.plot(xs[0], ys[0], color=colour, linewidth=1.8, label=label)
+            continue
+        for x, y in zip(xs, ys, strict=True):
+            axes.plot(x, y, color=colour, linewidth=0.6, alpha=0.45)
+        grid, mean, low, high = average(xs, ys)
+        axes.fill_between(grid, low, high, color=colour, alpha=0.18, linewidth=0)
+        axes.plot(grid, mean, color=colour, linewidth=2.0, label=f"{label}, mean of {len(members)}")
+    axes.set_xlabel("agent steps" if kind == "steps" else "minutes")
+    if kind == "steps":
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.grid(alpha=0.3, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.02)
+
+
+def _label(run_dir: Path, group: str) -> str:
+    folder = run_dir.resolve()
+    if group == "run":
+        return folder.name
+    if group == "parent":
+        return folder.parent.name
+    return read_run_file(run_dir / "config.json").spec.environment

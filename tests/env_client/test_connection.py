@@ -1,0 +1,75 @@
+"""Back-off, and asking a server what it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import numpy as np
+import pytest
+
+from seedbed.common.codec import spec_to_message
+from seedbed.common.errors import SpecError, UnavailableError, VersionError
+from seedbed.env_client import connection
+from seedbed.env_client.connection import Backoff, Endpoint, describe_server
+from seedbed.env_client.environments.rows import describe
+from seedbed.proto import seedbed_pb2 as pb
+from tests.echo_server import EchoServer
+
+
+def ask(server: EchoServer) -> object:
+    async def run() -> object:
+        await server.start()
+        try:
+            return await describe_server(Endpoint(target=f"127.0.0.1:{server.port}"))
+        finally:
+            await server.stop()
+
+    return asyncio.run(run())
+
+
+def test_describe_server() -> None:
+    server = EchoServer()
+    spec = describe("seedbed/Echo-v0", "")
+    server.spec = spec_to_message(spec)
+    assert ask(server) == spec
+
+
+def test_describe_refuses_another_protocol() -> None:
+    server = EchoServer()
+    server.protocol = pb.ProtocolVersion(major=99)
+    with pytest.raises(VersionError, match="99"):
+        ask(server)
+
+
+def test_backoff_is_full_jitter_below_a_doubling_limit() -> None:
+    highest = [0.0] * 8
+    lowest = [np.inf] * 8
+    for seed in range(400):
+        backoff = Backoff(_random=random.Random(seed))
+        for attempt in range(8):
+            wait_s = backoff.next_wait_s(UnavailableError("away"), now_s=0.0)
+            assert 0 <= wait_s <= min(0.25 * 2**attempt, 5)
+            highest[attempt] = max(highest[attempt], wait_s)
+            lowest[attempt] = min(lowest[attempt], wait_s)
+    np.testing.assert_allclose(highest, [0.25, 0.5, 1, 2, 4, 5, 5, 5], rtol=0.05)
+    np.testing.assert_array_less(lowest, 0.05 * np.array(highest))
+
+
+def test_backoff_starts_over_after_an_answer() -> None:
+    backoff = Backoff(give_up_after_s=10)
+    for now_s in (0.0, 5.0, 9.9):
+        backoff.next_wait_s(UnavailableError("away"), now_s)
+    backoff.reset()
+    assert backoff.next_wait_s(UnavailableError("away"), 100.0) <= 0.25
+    with pytest.raises(UnavailableError, match="gave up after 10 s: away"):
+        backoff.next_wait_s(UnavailableError("away"), 110.0)
+
+
+def test_backoff_raises_what_is_not_worth_a_retry() -> None:
+    with pytest.raises(SpecError, match="other"):
+        Backoff().next_wait_s(SpecError("other"), 0.0)
+
+
+def test_default_patience_matches_the_documented_one() -> None:
+    assert (Backoff().initial_s, Backoff().max_s, connection.REPLY_TIMEOUT_S) == (0.25, 5.0, 10.0)

@@ -1,0 +1,194 @@
+"""A2C, A3C and PPO: what they share with V-trace, and where they differ, on batches recorded by a real policy."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from seedbed.server.algorithms.a2c import A2C
+from seedbed.server.algorithms.a3c import A3C
+from seedbed.server.algorithms.actor_critic import ActorCriticAlgorithm
+from seedbed.server.algorithms.interface import Algorithm
+from seedbed.server.algorithms.ppo import PPO
+from seedbed.server.algorithms.vtrace import VTrace
+from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.learning.learner import Learner
+from seedbed.server.networks.interface import PolicyNetwork
+from seedbed.server.options.config import ActorCriticConfig, NetworkConfig, OptimiserConfig, PPOConfig, VTraceConfig
+from tests.reference.acting import CPU, World
+from tests.reference.returns import n_step_returns
+from tests.reference.vtrace import gae
+
+LSTM = NetworkConfig(torso="mlp", core="lstm", core_size=16, frame_stack=1, precision="float32")
+
+
+def world_of(make: Callable[..., Algorithm], actor_critic: ActorCriticConfig | None = None) -> World:
+    """A world whose learner has not been trained."""
+    return World(LSTM, make=lambda *parts: make(actor_critic or ActorCriticConfig(), *parts))
+
+
+def make_ppo(ppo: PPOConfig | None = None) -> Callable[..., PPO]:
+    return lambda *parts: PPO(ppo or PPOConfig(), *parts)
+
+
+def recorded(world: World, publish_every: int = 0) -> list[TrainBatch]:
+    world.run(60, publish_every=publish_every)
+    batches = world.batches()
+    assert len(batches) > 5
+    assert any(not batch.valid.all() for batch in batches)
+    return batches
+
+
+def gradients(algorithm: Algorithm, network: PolicyNetwork, batch: TrainBatch) -> Tensor:
+    network.zero_grad()
+    algorithm.loss(network, None, batch).total.backward()
+    return torch.cat([x.grad.flatten() for x in network.parameters() if x.grad is not None])
+
+
+@pytest.mark.parametrize("lambda_", [1.0, 0.9])
+def test_on_policy_vtrace_is_advantage_actor_critic(lambda_: float) -> None:
+    """The same gradient: with pi = mu every rho is 1, and with the mixed advantage at any lambda."""
+    config = ActorCriticConfig(lambda_=lambda_)
+    world = world_of(A3C, config)
+    ours = world.algorithm
+    theirs = world_of(lambda *parts: VTrace(VTraceConfig(advantage="rlax"), *parts), config).algorithm
+    for batch in recorded(world):
+        expected = gradients(theirs, world.learner.network, batch)
+        torch.testing.assert_close(gradients(ours, world.learner.network, batch), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_with_lag_they_differ() -> None:
+    world = world_of(A3C)
+    theirs = world_of(lambda *parts: VTrace(VTraceConfig(), *parts)).algorithm
+    ours = world.algorithm
+    network = world.learner.network
+    batches = recorded(world, publish_every=7)
+    assert not any(
+        torch.allclose(gradients(ours, network, batch), gradients(theirs, network, batch), rtol=1e-2)
+        for batch in batches[:-3]
+    )
+
+
+def test_targets_are_the_returns_of_the_paper() -> None:
+    world = world_of(A2C)
+    assert isinstance(world.algorithm, ActorCriticAlgorithm)
+    for batch in recorded(world):
+        learnt = world.algorithm.evaluate(world.learner.network, batch)
+        targets = world.algorithm.targets(learnt, batch)
+        values = learnt.values.detach()
+        columns = (learnt.rewards, learnt.discounts, values, learnt.valid)
+        for b in range(batch.valid.shape[1]):
+            for t, wanted in enumerate(n_step_returns(*(column[:, b].tolist() for column in columns))):
+                if wanted is not None:
+                    assert float(targets.values[t, b]) == pytest.approx(wanted, abs=1e-5)
+                    assert float(targets.advantages[t, b]) == pytest.approx(wanted - float(values[t, b]), abs=1e-5)
+
+
+def test_a_synchronous_learner_refuses_what_other_parameters_did() -> None:
+    world = world_of(A2C)
+    batches = recorded(world)
+    world.learner.update(batches[0], 0.0)
+    with pytest.raises(RuntimeError, match=r"expected a batch that version 1 acted, got versions \[0\]"):
+        world.learner.update(batches[1], 0.0)
+    asynchronous = world_of(A3C)
+    for batch in recorded(asynchronous):
+        asynchronous.learner.update(batch, 0.0)
+
+
+def test_one_row_of_another_version_is_enough() -> None:
+    world = world_of(A2C)
+    batch = recorded(world)[0]
+    version = batch.fields["policy_version"].clone()
+    t, b = batch.valid.nonzero()[3].tolist()
+    version[t, b] = 5
+    with pytest.raises(RuntimeError, match=r"got versions \[0, 5\]"):
+        world.learner.update(dataclasses.replace(batch, fields={**batch.fields, "policy_version": version}), 0.0)
+
+
+def test_ppo_goes_over_every_unroll_once_an_epoch() -> None:
+    world = world_of(make_ppo(PPOConfig(epochs=3, minibatches=2)))
+    batch = recorded(world)[0]
+    parts = list(world.algorithm.minibatches(world.learner.network, batch))
+    assert [len(part.provenance) for part in parts] == [2] * 6
+    orders = [parts[i].provenance + parts[i + 1].provenance for i in (0, 2, 4)]
+    assert all(set(order) == set(batch.provenance) for order in orders)
+    assert len(set(orders)) > 1, "in another order"
+    for part in parts:
+        for b, source in enumerate(part.provenance):
+            original = batch.provenance.index(source)
+            assert torch.equal(part.observations[0][:, b], batch.observations[0][:, original])
+            assert torch.equal(part.state[0][b], batch.state[0][original])
+            assert torch.equal(part.valid[:, b], batch.valid[:, original])
+            assert torch.equal(part.fields["behaviour_logits"][:, b], batch.fields["behaviour_logits"][:, original])
+
+
+def test_fewer_unrolls_than_minibatches_are_one_each() -> None:
+    world = world_of(make_ppo(PPOConfig(epochs=1, minibatches=9)))
+    parts = list(world.algorithm.minibatches(world.learner.network, recorded(world)[0]))
+    assert [len(part.provenance) for part in parts] == [1] * 4
+
+
+def test_ppo_keeps_the_targets_of_the_parameters_that_acted() -> None:
+    """GAE of the first parameters, though the network changes while the minibatches are drawn."""
+    world = world_of(make_ppo(), ActorCriticConfig(lambda_=0.9))
+    algorithm, network = world.algorithm, world.learner.network
+    assert isinstance(algorithm, PPO)
+    batch = recorded(world)[0]
+    learnt = algorithm.evaluate(copy.deepcopy(network), batch)
+    expected = torch.from_numpy(
+        gae(
+            rewards=learnt.rewards.double().numpy(),
+            discounts=learnt.discounts.double().numpy(),
+            values=learnt.values.detach().double().numpy(),
+            valid=learnt.valid.numpy(),
+            lambda_=0.9,
+        )
+    )
+    for part in algorithm.minibatches(network, batch):
+        for b, source in enumerate(part.provenance):
+            original, valid = batch.provenance.index(source), part.valid[:, b]
+            torch.testing.assert_close(
+                part.fields["advantage"][:, b].double()[valid], expected[:, original][valid], atol=1e-4, rtol=1e-4
+            )
+        world.scramble(network)
+
+
+def test_an_update_of_ppo_is_many_steps_with_one_summary() -> None:
+    world = world_of(make_ppo(PPOConfig(epochs=3, minibatches=2)))
+    before = [x.detach().clone() for x in world.learner.network.parameters()]
+    metrics = world.learner.update(recorded(world)[0], 0.0).metrics
+    assert world.learner.num_updates == 6
+    assert (metrics["policy_lag_mean"], metrics["policy_lag_max"]) == (2.5, 5)
+    assert metrics["abs_log_rho_max"] > 0
+    assert all(metric.dim() == 0 for metric in metrics.values())
+    assert any(not torch.equal(x, y) for x, y in zip(before, world.learner.network.parameters(), strict=True))
+
+
+def test_ppo_with_one_epoch_of_one_minibatch_is_a2c_with_normalised_advantages() -> None:
+    world = world_of(make_ppo(PPOConfig(epochs=1, minibatches=1)))
+    a2c = world_of(A2C).algorithm
+    assert isinstance(a2c, A2C)
+    network = world.learner.network
+    batch = recorded(world)[0]
+    (part,) = world.algorithm.minibatches(network, batch)
+    ours = gradients(world.algorithm, network, part)
+    learnt = a2c.evaluate(network, part)
+    targets = a2c.targets(learnt, part)
+    kept = targets.advantages[part.valid]
+    advantages = (targets.advantages - kept.mean()) / kept.std(correction=0)
+    a2c.targets = lambda learnt, batch: targets._replace(advantages=advantages)  # type: ignore[method-assign]
+    torch.testing.assert_close(ours, gradients(a2c, network, part), rtol=1e-3, atol=1e-5)
+
+
+def test_all_of_them_learn_the_same_kind_of_network() -> None:
+    """So a checkpoint of one can be looked at by the others, and the recorded fields are the same."""
+    worlds = [world_of(make) for make in (A2C, A3C, make_ppo())]
+    keys = [list(Learner(world.algorithm, OptimiserConfig(), CPU).network.state_dict()) for world in worlds]
+    assert keys[0] == keys[1] == keys[2]
+    assert all(set(world.algorithm.recorded) == {"behaviour_logits"} for world in worlds)
+    assert [world.algorithm.synchronous for world in worlds] == [True, False, True]

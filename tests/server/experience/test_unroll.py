@@ -1,0 +1,73 @@
+"""The fields of an unroll, and which of its transitions count."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from seedbed.server.experience.batch import valid_transitions
+from seedbed.server.experience.unroll import TIMESTEP_FIELDS, UnrollRows
+from tests.reference.unrolls import numbers_layout
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "period", "captures"),
+    [(2, 1, 2), (21, 20, 2), (13, 4, 4), (12, 4, 3), (5, 1, 5), (121, 80, 2)],
+)
+def test_captures_are_as_many_as_unrolls_that_hold_one_row(num_rows: int, period: int, captures: int) -> None:
+    starts_over_any_row = [
+        sum(start <= row < start + num_rows for start in range(0, row + 1, period)) for row in range(5 * num_rows)
+    ]
+    assert numbers_layout(num_rows, period, 1).num_captures == max(starts_over_any_row) == captures
+
+
+@pytest.mark.parametrize(("num_rows", "period", "frame_stack"), [(5, 5, 1), (5, 0, 1), (1, 1, 1), (5, 4, 0)])
+def test_impossible_layouts_are_refused(num_rows: int, period: int, frame_stack: int) -> None:
+    with pytest.raises(ValueError, match=r"expected 1 <= period < num_rows and frame_stack >= 1, got"):
+        numbers_layout(num_rows, period, frame_stack)
+
+
+def test_only_unrolls_that_share_one_row_are_staggered() -> None:
+    with pytest.raises(ValueError, match="expected unrolls to be staggered only where they share one row"):
+        numbers_layout(13, 4, 1, stagger=1)
+
+
+def test_first_unrolls_end_at_different_times_that_are_spread_evenly() -> None:
+    layout = numbers_layout(21, 20, 1, stagger=8)
+    lead = layout.lead(np.arange(64))
+    groups = lead.reshape(8, 8)
+    assert (groups == groups[:, :1]).all(), "neighbours complete together"
+    gaps = np.diff([*sorted(groups[:, 0]), 20])
+    assert groups[0, 0] == 0
+    assert gaps.min() >= 1
+    assert gaps.max() <= 5, "eight groups in twenty steps"
+    assert (numbers_layout(21, 20, 1).lead(np.arange(64)) == 0).all()
+
+
+def test_rows_hold_every_field_and_the_history_before_them() -> None:
+    layout = numbers_layout(5, 4, 4)
+    rows = UnrollRows(layout, 2, torch.device("cpu"))
+    assert set(rows.fields) == {*TIMESTEP_FIELDS, "logits"}
+    assert rows.fields["logits"].shape == (2, 5, 2)
+    assert rows.observations[0].shape == (2, 3 + 5, 3)
+    assert [part.shape for part in rows.state] == [(2, 3)]
+    feed_forward = UnrollRows(dataclasses.replace(layout, state_shapes=()), 2, torch.device("cpu"))
+    assert feed_forward.state == ()
+
+
+def test_valid_are_the_transitions_received_that_do_not_leave_a_last_row() -> None:
+    first, mid, last = 0, 1, 2
+    unrolls = {  # step types of L = 4 rows, rows received, expected
+        (first, mid, mid, mid): (4, [True, True, True]),
+        (mid, last, first, mid): (4, [True, False, True]),
+        (last, first, last, first): (4, [False, True, False]),
+        (first, mid, mid, last): (3, [True, True, False]),
+        (last, first, mid, mid): (2, [False, False, False]),
+    }
+    step_type = torch.tensor(list(unrolls), dtype=torch.uint8).T
+    length = torch.tensor([length for length, _ in unrolls.values()])
+    expected = torch.tensor([valid for _, valid in unrolls.values()]).T
+    assert torch.equal(valid_transitions(step_type, length), expected)

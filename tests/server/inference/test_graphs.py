@@ -1,0 +1,110 @@
+"""Padded, recorded steps equal plain ones. A stand-in for CUDA graphs replays on a CPU into the same fixed memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from seedbed.common.specs import ArraySpec
+from seedbed.server.inference.graphs import GraphedStep, Graphs, buckets, capture_cuda_graph
+from seedbed.server.networks.actor_critic import ActorCritic
+from seedbed.server.networks.interface import Inputs
+
+SPEC = ArraySpec(name="state", dtype="float32", shape=(3,))
+RECORDED: list[int] = []
+
+
+def capture(run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+    """Like a graph: results always stand in the memory of the recording."""
+    outputs, state = run()
+    RECORDED.append(len(outputs.logits))
+
+    def replay() -> None:
+        new_outputs, new_state = run()
+        for old, new in zip((*outputs, *state), (*new_outputs, *new_state), strict=True):
+            old.copy_(new)
+
+    return replay, (outputs, state)
+
+
+def make_network(seed: int = 0) -> ActorCritic:
+    torch.manual_seed(seed)
+    return ActorCritic((SPEC,), 4, torso="mlp", core="lstm", core_size=5).requires_grad_(False)
+
+
+def random_rows(count: int, seed: int = 0) -> tuple[Inputs, tuple[Tensor, ...]]:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = Inputs(
+        (torch.randn(count, 1, 3, generator=generator),),
+        torch.randint(0, 3, (count,), dtype=torch.uint8, generator=generator),
+        torch.randn(count, generator=generator),
+        torch.randint(0, 4, (count,), generator=generator),
+    )
+    return inputs, tuple(torch.randn(count, 5, generator=generator) for _ in range(2))
+
+
+def assert_equal(got: Any, expected: Any) -> None:
+    (outputs, state), (expected_outputs, expected_state) = got, expected
+    for ours, theirs in zip((*outputs, *state), (*expected_outputs, *expected_state), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_buckets_are_powers_of_two_that_hold_all() -> None:
+    assert buckets(256) == [16, 32, 64, 128, 256]
+    assert buckets(100) == [16, 32, 64, 128]
+    assert buckets(1) == [16]
+
+
+def test_replays_equal_plain_steps_whatever_stood_in_the_memory_before() -> None:
+    network = make_network()
+    graphed = GraphedStep(network.step, 64, capture)
+    RECORDED.clear()
+    for seed, count in enumerate((16, 5, 1, 40, 33, 7, 64)):
+        rows = random_rows(count, seed)
+        assert_equal(graphed.step(*rows), network.step(*rows))
+    assert RECORDED == [16, 64], "one recording a bucket"
+
+
+def test_batches_beyond_the_largest_bucket_run_as_they_are() -> None:
+    network = make_network()
+    RECORDED.clear()
+    rows = random_rows(17)
+    assert_equal(GraphedStep(network.step, 16, capture).step(*rows), network.step(*rows))
+    assert RECORDED == []
+
+
+def test_new_weights_in_the_same_place_are_used() -> None:
+    network, other = make_network(), make_network(1)
+    graphed = GraphedStep(network.step, 16, capture)
+    rows = random_rows(3)
+    graphed.step(*rows)
+    network.load_state_dict(other.state_dict())
+    assert_equal(graphed.step(*rows), other.step(*rows))
+
+
+def test_each_acting_copy_has_its_own() -> None:
+    graphs, networks, rows = Graphs(16, capture), (make_network(0), make_network(1)), random_rows(3)
+    for _ in range(2):
+        for network in networks:
+            assert_equal(graphs.of(network).step(*rows), network.step(*rows))
+    assert graphs.of(networks[0]) is graphs.of(networks[0])
+
+
+def test_without_graphs_networks_are_used_as_they_are() -> None:
+    network = make_network()
+    assert Graphs(16, None).of(network) is network
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_graphs_equal_plain_steps() -> None:
+    network = make_network().cuda()
+    graphed = GraphedStep(network.step, 64, capture_cuda_graph)
+    with torch.inference_mode():
+        for seed, count in enumerate((16, 5, 40, 33)):
+            inputs, state = random_rows(count, seed)
+            rows = inputs.map(Tensor.cuda), tuple(map(Tensor.cuda, state))
+            assert_equal(graphed.step(*rows), network.step(*rows))

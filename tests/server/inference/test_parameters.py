@@ -1,0 +1,158 @@
+"""The hand-over of parameters: weights that are constants equal to their version, so any mixture shows."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from seedbed.server.inference.parameters import Parameters
+from seedbed.server.networks.interface import AgentState, Inputs, Outputs, PolicyNetwork
+from seedbed.server.networks.layers import Linear
+
+
+class Weights(PolicyNetwork):
+    """Weights to hand over; nobody asks them for actions here."""
+
+    def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> AgentState:
+        return ()
+
+    def step(self, inputs: Inputs, state: AgentState) -> tuple[Outputs, AgentState]:
+        raise NotImplementedError
+
+    def unroll(self, inputs: Inputs, state: AgentState) -> tuple[Outputs, AgentState]:
+        raise NotImplementedError
+
+    def store_for_acting(self) -> None:
+        raise NotImplementedError
+
+
+class Constant(Weights):
+    """Every weight and every buffer holds the same number."""
+
+    def __init__(self, value: float = -1.0) -> None:
+        super().__init__()
+        self.first = nn.Linear(64, 64)
+        self.second = nn.Linear(64, 8)
+        self.register_buffer("counter", torch.zeros(8))
+        self.fill(value)
+
+    def fill(self, value: float) -> None:
+        with torch.no_grad():
+            for tensor in (*self.parameters(), *self.buffers()):
+                tensor.fill_(value)
+
+    def values(self) -> set[float]:
+        """The different numbers it holds now: one, unless it is torn."""
+        return {float(x) for tensor in self.state_dict().values() for x in tensor.unique()}
+
+
+def test_a_published_version_is_acquired_with_its_number() -> None:
+    source = Constant(7.0)
+    parameters = Parameters(Constant, source, version=7)
+    for version in (7, 8, 9):
+        source.fill(float(version))
+        parameters.publish(source, version)
+        network, number = parameters.acquire()
+        assert isinstance(network, Constant)
+        assert (network.values(), number, parameters.version) == ({float(version)}, version, version)
+
+
+def test_only_the_newest_version_is_acquired() -> None:
+    source = Constant(0.0)
+    parameters = Parameters(Constant, source)
+    for version in range(1, 6):
+        source.fill(float(version))
+        parameters.publish(source, version)
+    network, number = parameters.acquire()
+    assert isinstance(network, Constant)
+    assert (network.values(), number) == ({5.0}, 5)
+
+
+def test_the_copy_in_use_is_never_written() -> None:
+    source = Constant(1.0)
+    parameters = Parameters(Constant, source, version=1)
+    network, number = parameters.acquire()
+    assert isinstance(network, Constant)
+    for version in range(2, 10):
+        source.fill(float(version))
+        parameters.publish(source, version)
+        assert (network.values(), number) == ({1.0}, 1)
+
+
+def test_the_source_may_be_changed_after_publishing() -> None:
+    source = Constant(1.0)
+    parameters = Parameters(Constant, source)
+    source.fill(99.0)
+    network, _ = parameters.acquire()
+    assert isinstance(network, Constant)
+    assert network.values() == {1.0}
+
+
+def test_a_reader_never_sees_a_mixture_nor_an_older_version() -> None:
+    """A writer publishes without pause while a reader evaluates; torn weights would be two numbers at once."""
+    source = Constant(0.0)
+    parameters = Parameters(Constant, source)
+    stop = threading.Event()
+
+    def write() -> None:
+        version = 0
+        while not stop.is_set():
+            version += 1
+            source.fill(float(version))
+            parameters.publish(source, version)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen: list[int] = []
+    try:
+        while len(set(seen)) < 20:
+            network, version = parameters.acquire()
+            assert isinstance(network, Constant)
+            assert network.values() == {float(version)}
+            seen.append(version)
+    finally:
+        stop.set()
+        writer.join(10)
+    assert seen == sorted(seen)
+
+
+class Torso(Weights):
+    """A layer that may be stored in bfloat16, and a head that is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = Linear(5, 4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x.bfloat16()).float())
+
+
+def test_a_copy_stored_in_bfloat16_computes_what_the_source_computes() -> None:
+    def make_copy() -> Torso:
+        copy = Torso().requires_grad_(False)
+        copy.body.to(torch.bfloat16)
+        return copy
+
+    torch.manual_seed(0)
+    source = Torso()
+    parameters = Parameters(make_copy, source)
+    x = torch.randn(6, 5)
+    for version in (1, 2, 3, 4):
+        with torch.no_grad():
+            for parameter in source.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        parameters.publish(source, version)
+        network, _ = parameters.acquire()
+        assert isinstance(network, Torso)
+        assert network.body.weight.dtype == torch.bfloat16
+        assert network.head.weight.dtype == torch.float32
+        assert torch.equal(network(x), source(x))
+
+
+def test_a_copy_of_other_shapes_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        Parameters(Torso, Constant())

@@ -1,0 +1,142 @@
+"""`metrics.jsonl`, TensorBoard events and the window of episodes."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from seedbed.common.errors import ConfigError
+from seedbed.server.monitoring.metrics import METRICS_FILE, REQUIRED, EpisodeWindow, MetricsWriter, read_metrics
+
+
+def line(step: int, **more: float | int | None) -> dict[str, float | int | None]:
+    """Metrics whose every value tells key and step."""
+    values: dict[str, float | int | None] = {key: step + number / 100 for number, key in enumerate(REQUIRED)}
+    return {**values, "agent_steps": step, "frames": 4 * step, "updates": step // 10, **more}
+
+
+def write(run_dir: Path, *steps: int, resume_step: int = 0) -> None:
+    writer = MetricsWriter(run_dir, resume_step=resume_step)
+    for step in steps:
+        writer.write(line(step))
+    writer.close()
+
+
+def steps_in(run_dir: Path) -> list[int]:
+    return [entry["agent_steps"] for entry in read_metrics(run_dir)]
+
+
+def scalars(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
+    """TensorBoard's view: tag -> (x, value)."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run_dir))
+    events.Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_lines_can_be_read_at_once_and_say_all(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path / "run", resume_step=0)
+    writer.write(line(100, entropy=0.5))
+    (found,) = read_metrics(tmp_path / "run")  # before close
+    assert found == line(100, entropy=0.5)
+    assert tuple(found)[: len(REQUIRED)] == REQUIRED
+    with pytest.raises(ValueError, match="missing loss"):
+        writer.write({key: 1 for key in REQUIRED if key != "loss"})
+    writer.close()
+
+
+def test_what_is_not_a_number_is_null(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path, resume_step=0)
+    writer.write(line(1, loss=float("nan"), entropy=float("-inf"), episode_return_mean=None))
+    writer.close()
+    text = (tmp_path / METRICS_FILE).read_text()
+    found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert (found["loss"], found["entropy"], found["episode_return_mean"]) == (None, None, None)
+    assert "train/loss" not in scalars(tmp_path)
+
+
+def test_tensorboard_has_the_usual_names_over_frames(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path, resume_step=0)
+    for step in (100, 200):
+        writer.write(line(step, episode_steps_mean=step + 0.5, entropy=0.25))
+    writer.close()
+    found = scalars(tmp_path)
+    assert found["rollout/ep_rew_mean"] == [(4 * step, pytest.approx(step + 0.06)) for step in (100, 200)]
+    assert found["rollout/ep_len_mean"] == [(400, 100.5), (800, 200.5)]
+    assert found["time/fps"][0] == (400, pytest.approx(100.04))
+    assert found["train/entropy"] == [(400, 0.25), (800, 0.25)]
+    assert found["time/agent_steps"] == [(400, 100.0), (800, 200.0)]
+    assert "train/frames" not in found
+
+
+def test_resuming_removes_what_did_not_happen(tmp_path: Path) -> None:
+    write(tmp_path, 100, 200, 300, 400)
+    write(tmp_path, 250, 350, resume_step=200)
+    assert steps_in(tmp_path) == [100, 200, 250, 350]
+    assert [x for x, _ in scalars(tmp_path)["train/loss"]] == [400, 800, 1000, 1400]
+    write(tmp_path, 10)
+    assert steps_in(tmp_path) == [10]
+
+
+def test_a_torn_last_line_is_dropped(tmp_path: Path) -> None:
+    write(tmp_path, 100, 200)
+    file = tmp_path / METRICS_FILE
+    whole = file.read_text()
+    for torn in (whole[:-1], whole[:-30], whole + '{"agent_steps": 300'):
+        file.write_text(torn)
+        kept = [100, 200] if torn.startswith(whole) else [100]
+        assert steps_in(tmp_path) == kept
+        assert file.read_text() == torn  # reading changes nothing: the writer may be alive
+    write(tmp_path, 300, resume_step=200)
+    assert steps_in(tmp_path) == [100, 200, 300]
+
+
+def test_damage_elsewhere_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"expected the folder of a run with metrics\.jsonl"):
+        read_metrics(tmp_path)
+    write(tmp_path, 100, 200)
+    file = tmp_path / METRICS_FILE
+    file.write_text(file.read_text().replace("{", "", 1))
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl, line 1: expected a JSON object"):
+        read_metrics(tmp_path)
+
+
+def test_episode_window() -> None:
+    window = EpisodeWindow(size=3)
+    assert (window.return_mean, window.return_median, window.steps_mean, window.frames_mean) == (None,) * 4
+    for number in (100, 1, 2, 6):
+        window.add(float(number), 10 * number, 40 * number)
+    assert (window.return_mean, window.return_median, window.steps_mean, window.frames_mean) == (3.0, 2.0, 30.0, 120.0)
+    assert (len(window), window.num_episodes) == (3, 4)
+
+
+def test_episode_window_survives_a_restart() -> None:
+    window = EpisodeWindow(size=3)
+    for number in range(5):
+        window.add(float(number), number, number)
+    again = EpisodeWindow.from_state(json.loads(json.dumps(window.get_state())), size=3)
+    assert again.get_state() == window.get_state()
+    again.add(5.0, 5, 5)
+    assert (again.return_mean, again.num_episodes) == (4.0, 6)
+
+
+def test_state_is_taken_while_another_thread_adds_episodes() -> None:
+    window = EpisodeWindow()
+    stop = threading.Event()
+
+    def add() -> None:
+        while not stop.is_set():
+            window.add(1.0, 2, 8)
+
+    thread = threading.Thread(target=add)
+    thread.start()
+    try:
+        for _ in range(2000):
+            assert all(episode == [1.0, 2, 8] for episode in window.get_state()["episodes"])
+    finally:
+        stop.set()
+        thread.join()

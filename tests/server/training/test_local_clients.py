@@ -1,0 +1,204 @@
+"""Local clients: which are started again, when, and which end the run. The processes are make-believe."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seedbed.common.credentials import ServerCredentials
+from seedbed.common.errors import BrokenError, MissingExtraError, SpecError, UsageError
+from seedbed.server.options.config import EnvironmentConfig, FleetConfig, ServerConfig
+from seedbed.server.training import local_clients
+from seedbed.server.training.local_clients import LocalClients, credential_options, describe_environment
+from tests.pki import Authority
+
+
+class Process:
+    """Lives until it is told how it ended."""
+
+    stdin = None
+
+    def __init__(self, command: list[str], **_: Any) -> None:
+        self.command = command
+        self.code: int | None = None
+
+    def poll(self) -> int | None:
+        return self.code
+
+    def terminate(self) -> None:
+        self.code = 0 if self.code is None else self.code
+
+    def wait(self, timeout: float) -> int:
+        assert self.code is not None
+        return self.code
+
+
+class Scene:
+    """Two clients with three and two environments.
+
+    Attributes:
+        started: all processes, in order.
+        now_s: what the clock says.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.started: list[Process] = []
+        self.now_s = 1000.0
+        monkeypatch.setattr(subprocess, "Popen", self._spawn)
+        monkeypatch.setattr(local_clients.time, "monotonic", lambda: self.now_s)
+        config = ServerConfig(fleet=FleetConfig(num_envs=5, num_clients=2), environment=EnvironmentConfig(env="x"))
+        self.clients = LocalClients(config, "127.0.0.1:1")
+        self.clients.start()
+
+    def die(self, code: int) -> None:
+        """The newest process of client 0 ends."""
+        newest = [process for process in self.started if "local-0" in process.command][-1]
+        newest.code = code
+        self.clients.check()
+
+    def restarts_after_s(self) -> float:
+        """How long it takes until the next process starts."""
+        before, began_s = len(self.started), self.now_s
+        while len(self.started) == before:
+            self.clients.check()
+            if len(self.started) == before:
+                self.now_s += 0.25
+                assert self.now_s < began_s + 100
+        return self.now_s - began_s
+
+    def _spawn(self, command: list[str], **options: Any) -> Process:
+        self.started.append(Process(command, **options))
+        return self.started[-1]
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(monkeypatch)
+
+
+def test_environments_are_shared_out(scene: Scene) -> None:
+    for command, (count, first) in zip((process.command for process in scene.started), ((3, 0), (2, 3)), strict=True):
+        assert command[command.index("--num-envs") + 1] == str(count)
+        assert command[command.index("--first-index") + 1] == str(first)
+
+
+def test_how_much_environments_are_trusted_is_passed_on(monkeypatch: pytest.MonkeyPatch, scene: Scene) -> None:
+    plain = scene.started[0].command
+    assert "--isolate" not in plain
+    assert (plain[plain.index("--step-timeout-s") + 1], plain[plain.index("--reset-timeout-s") + 1]) == (
+        "30.0",
+        "120.0",
+    )
+    fleet = FleetConfig(num_envs=1, isolate=True, step_timeout_s=2.5)
+    LocalClients(ServerConfig(fleet=fleet, environment=EnvironmentConfig(env="x")), "127.0.0.1:1").start()
+    careful = scene.started[-1].command
+    assert "--isolate" in careful
+    assert careful[careful.index("--step-timeout-s") + 1] == "2.5"
+
+
+@pytest.mark.parametrize("yielding", [False, True])
+def test_clients_yield_to_the_server_only_where_asked_to(monkeypatch: pytest.MonkeyPatch, yielding: bool) -> None:
+    started, popen = [], subprocess.Popen
+
+    def sleep(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        started.append(popen([sys.executable, "-c", "import time; time.sleep(60)"], **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", sleep)
+    config = ServerConfig(fleet=FleetConfig(num_envs=2, num_clients=2), environment=EnvironmentConfig(env="x"))
+    clients = LocalClients(config, "127.0.0.1:1", yielding=yielding)
+    clients.start()
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    niceness = [os.getpriority(os.PRIO_PROCESS, client.pid) for client in started]
+    clients.stop()
+    assert niceness == [min(19, ours + 5) if yielding else ours] * 2
+
+
+def test_living_clients_are_left_alone(scene: Scene) -> None:
+    scene.now_s += 1000
+    scene.clients.check()
+    assert len(scene.started) == 2
+
+
+@pytest.mark.parametrize("code", [-9, -11, 1, 75, 0])
+def test_one_that_ended_is_started_again_at_once(scene: Scene, code: int) -> None:
+    """Whatever its reason: it was asked to stay."""
+    scene.die(code)
+    assert len(scene.started) == 3
+    assert scene.started[2].command == scene.started[0].command
+
+
+def test_one_that_keeps_dying_waits_longer_and_ends_the_run(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.die(-11)
+    waits_s = []
+    for _ in range(5):
+        scene.die(-11)
+        waits_s.append(scene.restarts_after_s())
+    assert waits_s == [1, 2, 4, 8, 16]
+    assert "client 0 was ended by SIGSEGV" in caplog.text
+    with pytest.raises(BrokenError, match="client 0 was ended by SIGSEGV after 6 restarts within 10 minutes"):
+        scene.die(-11)
+
+
+def test_one_that_dies_now_and_then_does_not(scene: Scene) -> None:
+    for _ in range(30):
+        scene.now_s += 300
+        scene.die(-9)
+        scene.now_s += 1
+        scene.clients.check()
+    assert len(scene.started) == 2 + 30
+
+
+@pytest.mark.parametrize(("code", "error"), [(2, UsageError), (69, MissingExtraError), (78, SpecError)])
+def test_what_another_start_would_not_mend_ends_the_run(scene: Scene, code: int, error: type[Exception]) -> None:
+    with pytest.raises(error, match=f"client 0 ended with exit code {code}"):
+        scene.die(code)
+
+
+def test_stopping_leaves_the_dead_alone(scene: Scene) -> None:
+    scene.die(-9)
+    scene.die(-9)  # waits for its next start now
+    scene.clients.stop()
+    assert [process.code for process in scene.started] == [-9, 0, -9]
+
+
+def _run(code: int, stderr: str) -> Any:
+    return lambda *_, **__: subprocess.CompletedProcess([], code, "", stderr)
+
+
+def test_what_a_probe_says_of_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "run", _run(69, "noise\nseedbed: error: no ale-py"))
+    with pytest.raises(MissingExtraError, match=r"^no ale-py$"):
+        describe_environment(EnvironmentConfig(env="x"))
+    monkeypatch.setattr(subprocess, "run", _run(-11, "Fatal Python error"))
+    with pytest.raises(SpecError, match="x: the process that built it was ended by SIGSEGV"):
+        describe_environment(EnvironmentConfig(env="x"))
+
+    def hang(*_: Any, **__: Any) -> None:
+        raise subprocess.TimeoutExpired("x", 1)
+
+    monkeypatch.setattr(subprocess, "run", hang)
+    with pytest.raises(SpecError, match="x: expected to be built within 120 s"):
+        describe_environment(EnvironmentConfig(env="x"))
+
+
+def test_clients_get_the_credentials_they_need(tmp_path: Path) -> None:
+    pair = Authority(tmp_path).sign("server", "DNS:*.gpu.example,IP:192.0.2.7")
+    tls = ServerCredentials(tls_cert=pair.certificate, tls_key=pair.key)
+    assert credential_options(ServerCredentials()) == []
+    assert credential_options(ServerCredentials(token_file=Path("token"))) == ["--token-file", "token"]
+    assert credential_options(tls) == ["--tls-ca", str(pair.certificate), "--tls-server-name", "any.gpu.example"]
+    assert credential_options(ServerCredentials(insecure=True)) == ["--insecure"]
+    with pytest.raises(UsageError, match="--tls-client-ca with local clients"):
+        credential_options(replace(tls, tls_client_ca=Path("ca.pem")))
+
+
+def test_clients_of_a_server_that_listens_everywhere_use_loopback() -> None:
+    config = ServerConfig(fleet=FleetConfig(num_envs=1))
+    assert LocalClients(config, "0.0.0.0:7")._connection == ["--server", "127.0.0.1:7"]
