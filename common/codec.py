@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedbed.common.errors import InvalidMessageError, SpecError, VersionError
-from seedbed.common.specs import ArraySpec, EnvironmentSpec
+from seedbed.common.specs import ArraySpec, EnvironmentSpec, Kind, Role
 from seedbed.common.timestep import (
     DISCOUNT_DTYPE,
     MAX_COUNT,
@@ -28,8 +28,8 @@ from seedbed.common.timestep import (
 )
 from seedbed.proto import seedbed_pb2 as pb
 
-PROTOCOL_MAJOR = 1
-PROTOCOL_MINOR = 1
+PROTOCOL_MAJOR = 2
+PROTOCOL_MINOR = 0
 
 _DTYPE_CODES = {
     "uint8": pb.DTYPE_UINT8,
@@ -38,6 +38,14 @@ _DTYPE_CODES = {
     "float32": pb.DTYPE_FLOAT32,
 }
 _DTYPE_NAMES = {code: name for name, code in _DTYPE_CODES.items()}
+_KIND_CODES: dict[Kind, pb.Kind] = {
+    "box": pb.KIND_BOX,
+    "discrete": pb.KIND_DISCRETE,
+    "binary": pb.KIND_BINARY,
+}
+_KIND_NAMES = {code: name for name, code in _KIND_CODES.items()}
+_ROLE_CODES: dict[Role, pb.Role] = {"value": pb.ROLE_VALUE, "action_mask": pb.ROLE_ACTION_MASK}
+_ROLE_NAMES = {code: name for name, code in _ROLE_CODES.items()}
 
 _LAST = int(StepType.LAST)
 
@@ -89,6 +97,17 @@ def spec_from_message(message: pb.EnvironmentSpec) -> EnvironmentSpec:
         actions=tuple(_array_spec_from_message(array) for array in message.actions),
         frames_per_step=message.frames_per_step,
     )
+
+
+def described_spec(reply: pb.DescribeResponse) -> EnvironmentSpec:
+    """The only spec that a server serves.
+
+    Raises:
+        SpecError: it serves none, or several.
+    """
+    if len(reply.specs) != 1:
+        raise SpecError(f"expected a server with one environment, it describes {len(reply.specs)}")
+    return spec_from_message(reply.specs[0])
 
 
 def pack_hello(
@@ -200,9 +219,10 @@ def unpack_actions(message: pb.Actions, spec: EnvironmentSpec, num_rows: int) ->
     actions = _unpack_arrays("actions", message.actions, spec.actions, num_rows)
     for part, array_spec in zip(actions, spec.actions, strict=True):
         array: NDArray[Any] = part
-        low, high = array_spec.minimum, array_spec.maximum
-        if (low is not None and (array < low).any()) or (high is not None and (array > high).any()):
-            raise InvalidMessageError(f"actions[{array_spec.name!r}]: expected {array_spec}, got {array.tolist()}")
+        if not ((array >= array_spec.sent_low) & (array <= array_spec.sent_high)).all():  # NaN is in no range
+            raise InvalidMessageError(
+                f"actions[{array_spec.name!r}]: expected {array_spec} as it travels, got {array.tolist()}"
+            )
     return actions
 
 
@@ -211,20 +231,31 @@ def _array_spec_to_message(spec: ArraySpec) -> pb.ArraySpec:
         name=spec.name,
         dtype=_DTYPE_CODES[spec.dtype],
         shape=spec.shape,
-        minimum=spec.minimum,
-        maximum=spec.maximum,
+        low=spec.low,
+        high=spec.high,
+        role=_ROLE_CODES[spec.role],
+        kind=_KIND_CODES[spec.kind],
+        source_dtype=spec.source_dtype,
     )
 
 
 def _array_spec_from_message(message: pb.ArraySpec) -> ArraySpec:
-    if message.dtype not in _DTYPE_NAMES:
-        raise SpecError(f"array {message.name!r}: expected a known dtype, got code {message.dtype}")
+    for what, code, names in (
+        ("dtype", message.dtype, _DTYPE_NAMES),
+        ("role", message.role, _ROLE_NAMES),
+        ("kind", message.kind, _KIND_NAMES),
+    ):
+        if code not in names:
+            raise SpecError(f"array {message.name!r}: expected a known {what}, got code {code}")
     return ArraySpec(
         name=message.name,
         dtype=_DTYPE_NAMES[message.dtype],
         shape=tuple(message.shape),
-        minimum=message.minimum if message.HasField("minimum") else None,
-        maximum=message.maximum if message.HasField("maximum") else None,
+        low=tuple(message.low),
+        high=tuple(message.high),
+        kind=_KIND_NAMES[message.kind],
+        role=_ROLE_NAMES[message.role],
+        source_dtype=message.source_dtype,
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import grpc.aio
 
 from seedbed.common.address import Address
-from seedbed.common.codec import check_protocol, protocol_version, spec_from_message
+from seedbed.common.codec import check_protocol, described_spec, protocol_version
 from seedbed.common.credentials import ClientCredentials, watch_tokens
 from seedbed.common.diagnosis import connect, look_up, shake_hands
 from seedbed.common.errors import SeedbedError
@@ -92,7 +92,7 @@ async def check_way(address: Address, credentials: ClientCredentials) -> AsyncIt
         check_protocol(reply.protocol, "server")
         yield Check("ok", step, f"{_dotted(protocol_version())} here, {_dotted(reply.protocol)} there")
         step = "environment"
-        spec = spec_from_message(reply.spec)
+        spec = described_spec(reply)
         yield Check("ok", "server", f"seedbed {reply.server_version}, run {reply.run_name!r}")
         yield _check_environment(spec)
     except SeedbedError as error:

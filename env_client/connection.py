@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import grpc.aio
 
 from seedbed.common.address import Address
-from seedbed.common.codec import check_protocol, spec_from_message
+from seedbed.common.codec import check_protocol, described_spec
 from seedbed.common.credentials import ClientCredentials, Reloaded, Tokens, watch_tokens
 from seedbed.common.diagnosis import find_permanent_fault
 from seedbed.common.errors import SeedbedError, UnavailableError
@@ -215,6 +215,6 @@ async def describe_server(endpoint: Endpoint) -> EnvironmentSpec:
                 await wait_out(backoff, error_from_rpc(error), endpoint, f"asking {endpoint.target} what it serves")
                 continue
             check_protocol(reply.protocol, "server")
-            return spec_from_message(reply.spec)
+            return described_spec(reply)
     finally:
         await line.close()

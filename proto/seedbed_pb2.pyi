@@ -14,27 +14,47 @@ class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DTYPE_INT32: _ClassVar[DType]
     DTYPE_INT64: _ClassVar[DType]
     DTYPE_FLOAT32: _ClassVar[DType]
+
+class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    KIND_INVALID: _ClassVar[Kind]
+    KIND_BOX: _ClassVar[Kind]
+    KIND_DISCRETE: _ClassVar[Kind]
+    KIND_BINARY: _ClassVar[Kind]
+
+class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROLE_INVALID: _ClassVar[Role]
+    ROLE_VALUE: _ClassVar[Role]
+    ROLE_ACTION_MASK: _ClassVar[Role]
 DTYPE_INVALID: DType
 DTYPE_UINT8: DType
 DTYPE_INT32: DType
 DTYPE_INT64: DType
 DTYPE_FLOAT32: DType
+KIND_INVALID: Kind
+KIND_BOX: Kind
+KIND_DISCRETE: Kind
+KIND_BINARY: Kind
+ROLE_INVALID: Role
+ROLE_VALUE: Role
+ROLE_ACTION_MASK: Role
 
 class DescribeRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class DescribeResponse(_message.Message):
-    __slots__ = ("protocol", "spec", "run_name", "server_version")
+    __slots__ = ("protocol", "specs", "run_name", "server_version")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
-    SPEC_FIELD_NUMBER: _ClassVar[int]
+    SPECS_FIELD_NUMBER: _ClassVar[int]
     RUN_NAME_FIELD_NUMBER: _ClassVar[int]
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
     protocol: ProtocolVersion
-    spec: EnvironmentSpec
+    specs: _containers.RepeatedCompositeFieldContainer[EnvironmentSpec]
     run_name: str
     server_version: str
-    def __init__(self, protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., spec: _Optional[_Union[EnvironmentSpec, _Mapping]] = ..., run_name: _Optional[str] = ..., server_version: _Optional[str] = ...) -> None: ...
+    def __init__(self, protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., specs: _Optional[_Iterable[_Union[EnvironmentSpec, _Mapping]]] = ..., run_name: _Optional[str] = ..., server_version: _Optional[str] = ...) -> None: ...
 
 class ProtocolVersion(_message.Message):
     __slots__ = ("major", "minor")
@@ -45,18 +65,24 @@ class ProtocolVersion(_message.Message):
     def __init__(self, major: _Optional[int] = ..., minor: _Optional[int] = ...) -> None: ...
 
 class ArraySpec(_message.Message):
-    __slots__ = ("name", "dtype", "shape", "minimum", "maximum")
+    __slots__ = ("name", "dtype", "shape", "low", "high", "role", "kind", "source_dtype")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
-    MINIMUM_FIELD_NUMBER: _ClassVar[int]
-    MAXIMUM_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_DTYPE_FIELD_NUMBER: _ClassVar[int]
     name: str
     dtype: DType
     shape: _containers.RepeatedScalarFieldContainer[int]
-    minimum: float
-    maximum: float
-    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., minimum: _Optional[float] = ..., maximum: _Optional[float] = ...) -> None: ...
+    low: _containers.RepeatedScalarFieldContainer[float]
+    high: _containers.RepeatedScalarFieldContainer[float]
+    role: Role
+    kind: Kind
+    source_dtype: str
+    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., low: _Optional[_Iterable[float]] = ..., high: _Optional[_Iterable[float]] = ..., role: _Optional[_Union[Role, str]] = ..., kind: _Optional[_Union[Kind, str]] = ..., source_dtype: _Optional[str] = ...) -> None: ...
 
 class EnvironmentSpec(_message.Message):
     __slots__ = ("environment", "preset", "observations", "actions", "frames_per_step")
@@ -119,7 +145,7 @@ class Hello(_message.Message):
     def __init__(self, protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., client_id: _Optional[str] = ..., run_id: _Optional[int] = ..., group: _Optional[int] = ..., environments: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ..., spec: _Optional[_Union[EnvironmentSpec, _Mapping]] = ..., assign_indices: _Optional[bool] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("protocol", "resumed", "last_seq", "grace_s", "run_name", "server_version", "environment_indices")
+    __slots__ = ("protocol", "resumed", "last_seq", "grace_s", "run_name", "server_version", "environment_indices", "tasks")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     RESUMED_FIELD_NUMBER: _ClassVar[int]
     LAST_SEQ_FIELD_NUMBER: _ClassVar[int]
@@ -127,6 +153,7 @@ class Welcome(_message.Message):
     RUN_NAME_FIELD_NUMBER: _ClassVar[int]
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_INDICES_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
     protocol: ProtocolVersion
     resumed: bool
     last_seq: int
@@ -134,7 +161,8 @@ class Welcome(_message.Message):
     run_name: str
     server_version: str
     environment_indices: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., resumed: _Optional[bool] = ..., last_seq: _Optional[int] = ..., grace_s: _Optional[float] = ..., run_name: _Optional[str] = ..., server_version: _Optional[str] = ..., environment_indices: _Optional[_Iterable[int]] = ...) -> None: ...
+    tasks: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., resumed: _Optional[bool] = ..., last_seq: _Optional[int] = ..., grace_s: _Optional[float] = ..., run_name: _Optional[str] = ..., server_version: _Optional[str] = ..., environment_indices: _Optional[_Iterable[int]] = ..., tasks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Steps(_message.Message):
     __slots__ = ("seq", "step_type", "reward", "discount", "observations", "episode_ends")

@@ -64,7 +64,7 @@ class EchoServer(SeedbedServicer):
         await self._server.stop(None)
 
     async def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.DescribeResponse:
-        return pb.DescribeResponse(protocol=self.protocol, spec=self.spec)
+        return pb.DescribeResponse(protocol=self.protocol, specs=[self.spec] if self.spec else [])
 
     async def Act(self, request_iterator: AsyncIterator[pb.ClientMessage], context: Any) -> None:
         self.metadata.append(context.invocation_metadata())

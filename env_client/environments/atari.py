@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedbed.common.errors import MissingExtraError, SpecError
-from seedbed.common.specs import ArraySpec, EnvironmentSpec
+from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.env_client.environments.interface import Row, Status
 
 FRAME_SKIP = 4
@@ -98,9 +98,9 @@ class AtariEnvironment:
             environment=environment_id,
             preset=preset,
             observations=(
-                ArraySpec(name="observation", dtype="uint8", shape=(SCREEN_SIZE, SCREEN_SIZE), minimum=0, maximum=255),
+                ArraySpec(name="observation", dtype="uint8", shape=(SCREEN_SIZE, SCREEN_SIZE), low=(0,), high=(255,)),
             ),
-            actions=(ArraySpec(name="action", dtype="int64", minimum=0, maximum=len(self._actions) - 1),),
+            actions=(discrete("action", len(self._actions)),),
             frames_per_step=FRAME_SKIP,
         )
 

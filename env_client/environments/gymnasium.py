@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seedbed.common.errors import MissingExtraError, SpecError
-from seedbed.common.specs import ArraySpec, EnvironmentSpec
+from seedbed.common.specs import MAX_BOUNDS, ArraySpec, EnvironmentSpec, discrete
 from seedbed.env_client.environments.interface import Row, Status
 
 _DTYPES = {
@@ -45,8 +47,6 @@ class GymnasiumEnvironment:
         self._seed: int | None = seed
         self.frames = 0
         observation_space, action_space = self._env.observation_space, self._env.action_space
-        # A Discrete space counts from `start`, the wire from 0.
-        self._observation_start = getattr(observation_space, "start", 0)
         self._action_start = int(getattr(action_space, "start", 0))
         try:
             if type(action_space).__name__ != "Discrete":
@@ -82,7 +82,7 @@ class GymnasiumEnvironment:
         self._env.close()
 
     def _write(self, value: Any, observation: Row) -> None:
-        observation[0][...] = value - self._observation_start if self._observation_start else value
+        observation[0][...] = value
 
 
 def array_spec(name: str, space: Any) -> ArraySpec:
@@ -97,22 +97,25 @@ def array_spec(name: str, space: Any) -> ArraySpec:
     """
     kind = type(space).__name__
     if kind == "Discrete":
-        return ArraySpec(name=name, dtype="int64", minimum=0, maximum=int(space.n) - 1)
+        return discrete(name, int(space.n), start=int(space.start))
     if kind == "MultiBinary":
-        return ArraySpec(name=name, dtype="uint8", shape=tuple(space.shape), minimum=0, maximum=1)
+        shape = tuple(space.shape)
+        return ArraySpec(name=name, dtype="uint8", shape=shape, low=(0,), high=(1,), kind="binary", source_dtype="int8")
     if kind == "Box" and space.dtype.name in _DTYPES:
         return ArraySpec(
             name=name,
             dtype=_DTYPES[space.dtype.name],
             shape=tuple(space.shape),
-            minimum=_finite(space.low.min()),
-            maximum=_finite(space.high.max()),
+            low=_bounds(space.low, np.min),
+            high=_bounds(space.high, np.max),
+            source_dtype=space.dtype.name,
         )
     raise SpecError(f"{name} space {space}: {SUPPORTED}")
 
 
-def _finite(bound: Any) -> float | None:
-    return float(bound) if np.isfinite(bound) else None
+def _bounds(bounds: NDArray[Any], widest: Callable[[NDArray[Any]], Any]) -> tuple[float, ...]:
+    """One bound for each element; of too many the widest alone."""
+    return tuple(bounds.flatten().tolist()) if bounds.size <= MAX_BOUNDS else (float(widest(bounds)),)
 
 
 def _make(environment_id: str) -> Any:

@@ -16,7 +16,7 @@ from seedbed.common.echo import (
     echo_truncates,
 )
 from seedbed.common.errors import InvalidMessageError, SpecError
-from seedbed.common.specs import DTYPES, ArraySpec, EnvironmentSpec
+from seedbed.common.specs import DTYPES, ArraySpec, EnvironmentSpec, discrete
 from seedbed.env_client.environments.faults import FAULTS
 from seedbed.env_client.environments.interface import Row, Status
 
@@ -71,8 +71,8 @@ class Synthetic:
         maximum = 1 if options.dtype == "float32" else 255
         self.spec = EnvironmentSpec(
             environment=environment_id,
-            observations=(ArraySpec(name="observation", dtype=options.dtype, shape=shape, minimum=0, maximum=maximum),),
-            actions=(ArraySpec(name="action", dtype="int64", minimum=0, maximum=options.actions - 1),),
+            observations=(ArraySpec(name="observation", dtype=options.dtype, shape=shape, low=(0,), high=(maximum,)),),
+            actions=(discrete("action", options.actions),),
         )
 
     def reset(self, observation: Row) -> None:
@@ -137,8 +137,8 @@ class Echo:
         self.frames = 0
         self.spec = EnvironmentSpec(
             environment=environment_id,
-            observations=(ArraySpec(name="observation", dtype="float32", shape=(3,), minimum=0),),
-            actions=(ArraySpec(name="action", dtype="int64", minimum=0, maximum=ECHO_ACTIONS - 1),),
+            observations=(ArraySpec(name="observation", dtype="float32", shape=(3,), low=(0,)),),
+            actions=(discrete("action", ECHO_ACTIONS),),
         )
 
     def reset(self, observation: Row) -> None:

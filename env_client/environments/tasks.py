@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seedbed.common.errors import SpecError
-from seedbed.common.specs import ArraySpec, EnvironmentSpec
+from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.common.timestep import Array
 from seedbed.env_client.environments.interface import Row, Status
 
@@ -36,9 +36,9 @@ class Catch:
         self.spec = EnvironmentSpec(
             environment=environment_id,
             observations=(
-                ArraySpec(name="observation", dtype="float32", shape=(CATCH_ROWS, CATCH_COLUMNS), minimum=0, maximum=1),
+                ArraySpec(name="observation", dtype="float32", shape=(CATCH_ROWS, CATCH_COLUMNS), low=(0,), high=(1,)),
             ),
-            actions=(ArraySpec(name="action", dtype="int64", minimum=0, maximum=2),),
+            actions=(discrete("action", 3),),
         )
 
     def reset(self, observation: Row) -> None:
@@ -104,8 +104,8 @@ class MemoryChain:
         self.frames = 0
         self.spec = EnvironmentSpec(
             environment=environment_id,
-            observations=(ArraySpec(name="observation", dtype="float32", shape=(3,), minimum=-1, maximum=1),),
-            actions=(ArraySpec(name="action", dtype="int64", minimum=0, maximum=1),),
+            observations=(ArraySpec(name="observation", dtype="float32", shape=(3,), low=(-1,), high=(1,)),),
+            actions=(discrete("action", 2),),
         )
 
     def reset(self, observation: Row) -> None:

@@ -119,7 +119,7 @@ def _noise(spec: ArraySpec, num_rows: int, rng: np.random.Generator) -> Array:
 def _bounds(spec: ArraySpec) -> tuple[float, float]:
     """Those of the spec. Where it has none: all of uint8, and -1 to 1 of other dtypes, if the other bound allows."""
     least, most = (0.0, 255.0) if spec.dtype == "uint8" else (-1.0, 1.0)
-    minimum = spec.minimum if spec.minimum is not None and spec.minimum > -_WIDE else None
-    maximum = spec.maximum if spec.maximum is not None and spec.maximum < _WIDE else None
+    minimum = min(spec.low) if min(spec.low) > -_WIDE else None
+    maximum = max(spec.high) if max(spec.high) < _WIDE else None
     low = minimum if minimum is not None else min(least, most if maximum is None else maximum)
     return low, maximum if maximum is not None else max(most, low)

@@ -83,7 +83,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         """Answers what this server serves."""
         return pb.DescribeResponse(
             protocol=codec.protocol_version(),
-            spec=codec.spec_to_message(self.config.spec),
+            specs=[codec.spec_to_message(self.config.spec)],
             run_name=self.config.run_name,
             server_version=self.config.server_version,
         )
@@ -141,6 +141,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
             run_name=self.config.run_name,
             server_version=self.config.server_version,
             environment_indices=grant["environment_indices"],
+            tasks=[0] * stream.num_rows,
         )
         await context.write(pb.ServerMessage(welcome=welcome))
 

@@ -31,7 +31,7 @@ def input_scale(spec: ArraySpec) -> float:
     if spec.dtype == "float32":
         return 1.0
     if spec.dtype == "uint8":
-        return 1.0 / (spec.maximum or 255.0)
+        return 1.0 / (max(spec.high) if spec.bounded else 255.0)
     raise SpecError(f"observation {spec.name!r}: networks expect uint8 or float32, got {spec}")
 
 

@@ -28,7 +28,7 @@ class BareEcho(SeedbedServicer):
 
     async def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.DescribeResponse:
         """What it pretends to serve."""
-        return pb.DescribeResponse(protocol=protocol_version(), spec=self._spec)
+        return pb.DescribeResponse(protocol=protocol_version(), specs=[self._spec])
 
     async def Act(self, _: Any, context: Any) -> None:
         """Reads and answers until the client leaves."""

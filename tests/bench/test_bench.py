@@ -152,7 +152,7 @@ def test_messages_are_half_of_a_client_and_batches_one_message_of_each() -> None
 
 
 def test_synthetic_environment_is_as_large_as_the_real_one() -> None:
-    action = ArraySpec(name="action", dtype="int64", minimum=0, maximum=4)
+    action = ArraySpec(name="action", dtype="int64", low=(0,), high=(4,), kind="discrete")
     for arrays in (
         (ArraySpec(name="o", dtype="float32", shape=(3, 2)),),
         (ArraySpec(name="o", dtype="float32"),),

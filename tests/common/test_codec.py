@@ -29,12 +29,12 @@ SPEC = EnvironmentSpec(
     preset="modern",
     frames_per_step=4,
     observations=(
-        ArraySpec(name="image", dtype="uint8", shape=(2, 3), minimum=0, maximum=255),
+        ArraySpec(name="image", dtype="uint8", shape=(2, 3), low=(0,), high=(255,)),
         ArraySpec(name="speed", dtype="float32"),
     ),
     actions=(
-        ArraySpec(name="button", dtype="int64", minimum=0, maximum=4),
-        ArraySpec(name="stick", dtype="float32", shape=(2,), minimum=-1.5, maximum=1),
+        ArraySpec(name="button", dtype="int64", low=(0,), high=(4,), kind="discrete"),
+        ArraySpec(name="stick", dtype="float32", shape=(2,), low=(-1.5,), high=(1,)),
     ),
 )
 
@@ -179,8 +179,8 @@ def test_hello_says_it_all() -> None:
 
 def test_bound_of_zero_is_not_the_same_as_no_bound() -> None:
     assert spec_from_message(spec_to_message(SPEC)) == SPEC
-    assert spec_from_message(spec_to_message(SPEC)).observations[1].minimum is None
-    assert spec_from_message(spec_to_message(SPEC)).observations[0].minimum == 0
+    assert spec_from_message(spec_to_message(SPEC)).observations[1].low == (-float("inf"),)
+    assert spec_from_message(spec_to_message(SPEC)).observations[0].low == (0.0,)
 
 
 def test_spec_with_an_unknown_dtype_is_refused() -> None:

@@ -43,7 +43,7 @@ class Server(SeedbedServicer):
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "expected the token")
         return pb.DescribeResponse(
             protocol=pb.ProtocolVersion(major=self.major),
-            spec=spec_to_message(self.spec),
+            specs=[spec_to_message(self.spec)],
             run_name="far",
             server_version="0.1.0",
         )
@@ -129,7 +129,7 @@ def test_warnings(token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         environment="ALE/Pong-v5",
         preset="modern",
         observations=(ArraySpec(name="observation", dtype="uint8", shape=(84, 84)),),
-        actions=(ArraySpec(name="action", dtype="int64", minimum=0, maximum=17),),
+        actions=(ArraySpec(name="action", dtype="int64", low=(0,), high=(17,), kind="discrete"),),
     )
     monkeypatch.setattr(doctor, "version_of", lambda _: None)
     with Server(spec=pong).serving() as address:

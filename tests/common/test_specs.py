@@ -15,8 +15,8 @@ SPEC = EnvironmentSpec(
     environment="ALE/Pong-v5",
     preset="modern",
     frames_per_step=4,
-    observations=(ArraySpec(name="observation", dtype="uint8", shape=(84, 84), minimum=0, maximum=255),),
-    actions=(ArraySpec(name="action", dtype="int64", minimum=0, maximum=17),),
+    observations=(ArraySpec(name="observation", dtype="uint8", shape=(84, 84), low=(0,), high=(255,)),),
+    actions=(ArraySpec(name="action", dtype="int64", low=(0,), high=(17,), kind="discrete"),),
 )
 
 
@@ -34,12 +34,12 @@ def test_sizes() -> None:
 @pytest.mark.parametrize(
     ("spec", "num_values"),
     [
-        (ArraySpec(name="x", dtype="int64", minimum=0, maximum=5), 6),
-        (ArraySpec(name="x", dtype="int32", minimum=0, maximum=0), 1),
-        (ArraySpec(name="x", dtype="int64", minimum=1, maximum=5), None),
-        (ArraySpec(name="x", dtype="int64", minimum=0), None),
-        (ArraySpec(name="x", dtype="int64", shape=(1,), minimum=0, maximum=5), None),
-        (ArraySpec(name="x", dtype="float32", minimum=0, maximum=5), None),
+        (ArraySpec(name="x", dtype="int64", low=(0,), high=(5,), kind="discrete"), 6),
+        (ArraySpec(name="x", dtype="int32", low=(0,), high=(0,), kind="discrete"), 1),
+        (ArraySpec(name="x", dtype="int64", low=(1,), high=(5,), kind="discrete"), None),
+        (ArraySpec(name="x", dtype="int64", low=(0,)), None),
+        (ArraySpec(name="x", dtype="int64", shape=(1,), low=(0,), high=(5,)), None),
+        (ArraySpec(name="x", dtype="float32", low=(0,), high=(5,)), None),
     ],
 )
 def test_discrete_scalars_are_integers_from_zero(spec: ArraySpec, num_values: int | None) -> None:

@@ -72,8 +72,8 @@ def _other_dtype(hello: pb.Hello, spec: EnvironmentSpec) -> Words:
 
 
 def _other_number_of_actions(hello: pb.Hello, spec: EnvironmentSpec) -> Words:
-    hello.spec.actions[0].maximum += 3
-    return str(spec.actions[0].maximum), str(hello.spec.actions[0].maximum)
+    hello.spec.actions[0].high[0] += 3
+    return f"{spec.actions[0].high[0]:g}", f"{hello.spec.actions[0].high[0]:g}"
 
 
 def _unknown_dtype(hello: pb.Hello, _: EnvironmentSpec) -> Words:

@@ -29,7 +29,7 @@ class ConversationChecks:
         with grpc.insecure_channel(server.address) as channel:
             reply = SeedbedStub(channel).Describe(pb.DescribeRequest(), timeout=PATIENCE_S)
         assert reply.protocol.major == PROTOCOL_MAJOR
-        assert spec_from_message(reply.spec) == server.spec
+        assert [spec_from_message(spec) for spec in reply.specs] == [server.spec]
 
     def test_welcome_grants_a_new_lease(self, client: RawClient) -> None:
         welcome = client.connect()

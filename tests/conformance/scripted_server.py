@@ -89,7 +89,7 @@ class ScriptedServer(SeedbedServicer):
 
     async def Describe(self, _: pb.DescribeRequest, context: Any) -> pb.DescribeResponse:
         """For a client that asks first."""
-        return pb.DescribeResponse(protocol=protocol_version(), spec=spec_to_message(self._spec))
+        return pb.DescribeResponse(protocol=protocol_version(), specs=[spec_to_message(self._spec)])
 
     async def Act(self, _: Any, context: Any) -> None:
         """One stream."""
@@ -136,9 +136,8 @@ class ScriptedServer(SeedbedServicer):
     def _answer(self, seq: int, num_rows: int) -> pb.Actions:
         arrays = []
         for spec in self._spec.actions:
-            low, high = int(spec.minimum or 0), int(spec.maximum or 0)
-            shape = (num_rows, *spec.shape)
-            arrays.append(self._rng.integers(low, high + 1, shape).astype(spec.numpy_dtype).tobytes())
+            array = self._rng.uniform(spec.sent_low, spec.sent_high, (num_rows, *spec.shape))
+            arrays.append(np.rint(array).astype(spec.numpy_dtype).tobytes())
         return pb.Actions(seq=seq, actions=arrays)
 
 

@@ -230,8 +230,8 @@ class RawClient:
         assert [len(part) for part in actions.actions] == [self.num_envs * spec.row_bytes for spec in specs]
         arrays = [np.frombuffer(part, spec.numpy_dtype) for part, spec in zip(actions.actions, specs, strict=True)]
         for array, spec in zip(arrays, specs, strict=True):
-            assert spec.minimum is None or (array >= spec.minimum).all()
-            assert spec.maximum is None or (array <= spec.maximum).all()
+            rows = array.reshape(self.num_envs, *spec.shape)
+            assert ((rows >= spec.sent_low) & (rows <= spec.sent_high)).all()
         if self.server.policy is not None:
             for array, expected in zip(arrays, self.server.policy(self._observations), strict=True):
                 np.testing.assert_array_equal(array, expected.ravel())
@@ -259,6 +259,6 @@ class RawClient:
 
 
 def _sample(spec: ArraySpec, num_rows: int, rng: np.random.Generator) -> NDArray[Any]:
-    low = 0 if spec.minimum is None else int(np.ceil(spec.minimum))
-    high = low + 100 if spec.maximum is None else int(np.floor(spec.maximum))
-    return rng.integers(low, max(low, high) + 1, (num_rows, *spec.shape)).astype(spec.numpy_dtype)
+    low = np.ceil(np.maximum(spec.lower, -100))
+    high = np.floor(np.minimum(spec.upper, np.maximum(low + 100, 255)))
+    return rng.integers(low, high, (num_rows, *spec.shape), endpoint=True).astype(spec.numpy_dtype)

@@ -18,8 +18,8 @@ from seedbed.proto import seedbed_pb2 as pb
 FOLDER = Path(__file__).resolve().parents[2] / "proto"
 SPEC = EnvironmentSpec(
     environment="seedbed/Echo-v0",
-    observations=(ArraySpec(name="observation", dtype="float32", shape=(3,), minimum=0),),
-    actions=(ArraySpec(name="action", dtype="int64", minimum=0, maximum=ECHO_ACTIONS - 1),),
+    observations=(ArraySpec(name="observation", dtype="float32", shape=(3,), low=(0,)),),
+    actions=(ArraySpec(name="action", dtype="int64", low=(0,), high=(ECHO_ACTIONS - 1,), kind="discrete"),),
 )
 OBSERVATIONS = echo_encode([0, 1], 0, 0)
 

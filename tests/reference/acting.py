@@ -71,7 +71,7 @@ class World:
     ) -> None:
         torch.manual_seed(seed)
         self.random = np.random.default_rng(seed)
-        action = ArraySpec(name="action", dtype="int64", minimum=0, maximum=NUM_ACTIONS - 1)
+        action = ArraySpec(name="action", dtype="int64", low=(0,), high=(NUM_ACTIONS - 1,), kind="discrete")
         self.spec = EnvironmentSpec(environment="random", observations=(observation,), actions=(action,))
         learning = LearningConfig(unroll_length=5, batch_size=4)
         self.algorithm: Algorithm = (

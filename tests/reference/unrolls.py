@@ -25,7 +25,7 @@ from seedbed.server.experience.unroll import FieldSpec, Provenance, UnrollLayout
 SPEC = EnvironmentSpec(
     environment="numbers",
     observations=(ArraySpec(name="observation", dtype="float32", shape=(3,)),),
-    actions=(ArraySpec(name="action", dtype="int64", minimum=0, maximum=6),),
+    actions=(ArraySpec(name="action", dtype="int64", low=(0,), high=(6,), kind="discrete"),),
 )
 
 Slots = NDArray[np.int64]

@@ -37,8 +37,8 @@ from seedbed.server.shared.slots import SlotTable
 
 ECHO_SPEC = EnvironmentSpec(
     environment="seedbed/Echo-v0",
-    observations=(ArraySpec(name="observation", dtype="float32", shape=(3,), minimum=0),),
-    actions=(ArraySpec(name="action", dtype="int64", minimum=0, maximum=ECHO_ACTIONS - 1),),
+    observations=(ArraySpec(name="observation", dtype="float32", shape=(3,), low=(0,)),),
+    actions=(ArraySpec(name="action", dtype="int64", low=(0,), high=(ECHO_ACTIONS - 1,), kind="discrete"),),
 )
 
 _CPU = torch.device("cpu")

@@ -33,7 +33,7 @@ class Scripted:
                 ArraySpec(name="calls", dtype="int32", shape=(2,)),
                 ArraySpec(name="last_action", dtype="int64"),
             ),
-            actions=(ArraySpec(name="action", dtype="int64", minimum=0, maximum=99),),
+            actions=(ArraySpec(name="action", dtype="int64", low=(0,), high=(99,), kind="discrete"),),
         )
 
     def reset(self, observation: Row) -> None:
@@ -243,12 +243,10 @@ def test_spaces_become_specs() -> None:
     unbounded = spaces.Box(-np.inf, np.inf, (2, 3), np.float64)
     assert array_spec("x", unbounded) == ArraySpec(name="x", dtype="float32", shape=(2, 3))
     mixed = spaces.Box(np.array([-1, -5], np.float32), np.array([np.inf, 2], np.float32))
-    assert array_spec("x", mixed) == ArraySpec(name="x", dtype="float32", shape=(2,), minimum=-5)
+    assert array_spec("x", mixed) == ArraySpec(name="x", dtype="float32", shape=(2,), low=(-5,))
     image = spaces.Box(0, 255, (4, 4, 3), np.uint8)
-    assert array_spec("x", image) == ArraySpec(name="x", dtype="uint8", shape=(4, 4, 3), minimum=0, maximum=255)
-    assert array_spec("x", spaces.MultiBinary(4)) == ArraySpec(
-        name="x", dtype="uint8", shape=(4,), minimum=0, maximum=1
-    )
+    assert array_spec("x", image) == ArraySpec(name="x", dtype="uint8", shape=(4, 4, 3), low=(0,), high=(255,))
+    assert array_spec("x", spaces.MultiBinary(4)) == ArraySpec(name="x", dtype="uint8", shape=(4,), low=(0,), high=(1,))
 
 
 @pytest.mark.parametrize(

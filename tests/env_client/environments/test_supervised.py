@@ -25,7 +25,7 @@ class Fragile:
     spec = EnvironmentSpec(
         environment="fragile",
         observations=(ArraySpec(name="place", dtype="float32", shape=(2,)), ArraySpec(name="x", dtype="int64")),
-        actions=(ArraySpec(name="action", dtype="int64", minimum=0, maximum=9),),
+        actions=(ArraySpec(name="action", dtype="int64", low=(0,), high=(9,), kind="discrete"),),
     )
 
     def __init__(self, number: int, deed: Callable[[int], tuple[Status, float]], resets: Any) -> None:

@@ -22,8 +22,8 @@ from tests.echo_server import EchoServer
 
 SPEC = EnvironmentSpec(
     environment="seedbed/Echo-v0",
-    observations=(ArraySpec(name="observation", dtype="float32", shape=(3,), minimum=0),),
-    actions=(ArraySpec(name="action", dtype="int64", minimum=0, maximum=17),),
+    observations=(ArraySpec(name="observation", dtype="float32", shape=(3,), low=(0,)),),
+    actions=(ArraySpec(name="action", dtype="int64", low=(0,), high=(17,), kind="discrete"),),
 )
 
 

@@ -62,8 +62,8 @@ def test_what_the_server_does_not_tell_is_left_out() -> None:
 def test_the_title_names_server_and_observations() -> None:
     spec = EnvironmentSpec(
         environment="x/Y-v0",
-        observations=(ArraySpec(name="observation", dtype="uint8", shape=(84, 84), minimum=0, maximum=255),),
-        actions=(ArraySpec(name="action", dtype="int64", minimum=0, maximum=3),),
+        observations=(ArraySpec(name="observation", dtype="uint8", shape=(84, 84), low=(0,), high=(255,)),),
+        actions=(ArraySpec(name="action", dtype="int64", low=(0,), high=(3,), kind="discrete"),),
     )
     title = report.describe_test(spec, "h:1", open_loop=True)
     assert title == "open loop against h:1, which serves x/Y-v0: uint8[84, 84]"

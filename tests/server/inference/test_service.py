@@ -22,7 +22,7 @@ from seedbed.server.shared.vitals import VitalsTable
 SPEC = EnvironmentSpec(
     environment="numbers",
     observations=(ArraySpec(name="observation", dtype="float32"),),
-    actions=(ArraySpec(name="action", dtype="int64", minimum=0, maximum=6),),
+    actions=(ArraySpec(name="action", dtype="int64", low=(0,), high=(6,), kind="discrete"),),
 )
 NUM_SLOTS = 8
 GRACE_S = 10.0

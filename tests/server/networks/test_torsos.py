@@ -20,8 +20,8 @@ from seedbed.server.networks.torsos import TorsoName, make_torso
 IMAGE_TORSOS: tuple[TorsoName, ...] = ("impala_shallow", "nature", "impala_deep")
 
 
-def image(*shape: int, dtype: str = "uint8", **bounds: float) -> ArraySpec:
-    return ArraySpec(name="screen", dtype=dtype, shape=shape, **bounds)
+def image(*shape: int, dtype: str = "uint8", low: float = -math.inf, high: float = math.inf) -> ArraySpec:
+    return ArraySpec(name="screen", dtype=dtype, shape=shape, low=(low,), high=(high,))
 
 
 def vector(size: int, name: str = "state") -> ArraySpec:
@@ -197,7 +197,7 @@ def test_the_mlp_activation_is_an_option() -> None:
 
 def test_bytes_are_scaled_by_their_maximum() -> None:
     torch.manual_seed(0)
-    board = make_torso("mlp", (image(2, 2, maximum=1.0),))
+    board = make_torso("mlp", (image(2, 2, low=0.0, high=1.0),))
     pixels = make_torso("mlp", (image(2, 2),))
     pixels.load_state_dict(board.state_dict())
     ones = torch.ones(1, 1, 2, 2, dtype=torch.uint8)

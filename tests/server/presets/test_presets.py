@@ -19,7 +19,7 @@ ALGORITHMS: tuple[str, ...] = get_args(get_type_hints(ServerConfig)["algorithm"]
 SPEC = EnvironmentSpec(
     environment="x",
     observations=(ArraySpec(name="observation", dtype="float32", shape=(3,)),),
-    actions=(ArraySpec(name="action", dtype="int64", minimum=0, maximum=1),),
+    actions=(ArraySpec(name="action", dtype="int64", low=(0,), high=(1,), kind="discrete"),),
 )
 
 

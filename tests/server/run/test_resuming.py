@@ -20,7 +20,7 @@ from seedbed.server.run.resuming import is_exposure, remarks
 SPEC = EnvironmentSpec(
     environment="x",
     observations=(ArraySpec(name="observation", dtype="float32", shape=(3,)),),
-    actions=(ArraySpec(name="action", dtype="int64", minimum=0, maximum=1),),
+    actions=(ArraySpec(name="action", dtype="int64", low=(0,), high=(1,), kind="discrete"),),
 )
 OPEN = {
     "serving.host": "0.0.0.0",

@@ -21,7 +21,7 @@ SPEC = EnvironmentSpec(
         ArraySpec(name="image", dtype="uint8", shape=(3, 5)),
         ArraySpec(name="vector", dtype="float32", shape=(2,)),
     ),
-    actions=(ArraySpec(name="action", dtype="int64", minimum=0, maximum=6),),
+    actions=(ArraySpec(name="action", dtype="int64", low=(0,), high=(6,), kind="discrete"),),
 )
 NUM_SLOTS = 7
 PER_SLOT = ("step_type", "reward", "discount", "accepted_seq", "answered_seq", "policy_version")
