@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
         0, or the exit code of the first problem.
     """
     description = "Say what is wrong with this machine, and with the way to a server."
-    config = parse(DoctorConfig, argv, prog="seedbed doctor", description=description)
+    config = parse(DoctorConfig(), argv, prog="seedbed doctor", description=description)
     checks: list[Check] = []
     if config.server is not None:
         address = Address.parse(config.server)

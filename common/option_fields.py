@@ -37,6 +37,7 @@ def option(
     metavar: str | None = None,
     flag: str | None = None,
     minimum: float | None = None,
+    fixed: bool = False,
 ) -> Any:
     """Declares a field of a frozen dataclass as an option.
 
@@ -47,8 +48,10 @@ def option(
         metavar: what stands for the value in --help.
         flag: where the name is not the field's, e.g. "--lambda" for `lambda_`.
         minimum: of a number, inclusive.
+        fixed: shapes, the contract with clients, or the meaning of stored data depend on it: a run that goes on must
+            keep it.
     """
-    details = {"help": help, "choices": choices, "metavar": metavar, "flag": flag, "minimum": minimum}
+    details = {"help": help, "choices": choices, "metavar": metavar, "flag": flag, "minimum": minimum, "fixed": fixed}
     return dataclasses.field(default=default, metadata={_METADATA_KEY: details})
 
 
@@ -59,7 +62,7 @@ class Option:
     Attributes:
         path: dotted, from the outermost class.
         kind: what values are instances of; None aside, if `optional`.
-        flag, help, choices, metavar, minimum: as declared.
+        flag, help, choices, metavar, minimum, fixed: as declared.
     """
 
     path: str
@@ -70,6 +73,7 @@ class Option:
     choices: tuple[str, ...] | None
     metavar: str
     minimum: float | None
+    fixed: bool
 
     def parse(self, text: str) -> Any:
         """Reads the command line's form; raises what argparse expects."""
@@ -94,6 +98,13 @@ class Option:
         if not isinstance(value, self.kind) or (self.kind is int and isinstance(value, bool)):
             raise ConfigError(f"{self.path}: expected {_KIND_NAMES[self.kind]}, got {value!r}")
         return self._checked(value, lambda text: ConfigError(f"{self.path}: {text}"))
+
+    def to_argv(self, value: Any) -> list[str]:
+        """The command line that gives it this value."""
+        if self.kind is bool:
+            return [self.flag if value else f"--no-{self.flag[2:]}"]
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        return [f"{self.flag}={text}"]
 
     def _checked(self, value: Any, error: Callable[[str], Exception]) -> Any:
         if self.choices and value not in self.choices:
@@ -134,14 +145,22 @@ _PARSERS: dict[type, Callable[[str], Any]] = {
 }
 
 
-def option_groups(cls: type[Any], prefix: str = "") -> Iterator[tuple[str, list[Option]]]:
-    """The title and the options of each class in the tree, outer ones first."""
+def option_groups(tree: Any, prefix: str = "") -> Iterator[tuple[str, list[Option]]]:
+    """The title and the options of each class in the tree, outer ones first.
+
+    Args:
+        tree: an instance of the outermost dataclass. Nested parts go by their values, not by annotations: so a part may
+            be of one class in one tree and of another in the next.
+        prefix: of the paths.
+    """
+    cls = type(tree)
     hints = typing.get_type_hints(cls)
     leaves = []
     nested = []
     for field in dataclasses.fields(cls):
-        if dataclasses.is_dataclass(hints[field.name]):
-            nested.append((hints[field.name], f"{prefix}{field.name}."))
+        value = getattr(tree, field.name)
+        if dataclasses.is_dataclass(value):
+            nested.append((value, f"{prefix}{field.name}."))
         else:
             leaves.append(_make_option(field, hints[field.name], prefix))
     yield (cls.__doc__ or cls.__name__).strip().splitlines()[0].rstrip("."), leaves
@@ -149,9 +168,9 @@ def option_groups(cls: type[Any], prefix: str = "") -> Iterator[tuple[str, list[
         yield from option_groups(inner, inner_prefix)
 
 
-def options_of(cls: type[Any]) -> list[Option]:
+def options_of(tree: Any) -> list[Option]:
     """All options in the tree, in the order of --help."""
-    return [leaf for _, leaves in option_groups(cls) for leaf in leaves]
+    return [leaf for _, leaves in option_groups(tree) for leaf in leaves]
 
 
 def _make_option(field: dataclasses.Field[Any], annotation: Any, prefix: str) -> Option:
@@ -161,10 +180,16 @@ def _make_option(field: dataclasses.Field[Any], annotation: Any, prefix: str) ->
     kind, optional, choices = _resolve(annotation)
     assert kind in _KIND_NAMES, f"{path}: no options of type {annotation}"
     choices = details["choices"] or choices
-    metavar = details["metavar"] or ("{" + ",".join(choices) + "}" if choices else _METAVARS.get(kind, ""))
-    flag = details["flag"] or "--" + field.name.replace("_", "-")
     return Option(
-        path, kind, optional, flag, details["help"], tuple(choices) if choices else None, metavar, details["minimum"]
+        path=path,
+        kind=kind,
+        optional=optional,
+        flag=details["flag"] or "--" + field.name.replace("_", "-"),
+        help=details["help"],
+        choices=tuple(choices) if choices else None,
+        metavar=details["metavar"] or ("{" + ",".join(choices) + "}" if choices else _METAVARS.get(kind, "")),
+        minimum=details["minimum"],
+        fixed=details["fixed"],
     )
 
 

@@ -13,7 +13,8 @@
 
 Dataclasses nest, flags do not: each name is unique in the whole tree. In code an option is named by its dotted path,
 "optimiser.learning_rate". Types: str, int, float, bool (--x, --no-x), Path, tuple[int, ...] (--x 16,32), Literal of
-strings, and each of them or None (--x none).
+strings, and each of them or None (--x none). A tree is an instance, whose values are its defaults: what is nested in it
+may be of another class in another tree.
 
 Wrong options raise UsageError, wrong files ConfigError; argparse's own exit with a usage dump never happens.
 """
@@ -25,8 +26,7 @@ import dataclasses
 import difflib
 import math
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -34,7 +34,6 @@ from seedbed.common.errors import ConfigError, UsageError
 from seedbed.common.option_fields import Option, option, option_groups, options_of
 
 __all__ = [
-    "Layer",
     "OptionParser",
     "add_options",
     "difference",
@@ -45,6 +44,8 @@ __all__ = [
     "option",
     "override",
     "parse",
+    "read_json",
+    "to_argv",
     "to_json",
 ]
 
@@ -77,89 +78,57 @@ class OptionParser(argparse.ArgumentParser):
         return namespace
 
 
-def add_options(parser: argparse.ArgumentParser, cls: type[Any], defaults: Any = None) -> None:
-    """Adds a flag for each option of a dataclass and of those nested in it, each class a group of its own.
+def add_options(parser: argparse.ArgumentParser, tree: Any) -> None:
+    """Adds a flag for each option of a tree, each class in it a group of its own.
 
     Args:
         parser: gets the flags. Those not given leave nothing in the namespace: see `explicit`.
-        cls: the dataclass; the first line of its docstring titles the group.
-        defaults: an instance whose values --help shows as defaults; that of `cls()` if None.
+        tree: the first line of a class's docstring titles its group; --help shows its values as defaults.
     """
-    current = flatten(cls() if defaults is None else defaults)
-    flags = [leaf.flag for leaf in options_of(cls)]
-    assert len(flags) == len(set(flags)), f"{cls.__name__}: two options have the same flag, out of {sorted(flags)}"
-    for title, leaves in option_groups(cls):
+    flags = [leaf.flag for leaf in options_of(tree)]
+    assert len(flags) == len(set(flags)), f"{tree}: two options have the same flag, out of {sorted(flags)}"
+    current = flatten(tree)
+    for title, leaves in option_groups(tree):
         group = parser.add_argument_group(title)
         for leaf in leaves:
             _add_option(group, leaf, current[leaf.path])
 
 
-def explicit(namespace: argparse.Namespace, cls: type[Any]) -> dict[str, Any]:
-    """The options of `cls` that were really given on the command line: dotted path -> value."""
+def explicit(namespace: argparse.Namespace, tree: Any) -> dict[str, Any]:
+    """The options of `tree` that were really given on the command line: dotted path -> value."""
     given = vars(namespace)
-    return {leaf.path: given[leaf.path] for leaf in options_of(cls) if leaf.path in given}
+    return {leaf.path: given[leaf.path] for leaf in options_of(tree) if leaf.path in given}
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """A flag that brings many values at once, such as --preset NAME or --config FILE.
-
-    Attributes:
-        flag, metavar, help: as on the command line.
-        read: the flag's text -> dotted path -> value; raises a SeedbedError if it cannot.
-    """
-
-    flag: str
-    metavar: str
-    help: str
-    read: Callable[[str], Mapping[str, Any]]
-
-
-def parse(
-    cls: type[T],
-    argv: Sequence[str],
-    *,
-    prog: str,
-    description: str = "",
-    defaults: T | None = None,
-    layers: Sequence[Layer] = (),
-    implied: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _: {},
-) -> T:
+def parse(defaults: T, argv: Sequence[str], *, prog: str, description: str = "") -> T:
     """Reads a command line.
 
-    Explicit flags win over layers, later layers over earlier ones, all of them over what they imply for the options
-    they leave out, and that over defaults.
-
     Args:
-        cls: a frozen dataclass of options.
+        defaults: a tree of options; what is not given stays.
         argv: without the program's name.
         prog, description: for --help.
-        defaults: `cls()` if None.
-        layers: what else may bring values.
-        implied: from the values brought so far to more of them.
 
     Raises:
         UsageError: an option is unknown or wrong.
         SystemExit: 0, after --help.
     """
-    start = cls() if defaults is None else defaults
     parser = OptionParser(prog, description)
-    for layer in layers:
-        parser.add_argument(layer.flag, metavar=layer.metavar, help=layer.help, dest=layer.flag)
-    add_options(parser, cls, start)
-    namespace = parser.parse(argv)
-    values: dict[str, Any] = {}
-    for layer in layers:
-        text = getattr(namespace, layer.flag)
-        if text is not None:
-            values |= layer.read(text)
-    values |= explicit(namespace, cls)
-    return override(start, {**implied(values), **values})
+    add_options(parser, defaults)
+    return override(defaults, explicit(parser.parse(argv), defaults))
+
+
+def to_argv(tree: Any, paths: Sequence[str]) -> list[str]:
+    """The command line that gives these options, named by their dotted paths, the values that they have in a tree.
+
+    What is None is left out: that is what leaving an option out means.
+    """
+    leaves = {leaf.path: leaf for leaf in options_of(tree)}
+    return [word for path in paths if (value := _get(tree, path)) is not None for word in leaves[path].to_argv(value)]
 
 
 def flatten(instance: Any) -> dict[str, Any]:
     """All options of an instance: dotted path -> value."""
-    return {leaf.path: _get(instance, leaf.path) for leaf in options_of(type(instance))}
+    return {leaf.path: _get(instance, leaf.path) for leaf in options_of(instance)}
 
 
 def override(instance: T, values: Mapping[str, Any]) -> T:
@@ -168,7 +137,7 @@ def override(instance: T, values: Mapping[str, Any]) -> T:
     Raises:
         ValueError: a dotted path that is no option.
     """
-    unknown = set(values) - {leaf.path for leaf in options_of(type(instance))}
+    unknown = set(values) - {leaf.path for leaf in options_of(instance)}
     if unknown:
         raise ValueError(f"expected options of {type(instance).__name__}, got {', '.join(sorted(unknown))}")
     changes: dict[str, Any] = {path: value for path, value in values.items() if "." not in path}
@@ -193,36 +162,50 @@ def to_json(instance: Any) -> dict[str, Any]:
     return result
 
 
-def from_json(cls: type[T], data: Mapping[str, Any]) -> T:
+def from_json(defaults: T, data: Mapping[str, Any]) -> T:
     """The inverse of `to_json`. Options that are missing have their defaults: the file may be older than they are.
 
     Raises:
         ConfigError: names the option that is unknown, or of the wrong type or value.
     """
-    values = dict(_flatten_json(data, cls, ""))
-    leaves = {leaf.path: leaf for leaf in options_of(cls)}
-    if unknown := sorted(set(values) - set(leaves)):
-        raise ConfigError(f"expected options of {cls.__name__}, got {', '.join(unknown)}, which this version has not")
-    read = {path: leaves[path].from_json(value) for path, value in values.items()}
     try:
-        return override(cls(), read)
+        return override(defaults, read_json(defaults, data))
     except UsageError as error:
         raise ConfigError(str(error)) from error
 
 
-def omitted(cls: type[Any], data: Mapping[str, Any]) -> tuple[str, ...]:
+def read_json(tree: Any, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `tree` that JSON data gives: dotted path -> value.
+
+    Raises:
+        ConfigError: names the option that is unknown, or of the wrong type or value.
+    """
+    values = dict(_flatten_json(data, tree, ""))
+    leaves = {leaf.path: leaf for leaf in options_of(tree)}
+    if unknown := sorted(set(values) - set(leaves)):
+        name = type(tree).__name__
+        raise ConfigError(f"expected options of {name}, got {', '.join(unknown)}, which this version has not")
+    return {path: leaves[path].from_json(value) for path, value in values.items()}
+
+
+def omitted(defaults: Any, data: Mapping[str, Any]) -> tuple[str, ...]:
     """Dotted paths of the options that `from_json` leaves at their defaults."""
-    given = dict(_flatten_json(data, cls, ""))
-    return tuple(leaf.path for leaf in options_of(cls) if leaf.path not in given)
+    given = dict(_flatten_json(data, defaults, ""))
+    return tuple(leaf.path for leaf in options_of(defaults) if leaf.path not in given)
 
 
-def difference(run: T, now: T) -> list[str]:
-    """What differs between a run's options and the present ones, e.g. "learning_rate: 0.001 in the run, 0.0003 now"."""
+def difference(run: T, now: T, *, fixed: bool = False) -> list[str]:
+    """What differs between a run's options and the present ones, e.g. "learning_rate: 0.001 in the run, 0.0003 now".
+
+    Args:
+        run, now: two trees of the same classes.
+        fixed: only the options that a run must keep.
+    """
     before, after = flatten(run), flatten(now)
     return [
-        f"{path.rpartition('.')[2]}: {before[path]} in the run, {after[path]} now"
-        for path in before
-        if before[path] != after[path]
+        f"{leaf.path.rpartition('.')[2]}: {before[leaf.path]} in the run, {after[leaf.path]} now"
+        for leaf in options_of(now)
+        if before[leaf.path] != after[leaf.path] and (leaf.fixed or not fixed)
     ]
 
 
@@ -246,13 +229,13 @@ def _get(instance: Any, path: str) -> Any:
     return instance
 
 
-def _flatten_json(data: Any, cls: type[Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    """Dotted path -> raw value, following the nesting of `cls`."""
+def _flatten_json(data: Any, tree: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Dotted path -> raw value, following the nesting of `tree`."""
     if not isinstance(data, Mapping):
-        raise ConfigError(f"{prefix.rstrip('.') or cls.__name__}: expected an object, got {data!r:.100}")
-    hints = typing.get_type_hints(cls)
+        raise ConfigError(f"{prefix.rstrip('.') or type(tree).__name__}: expected an object, got {data!r:.100}")
     for name, value in data.items():
-        if dataclasses.is_dataclass(hints.get(name)):
-            yield from _flatten_json(value, hints[name], f"{prefix}{name}.")
+        nested = getattr(tree, name, None)
+        if dataclasses.is_dataclass(nested):
+            yield from _flatten_json(value, nested, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         SeedbedError: wrong options, an environment that cannot be made, or a server that refused or stayed away.
     """
-    config = parse(EnvConfig, argv, prog="seedbed env", description="Step environments for a policy server.")
+    config = parse(EnvConfig(), argv, prog="seedbed env", description="Step environments for a policy server.")
     config.validate()
     setup_logging(f"env {config.effective_client_id}")
     if config.describe:

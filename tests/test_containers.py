@@ -19,10 +19,12 @@ from typing import Any
 import pytest
 
 from seedbed.common.options import parse
+from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.env_client.config import EnvConfig
-from seedbed.server.__main__ import resolve
 from seedbed.server.monitoring.prometheus import METRICS
 from seedbed.server.options.config import ServerConfig
+from seedbed.server.training.command_line import read_command_line
+from seedbed.server.training.resolve import resolve
 
 yaml = pytest.importorskip("yaml", reason="PyYAML, of the extra `dev`, is not installed")
 
@@ -62,13 +64,22 @@ def services(name: str = FILES[0]) -> dict[str, dict[str, Any]]:
     return found
 
 
+SPEC = EnvironmentSpec(
+    environment="ALE/Pong-v5",
+    preset="paper",
+    frames_per_step=4,
+    observations=(ArraySpec(name="observation", dtype="uint8", shape=(84, 84), low=(0,), high=(255,)),),
+    actions=(discrete("action", 6),),
+)
+
+
 def server_config(command: str, prog: str = "seedbed server") -> ServerConfig:
     """What a command means to the server that gets it."""
-    return resolve(shlex.split(command), prog=prog)[0]
+    return resolve(read_command_line(shlex.split(command), prog=prog), SPEC)
 
 
 def env_config(command: str) -> EnvConfig:
-    config = parse(EnvConfig, shlex.split(command), prog="seedbed env")
+    config = parse(EnvConfig(), shlex.split(command), prog="seedbed env")
     config.validate()
     return config
 

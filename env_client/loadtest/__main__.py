@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         SeedbedError: wrong options, or a server that cannot be tested.
     """
-    options = parse(LoadTestOptions, argv, prog="seedbed loadtest", description=_DESCRIPTION)
+    options = parse(LoadTestOptions(), argv, prog="seedbed loadtest", description=_DESCRIPTION)
     options.validate()
     loads = make_loads(options.clients, options.envs_per_client, options.rate)
     if options.plot is not None:

@@ -79,7 +79,7 @@ class Assignment:
     def make_clients(self, tally: Tally) -> list[SyntheticClient]:
         """All of them."""
         spec = EnvironmentSpec.from_json(self.spec)
-        credentials = from_json(ClientCredentials, self.credentials)
+        credentials = from_json(ClientCredentials(), self.credentials)
         endpoint = Endpoint(target=self.server, credentials=credentials, give_up_after_s=GIVE_UP_AFTER_S)
         size = self.envs_per_client
         pool = NoisePool(spec, size)

@@ -1,4 +1,9 @@
-"""What V-trace, A2C, A3C and PPO have in common: the network, sampling from it, and the terms of the loss.
+"""Actor-critics: what V-trace, A2C, A3C and PPO share, and the two whose targets are plain returns, A2C and A3C.
+
+A3C (Mnih et al. 2016, arXiv 1602.01783, algorithm S3) takes every action for one of the policy being learnt, though
+older parameters chose it: there is no correction for policy lag. In the paper each thread learns from its own last few
+steps and the lag is what other threads did meanwhile; here it is what waits in the queue. V-trace with rho = 1 is the
+same computation. A2C is A3C's loss on what the very parameters being learnt did.
 
 Actions are sampled from the softmax policy; the logits sampled from are recorded. A member of the family says what its
 value targets and advantages are (`targets`), and may replace the term of the policy (`policy_loss`).
@@ -11,14 +16,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.body_options import body_options
-from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss, batch_inputs
+from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss, batch_inputs, has_one_discrete_action
+from seedbed.server.algorithms.published import ASYNCHRONOUS
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.unroll import FieldSpec, action_field
 from seedbed.server.losses.policy_gradient import (
@@ -30,10 +37,11 @@ from seedbed.server.losses.policy_gradient import (
     masked_reduce,
     policy_gradient_loss,
 )
+from seedbed.server.losses.returns import lambda_returns
 from seedbed.server.losses.rewards import clip_rewards
 from seedbed.server.networks.actor_critic import ActorCritic
 from seedbed.server.networks.interface import AgentState, Inputs, Outputs, PolicyNetwork
-from seedbed.server.options.config import ActorCriticConfig, LearningConfig, NetworkConfig
+from seedbed.server.options.config import ServerConfig
 
 
 class Targets(NamedTuple):
@@ -72,21 +80,44 @@ class Learnt:
     valid: Tensor
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActorCriticOptions:
+    """actor-critic"""
+
+    lambda_: float = option(
+        1.0, "multiplies the clipped trace coefficients c of V-trace; in the others, that of GAE", flag="--lambda"
+    )
+    baseline_cost: float = option(0.5, "weight of half the squared value error")
+    entropy_cost: float = option(0.01, "weight of the entropy bonus")
+    reduction: Literal["mean", "sum"] = option(
+        "mean",
+        "over valid steps; sum as in IMPALA's paper wants its optimiser: --optimiser rmsprop --epsilon 0.01 "
+        "--clip-norm 40 --learning-rate 6e-4",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class A3COptions(ActorCriticOptions):
+    """A3C"""
+
+    reduction: Literal["mean", "sum"] = option("sum", "over valid steps")
+
+
 class ActorCriticAlgorithm(Algorithm):
     """Base of the family."""
 
-    def __init__(
-        self, config: ActorCriticConfig, learning: LearningConfig, network: NetworkConfig, spec: EnvironmentSpec
-    ) -> None:
-        self._config = config
-        self._learning = learning
-        self._network = network
-        self._spec = spec
+    def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
+        """See the base class."""
+        super().__init__(config, spec)
         self._action = action_field(spec.actions[0].name)
         self.recorded = {"behaviour_logits": FieldSpec((spec.num_actions,), torch.float32)}
-        self.num_rows = learning.unroll_length + 1
-        self.period = learning.unroll_length
-        self.batch_size = learning.batch_size
+        self.num_rows = config.learning.unroll_length + 1
+        self.period = config.learning.unroll_length
+
+    @classmethod
+    def suits(cls, spec: EnvironmentSpec) -> int | None:
+        """Any with one discrete action."""
+        return 0 if has_one_discrete_action(spec) else None
 
     def make_network(self) -> ActorCritic:
         """See the base class."""
@@ -107,7 +138,7 @@ class ActorCriticAlgorithm(Algorithm):
 
     def loss(self, network: PolicyNetwork, target: PolicyNetwork | None, batch: TrainBatch) -> Loss:
         """Policy gradient, baseline and entropy terms."""
-        config, learnt = self._config, self.evaluate(network, batch)
+        config, learnt = self._options, self.evaluate(network, batch)
         targets = self.targets(learnt, batch)
         policy = self.policy_loss(learnt, targets.advantages)
         baseline = baseline_loss(
@@ -146,8 +177,54 @@ class ActorCriticAlgorithm(Algorithm):
             actions=learnt.action,
             advantages=advantages,
             valid=learnt.valid,
-            reduction=self._config.reduction,
+            reduction=self._options.reduction,
         )
+
+
+class A3C(ActorCriticAlgorithm):
+    """The algorithm behind `--algorithm a3c`."""
+
+    Options = A3COptions
+
+    @classmethod
+    def defaults(cls, spec: EnvironmentSpec) -> Mapping[str, Any]:
+        """Section 5.1 of the paper and its supplement, section 8."""
+        return {**ASYNCHRONOUS, "optimiser.epsilon": 0.1}
+
+    def targets(self, learnt: Learnt, batch: TrainBatch) -> Targets:
+        """n-step returns at lambda 1, as published; GAE below."""
+        return return_targets(learnt, self._options.lambda_)
+
+
+class A2C(ActorCriticAlgorithm):
+    """The algorithm behind `--algorithm a2c`. A train batch is one unroll of every environment; the lag is 0."""
+
+    Options = ActorCriticOptions
+    synchronous = True
+
+    @classmethod
+    def defaults(cls, spec: EnvironmentSpec) -> Mapping[str, Any]:
+        """OpenAI Baselines, baselines/a2c/a2c.py, for Atari."""
+        return {
+            "learning.unroll_length": 5,
+            "optimiser.optimiser": "rmsprop_tf",
+            "optimiser.learning_rate": 7e-4,
+            "optimiser.epsilon": 1e-5,
+            "optimiser.clip_norm": 0.5,
+        }
+
+    def targets(self, learnt: Learnt, batch: TrainBatch) -> Targets:
+        """n-step returns at lambda 1, GAE below."""
+        return return_targets(learnt, self._options.lambda_)
+
+
+def return_targets(learnt: Learnt, lambda_: float) -> Targets:
+    """Lambda returns of the policy that acted, taken for the one being learnt, and what they exceed the values by."""
+    values = learnt.values.detach()
+    returns = lambda_returns(
+        rewards=learnt.rewards, discounts=learnt.discounts, values=values, valid=learnt.valid, lambda_=lambda_
+    )
+    return Targets(returns, returns - values[:-1])
 
 
 @torch.no_grad()

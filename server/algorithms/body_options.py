@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from seedbed.server.options.config import NetworkConfig
+from seedbed.server.options.network import NetworkConfig
 
 
 def body_options(config: NetworkConfig) -> dict[str, Any]:

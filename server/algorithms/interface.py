@@ -12,14 +12,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.unroll import ACTION_MASK, LAST_ACTION, FieldSpec
 from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork
+from seedbed.server.options.config import ServerConfig
 
 
 class Decision(NamedTuple):
@@ -70,9 +72,10 @@ class Acting:
 
 
 class Algorithm(ABC):
-    """Base of every algorithm; a subclass is one file in this folder.
+    """Base of every algorithm; a family of them is one file in this folder.
 
     Attributes:
+        Options: frozen dataclass of its own options; their defaults are its published settings.
         recorded: fields that `act` records per step.
         num_rows: L of its unrolls.
         period: rows between the starts of consecutive unrolls.
@@ -84,6 +87,7 @@ class Algorithm(ABC):
         evaluates_greedily: exploration is no part of what is learnt, so `seedbed eval` leaves it out.
     """
 
+    Options: ClassVar[type[Any]]
     recorded: Mapping[str, FieldSpec]
     num_rows: int
     period: int
@@ -92,6 +96,33 @@ class Algorithm(ABC):
     synchronous: bool = False
     target_period_updates: int | None = None
     evaluates_greedily: bool = False
+
+    def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
+        """Prepares to learn.
+
+        Args:
+            config: of the run; `config.algorithm_options` are of this class's `Options`.
+            spec: of the environment.
+
+        Raises:
+            SpecError: it cannot learn this environment.
+            UsageError: its options do not go with others.
+        """
+        self._options = config.algorithm_options
+        self._learning = config.learning
+        self._network = config.network
+        self._spec = spec
+        self.batch_size = config.learning.batch_size
+
+    @classmethod
+    @abstractmethod
+    def suits(cls, spec: EnvironmentSpec) -> int | None:
+        """Rank among the algorithms to choose from for an environment, the highest wins; None: it cannot learn it."""
+
+    @classmethod
+    def defaults(cls, spec: EnvironmentSpec) -> Mapping[str, Any]:
+        """Published or measured values of common options, by what an environment shows: dotted path -> value."""
+        return {}
 
     @abstractmethod
     def make_network(self) -> PolicyNetwork:
@@ -127,6 +158,11 @@ class Algorithm(ABC):
             batch: without observations, agent state and sample.
         """
         raise NotImplementedError(f"{type(self).__name__} does not learn from a replay")
+
+
+def has_one_discrete_action(spec: EnvironmentSpec) -> bool:
+    """Whether an environment has the only kind of action that an algorithm with one value per action can take."""
+    return len(spec.actions) == 1 and spec.actions[0].kind == "discrete" and spec.actions[0].shape == ()
 
 
 def batch_inputs(batch: TrainBatch) -> Inputs:

@@ -1,34 +1,53 @@
-"""`--algorithm NAME` -> the class behind it."""
+"""Algorithms by name. A file is imported when its algorithm is asked for: they bring torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from importlib import import_module
 
 from seedbed.common.errors import UsageError
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.algorithms.a2c import A2C
-from seedbed.server.algorithms.a3c import A3C
-from seedbed.server.algorithms.apex import ApeX
 from seedbed.server.algorithms.interface import Algorithm
-from seedbed.server.algorithms.n_step_q import NStepQ
-from seedbed.server.algorithms.one_step_q import OneStepQ
-from seedbed.server.algorithms.one_step_sarsa import OneStepSarsa
-from seedbed.server.algorithms.ppo import PPO
-from seedbed.server.algorithms.r2d2 import R2D2
-from seedbed.server.algorithms.vtrace import VTrace
 from seedbed.server.options.config import ServerConfig
 
-ALGORITHMS: dict[str, Callable[[ServerConfig, EnvironmentSpec], Algorithm]] = {
-    "vtrace": lambda config, spec: VTrace(config.vtrace, config.actor_critic, config.learning, config.network, spec),
-    "a2c": lambda config, spec: A2C(config.actor_critic, config.learning, config.network, spec),
-    "a3c": lambda config, spec: A3C(config.actor_critic, config.learning, config.network, spec),
-    "ppo": lambda config, spec: PPO(config.ppo, config.actor_critic, config.learning, config.network, spec),
-    "r2d2": R2D2,
-    "apex": ApeX,
-    "one_step_q": OneStepQ,
-    "one_step_sarsa": OneStepSarsa,
-    "n_step_q": NStepQ,
+ALGORITHMS: Mapping[str, str] = {
+    "vtrace": "vtrace:VTrace",
+    "a2c": "actor_critic:A2C",
+    "a3c": "actor_critic:A3C",
+    "ppo": "ppo:PPO",
+    "r2d2": "replayed_q:R2D2",
+    "apex": "replayed_q:ApeX",
+    "one_step_q": "q_learning:OneStepQ",
+    "one_step_sarsa": "q_learning:OneStepSarsa",
+    "n_step_q": "q_learning:NStepQ",
 }
+"""Name -> module of this folder, and class in it."""
+
+
+def find_algorithm(name: str) -> type[Algorithm]:
+    """The class of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in ALGORITHMS:
+        raise UsageError(f"expected --algorithm to be one of {', '.join(ALGORITHMS)}, got {name!r}")
+    module, _, attribute = ALGORITHMS[name].partition(":")
+    algorithm: type[Algorithm] = getattr(import_module(f"seedbed.server.algorithms.{module}"), attribute)
+    return algorithm
+
+
+def choose_algorithm(spec: EnvironmentSpec) -> str:
+    """The name of the one that suits an environment best; of equals the first.
+
+    Raises:
+        UsageError: none can learn it.
+    """
+    ranks = {name: rank for name in ALGORITHMS if (rank := find_algorithm(name).suits(spec)) is not None}
+    if not ranks:
+        actions = ", ".join(f"{action.name!r} {action}" for action in spec.actions)
+        raise UsageError(f"{spec.environment}: expected actions that an algorithm can learn, got {actions}")
+    return max(ranks, key=ranks.__getitem__)
 
 
 def make_algorithm(config: ServerConfig, spec: EnvironmentSpec) -> Algorithm:
@@ -38,7 +57,7 @@ def make_algorithm(config: ServerConfig, spec: EnvironmentSpec) -> Algorithm:
         SpecError: it cannot learn this environment.
         UsageError: it does not go with another option.
     """
-    algorithm = ALGORITHMS[config.algorithm](config, spec)
+    algorithm = find_algorithm(config.algorithm)(config, spec)
     if algorithm.synchronous and config.learning.publish_every != 1:
         raise UsageError(
             f"expected --publish-every 1 with --algorithm {config.algorithm}, which learns only from what its newest "

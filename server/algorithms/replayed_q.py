@@ -1,4 +1,14 @@
-"""What R2D2 and Ape-X have in common: double, dueling, n-step Q-learning on replayed unrolls.
+"""Q-learning from a replay: R2D2 and Ape-X, double, dueling and n-step, on unrolls drawn by priority.
+
+R2D2 (Kapturowski et al. 2019, OpenReview r1lyTjAqYX): sequences of T transitions with a burn-in before them begin
+every `period` rows of a lease and cross the ends of episodes, with masks. The last n - 1 returns of a sequence are
+shorter than n. The state that is stored is the one that entered the *first row of the burn-in*. (SEED RL stores the one
+that enters the row behind the burn-in and feeds it to the first.)
+
+Ape-X DQN (Horgan et al. 2018, arXiv 1803.00933): a draw is a short run of T transitions with n - 1 more behind it, so
+that all T have their full n-step return. Runs follow one another without overlap of what is trained on. T = 1 is the
+paper's transition, at the price of storing n + K frames for each: a run of T stores (T + n + K - 1) / T frames per
+transition, and its priority is that of its errors together (`--priority-eta`).
 
 An unroll of this family has three parts:
 
@@ -12,16 +22,19 @@ Shapes: N inference batch, T transitions, B unrolls, A actions.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from seedbed.common.errors import UsageError
+from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.body_options import body_options
 from seedbed.server.algorithms.exploration import epsilon_greedy, epsilon_ladder
-from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss, batch_inputs
+from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss, batch_inputs, has_one_discrete_action
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.unroll import FieldSpec, action_field
 from seedbed.server.losses.policy_gradient import masked_reduce
@@ -32,6 +45,7 @@ from seedbed.server.losses.value_rescaling import rescale, unrescale
 from seedbed.server.networks.dueling import Dueling
 from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork
 from seedbed.server.options.config import ServerConfig
+from seedbed.server.options.learning import ReplayConfig
 
 
 class Errors(NamedTuple):
@@ -46,11 +60,56 @@ class Errors(NamedTuple):
     valid: Tensor
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayedQOptions:
+    """Q-learning from a replay"""
+
+    n_step: int = option(5, "n, steps of a return before it bootstraps", minimum=1, fixed=True)
+    target_period_updates: int = option(2500, "updates between two copies to the target network", minimum=1)
+    rescale_values: bool = option(
+        True, "learn h(return) instead of the return: a square root for large ones", fixed=True
+    )
+    head_size: int = option(512, "width of the hidden layer of value and advantage", minimum=1, fixed=True)
+    epsilon_base: float = option(0.4, "epsilon of the environment that explores most: base ** (1 + exponent * i/(N-1))")
+    epsilon_exponent: float = option(7.0, "how much less the last environment explores", minimum=0)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class R2D2Options(ReplayedQOptions):
+    """R2D2"""
+
+    burn_in: int = option(40, "rows of a sequence that only refresh the agent state", minimum=0, fixed=True)
+    period: int = option(
+        40, "rows between the starts of consecutive sequences of an environment", minimum=1, fixed=True
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApeXOptions(ReplayedQOptions):
+    """Ape-X"""
+
+    n_step: int = option(3, "n, steps of a return before it bootstraps", minimum=1, fixed=True)
+    rescale_values: bool = option(
+        False, "learn h(return) instead of the return: a square root for large ones", fixed=True
+    )
+    replay: ReplayConfig = field(
+        default_factory=lambda: ReplayConfig(
+            replay_capacity=50_000, replay_min_size=12_500, priority_exponent=0.6, importance_exponent=0.4
+        )
+    )
+
+
 class ReplayedQ(Algorithm):
     """Base of the family; a member says which rows an unroll has."""
 
     source = "replay"
     evaluates_greedily = True
+
+    @classmethod
+    def suits(cls, spec: EnvironmentSpec) -> int | None:
+        """Any with one discrete action."""
+        return 0 if has_one_discrete_action(spec) else None
 
     def __init__(
         self, config: ServerConfig, spec: EnvironmentSpec, *, burn_in: int, lookahead: int, period: int
@@ -64,11 +123,9 @@ class ReplayedQ(Algorithm):
             lookahead: transitions behind the last one.
             period: rows between the starts of consecutive unrolls.
         """
-        self._q = config.q_learning
-        self._learning = config.learning
-        self._network = config.network
-        self._priority_eta = config.replay.priority_eta
-        self._spec = spec
+        super().__init__(config, spec)
+        self._q: ReplayedQOptions = config.algorithm_options
+        self._priority_eta = self._q.replay.priority_eta
         self._action = action_field(spec.actions[0].name)
         self._burn_in = burn_in
         self._lookahead = lookahead
@@ -77,10 +134,9 @@ class ReplayedQ(Algorithm):
         self.period = period
         if not 1 <= period < self.num_rows:
             raise UsageError(f"expected a period of 1 to {self.num_rows - 1} rows between unrolls, got {period}")
-        self.batch_size = config.learning.batch_size
-        self.target_period_updates = config.q_learning.target_period_updates
+        self.target_period_updates = self._q.target_period_updates
         num_learners = config.fleet.num_envs - config.fleet.num_greedy_envs
-        self._epsilon = epsilon_ladder(num_learners, config.q_learning.epsilon_base, config.q_learning.epsilon_exponent)
+        self._epsilon = epsilon_ladder(num_learners, self._q.epsilon_base, self._q.epsilon_exponent)
 
     def make_network(self) -> Dueling:
         """See the base class."""
@@ -164,3 +220,64 @@ class ReplayedQ(Algorithm):
         q_taken = values_of(torch.where(valid.unsqueeze(-1), q_online[:-1], 0.0), action)
         trained = torch.arange(len(valid), device=valid.device)[:, None] < len(valid) - self._lookahead
         return Errors(targets - q_taken, valid & trained)
+
+
+class R2D2(ReplayedQ):
+    """The algorithm behind `--algorithm r2d2`."""
+
+    Options = R2D2Options
+
+    @classmethod
+    def defaults(cls, spec: EnvironmentSpec) -> Mapping[str, Any]:
+        """Table 2, but for the replay: 100,000 sequences of 84x84 frames are 85 GB. Clipping as in SEED RL."""
+        return {
+            "learning.unroll_length": 80,
+            "learning.batch_size": 64,
+            "learning.discount": 0.997,
+            "learning.reward_clipping": "none",
+            "network.torso": "nature",
+            "network.core": "lstm",
+            "network.core_size": 512,
+            "optimiser.learning_rate": 1e-4,
+            "optimiser.final_learning_rate_share": 1.0,
+            "optimiser.epsilon": 1e-3,
+            "fleet.num_greedy_envs": 1,
+        }
+
+    def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
+        """See the base class."""
+        options: R2D2Options = config.algorithm_options
+        super().__init__(config, spec, burn_in=options.burn_in, lookahead=0, period=options.period)
+
+
+class ApeX(ReplayedQ):
+    """The algorithm behind `--algorithm apex`. No agent state is refreshed: with a recurrent network take R2D2."""
+
+    Options = ApeXOptions
+
+    @classmethod
+    def defaults(cls, spec: EnvironmentSpec) -> Mapping[str, Any]:
+        """Section 4.1, in runs of 4 transitions; the optimiser is the paper's centred RMSProp."""
+        return {
+            "learning.unroll_length": 4,
+            "learning.batch_size": 128,
+            "network.torso": "nature",
+            "optimiser.optimiser": "rmsprop",
+            "optimiser.centred": True,
+            "optimiser.decay": 0.95,
+            "optimiser.learning_rate": 6.25e-5,
+            "optimiser.final_learning_rate_share": 1.0,
+            "optimiser.epsilon": 1.5e-7,
+            "fleet.num_greedy_envs": 1,
+        }
+
+    def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
+        """See the base class.
+
+        Raises:
+            UsageError: the network is recurrent.
+        """
+        if config.network.core != "none":
+            raise UsageError(f"expected --core none with --algorithm apex, got {config.network.core}: take r2d2")
+        options: ApeXOptions = config.algorithm_options
+        super().__init__(config, spec, burn_in=0, lookahead=options.n_step - 1, period=config.learning.unroll_length)

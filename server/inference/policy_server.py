@@ -29,7 +29,7 @@ from seedbed.server.inference.parameters import Parameters
 from seedbed.server.inference.policy import Inference
 from seedbed.server.inference.service import InferenceService
 from seedbed.server.inference.sinks import EpisodeListener, UnrollSink
-from seedbed.server.options.config import MonitoringConfig, ServingConfig
+from seedbed.server.options.serving import MonitoringConfig, ServingConfig
 from seedbed.server.shared.id_channel import IdChannel
 from seedbed.server.shared.slots import SlotTable
 from seedbed.server.shared.vitals import Phase, VitalsTable

@@ -16,7 +16,7 @@ from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.learning.optimisers import clip_gradients, linear_decay, make_optimiser, set_learning_rate
 from seedbed.server.losses.policy_gradient import masked_reduce
 from seedbed.server.networks.interface import PolicyNetwork
-from seedbed.server.options.config import OptimiserConfig
+from seedbed.server.options.learning import OptimiserConfig
 
 
 class Update(NamedTuple):

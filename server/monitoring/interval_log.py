@@ -10,7 +10,7 @@ from typing import Any
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.monitoring.metrics import EpisodeWindow, MetricsWriter
 from seedbed.server.monitoring.progress import Progress, Status
-from seedbed.server.options.config import RunConfig
+from seedbed.server.options.run import RunConfig
 from seedbed.server.run.state import RunState
 from seedbed.server.shared.vitals import VitalsTable
 

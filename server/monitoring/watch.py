@@ -8,7 +8,8 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.monitoring.http_endpoint import HttpEndpoint
 from seedbed.server.monitoring.prometheus import ServerFacts
 from seedbed.server.monitoring.watchdog import Watchdog
-from seedbed.server.options.config import MonitoringConfig, ServerConfig
+from seedbed.server.options.config import ServerConfig
+from seedbed.server.options.serving import MonitoringConfig
 from seedbed.server.shared.vitals import VitalsTable
 
 logger = logging.getLogger(__name__)

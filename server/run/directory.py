@@ -6,19 +6,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from seedbed.common.errors import ConfigError
-from seedbed.common.options import from_json, omitted, to_json
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.options.config import ServerConfig
 
 CONFIG_FILE = "config.json"
 CHECKPOINTS_FOLDER = "checkpoints"
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +25,15 @@ class RunFile:
     """The contents of `config.json`.
 
     Attributes:
-        config: of the run, and how it was last started.
+        config: of the run, and how it was last started, in JSON's form; `training/resolve.py` reads it, since an
+            algorithm's own options are among it.
         spec: of its environment.
         version: of the seedbed that wrote the file.
-        omitted: options that version did not have, by their dotted paths; they have their defaults.
     """
 
-    config: ServerConfig
+    config: Mapping[str, Any]
     spec: EnvironmentSpec
     version: str
-    omitted: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in the file."""
@@ -43,7 +41,7 @@ class RunFile:
             "format": _FORMAT,
             "seedbed_version": self.version,
             "spec": self.spec.to_json(),
-            "config": to_json(self.config),
+            "config": self.config,
         }
 
 
@@ -56,12 +54,14 @@ def read_run_file(path: Path) -> RunFile:
     try:
         data = json.loads(path.read_text())
         if data["format"] != _FORMAT:
-            raise ConfigError(f"expected format {_FORMAT}, got {data['format']}")
+            raise ConfigError(
+                f"expected format {_FORMAT}, got {data['format']}: such a run cannot go on, start a new one in another "
+                "--run-dir"
+            )
         return RunFile(
-            config=from_json(ServerConfig, data["config"]),
+            config=dict(data["config"]),
             spec=EnvironmentSpec.from_json(data["spec"]),
             version=data["seedbed_version"],
-            omitted=omitted(ServerConfig, data["config"]),
         )
     except ConfigError as error:
         raise ConfigError(f"{path}, written by seedbed {data.get('seedbed_version')}: {error}") from error

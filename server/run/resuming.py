@@ -1,35 +1,18 @@
-"""What a run that is started again may change, and what it must be told anew.
+"""Options of a run that is started again: what may change, and what must be said anew.
 
-What is learnt is fixed, the rest (when to stop, how many clients) may differ from one start to the next. Who can
-reach the server is never taken over from an earlier start. A new option's default is what was done before there was
-one: older runs are resumed with it.
+Options are fixed (`option(fixed=True)`) where shapes, the contract or the meaning of stored data depend on them; the
+others may differ from one start to the next. Who can reach the server is never taken over from an earlier start. A new option's
+default is what was done before there was one: older runs are resumed with it.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from seedbed.common.errors import ConfigError
 from seedbed.common.options import difference, flatten, override
 from seedbed.server.options.config import ServerConfig
-from seedbed.server.run.directory import RunFile
-
-FIXED = (
-    "environment",
-    "algorithm",
-    "learning",
-    "actor_critic",
-    "vtrace",
-    "ppo",
-    "q_learning",
-    "asynchronous_q",
-    "r2d2",
-    "replay",
-    "network",
-    "optimiser",
-)
-"""Parts of the options that describe what is learnt."""
 
 EXPOSURE = ("serving.host", "serving.credentials", "monitoring.http_host")
 """Options, or parts of them, that decide who can reach a server."""
@@ -45,14 +28,22 @@ def unexposed(config: ServerConfig) -> ServerConfig:
     return override(config, _exposure_of(ServerConfig()))
 
 
-def remarks(before: RunFile, now: ServerConfig) -> list[str]:
-    """What whoever resumes a run should know: one line each."""
+def remarks(before: ServerConfig, now: ServerConfig, omitted: Sequence[str], version: str) -> list[str]:
+    """What is worth knowing about a run that goes on: one line each.
+
+    Args:
+        before, now: its options.
+        omitted: paths of those that the seedbed which made it did not have.
+        version: of that seedbed.
+    """
     lines = []
-    if before.omitted:
-        values = flatten(before.config)
-        names = ", ".join(f"{path} ({values[path]})" for path in before.omitted)
-        lines.append(f"the run was made by seedbed {before.version}, which had no {names}: they have their defaults")
-    if changes := difference(override(now, _exposure_of(before.config)), now):
+    if omitted:
+        values = flatten(before)
+        names = ", ".join(f"{path} ({values[path]})" for path in omitted)
+        lines.append(f"the run was made by seedbed {version}, which had no {names}: they have their defaults")
+    if changed := difference(override(before, _exposure_of(now)), now):
+        lines.append("changed since the last start: " + "; ".join(changed))
+    if changes := difference(override(now, _exposure_of(before)), now):
         lines.append(
             "who may reach the server is said at every start, and not taken over from the one before: "
             + "; ".join(changes)
@@ -60,20 +51,15 @@ def remarks(before: RunFile, now: ServerConfig) -> list[str]:
     return lines
 
 
-def check_unchanged(before: ServerConfig, now: ServerConfig, path: Path) -> None:
+def check_unchanged(before: ServerConfig, now: ServerConfig, name: str) -> None:
     """Refuses to resume a run as something else.
 
     Raises:
         ConfigError: lists every fixed option that differs.
     """
-    found = [
-        line for part in FIXED if part != "algorithm" for line in difference(getattr(before, part), getattr(now, part))
-    ]
-    if before.algorithm != now.algorithm:
-        found.insert(0, f"algorithm: {before.algorithm} in the run, {now.algorithm} now")
-    if found:
+    if found := difference(before, now, fixed=True):
         raise ConfigError(
-            f"expected the options of the run in {path}, got others ({'; '.join(found)}): "
+            f"expected the options of the run in {name}, got others ({'; '.join(found)}): "
             "leave them out to resume it, or choose another --run-dir"
         )
 

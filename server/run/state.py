@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from seedbed.server.options.config import RunConfig
+from seedbed.server.options.run import RunConfig
 from seedbed.server.run.checkpoint import Checkpoint
 from seedbed.server.run.state_tree import flatten_state, unflatten_state
 

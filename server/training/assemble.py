@@ -22,7 +22,8 @@ from seedbed.server.experience.unroll import UnrollLayout
 from seedbed.server.inference.service import InferenceService
 from seedbed.server.inference.synchronous import SynchronousService
 from seedbed.server.networks.interface import PolicyNetwork
-from seedbed.server.options.config import RunConfig, ServerConfig
+from seedbed.server.options.config import ServerConfig
+from seedbed.server.options.run import RunConfig
 
 
 def choose_device(config: RunConfig) -> torch.device:
@@ -73,11 +74,11 @@ def make_queue(config: ServerConfig, algorithm: Algorithm, store: OpenUnrolls) -
 
 
 def _make_replay(config: ServerConfig, algorithm: Algorithm, store: OpenUnrolls) -> Replay:
-    options = config.replay
+    options = config.algorithm_options.replay
     limiter = RateLimiter(
         samples_per_insert=options.samples_per_insert,
         min_size=options.replay_min_size,
-        tolerance=config.replay_tolerance,
+        tolerance=options.tolerance(config.learning.batch_size, config.fleet.num_envs),
         batch_size=algorithm.batch_size,
     )
     device = choose_replay_device(options.replay_device, store.device, store.layout, options.replay_capacity)

@@ -21,7 +21,8 @@ from seedbed.common.credentials import ServerCredentials
 from seedbed.common.errors import AuthError, BrokenError, MissingExtraError, SeedbedError, SpecError, UsageError
 from seedbed.common.restarts import RestartBudget
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.options.config import EnvironmentConfig, ServerConfig
+from seedbed.server.options.config import ServerConfig
+from seedbed.server.options.run import EnvironmentConfig
 
 logger = logging.getLogger(__name__)
 

@@ -111,7 +111,11 @@ class TrainingRun:
         self._start_s = time.monotonic()
 
     def _restore_replay(self, directory: RunDirectory) -> ReplayFiles:
-        kept = self._queue if isinstance(self._queue, Replay) and self._config.replay.checkpoint_replay else None
+        kept = (
+            self._queue
+            if isinstance(self._queue, Replay) and self._config.algorithm_options.replay.checkpoint_replay
+            else None
+        )
         files = ReplayFiles(directory.path, kept)
         files.load(self._state.agent_steps)
         return files

@@ -33,6 +33,7 @@ from seedbed.server.run.state import RunState
 from seedbed.server.shared.slots import SlotTable
 from seedbed.server.training.assemble import choose_device, make_acting_network, make_layout
 from seedbed.server.training.local_clients import LocalClients
+from seedbed.server.training.resolve import config_of
 from seedbed.server.verbs.scores import human_normalised, summarise
 
 _SEED_OFFSET = 1_000_003  # evaluation must not replay the episodes of training
@@ -80,7 +81,7 @@ class EpisodeCollection:
 
 def main(argv: Sequence[str]) -> int:
     """Evaluates and prints; returns the exit code."""
-    options = parse(EvalConfig, argv, prog="seedbed eval", description="Score a checkpoint.")
+    options = parse(EvalConfig(), argv, prog="seedbed eval", description="Score a checkpoint.")
     os.environ.setdefault(LEVEL_VARIABLE, "warning")  # the result is what counts
     setup_logging("eval")
     if options.checkpoint is None:
@@ -97,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
 def evaluate(run: RunFile, checkpoint: Checkpoint, options: EvalConfig) -> dict[str, Any]:
     """Plays the episodes and returns the scores as JSON data."""
     num_envs = min(options.eval_envs, options.episodes)
-    config = _evaluation_config(run.config, options, num_envs)
+    config = _evaluation_config(config_of(run), options, num_envs)
     collection = EpisodeCollection(num_envs, -(-options.episodes // num_envs))
     server = _make_server(config, run, checkpoint, options, collection)
     clients = LocalClients(config, server.address)
@@ -181,7 +182,7 @@ def _result(run: RunFile, checkpoint: Checkpoint, options: EvalConfig, returns: 
         "preset": spec.preset,
         "agent_steps": checkpoint.agent_steps,
         "frames": checkpoint.agent_steps * spec.frames_per_step,
-        "policy": "greedy" if _acts_greedily(options, make_algorithm(run.config, spec)) else "sampled",
+        "policy": "greedy" if _acts_greedily(options, make_algorithm(config_of(run), spec)) else "sampled",
         "episodes": summary.episodes,
         "mean": summary.mean,
         "standard_error": summary.standard_error,

@@ -66,9 +66,9 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = OptionParser("seedbed plot", "Draw the learning curves of runs.", operands="RUN...")
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run")
-    add_options(parser, PlotOptions)
+    add_options(parser, PlotOptions())
     namespace = parser.parse(argv)
-    options = override(PlotOptions(), explicit(namespace, PlotOptions))
+    options = override(PlotOptions(), explicit(namespace, PlotOptions()))
     figure = draw([read_curve(run, options.group, options.smooth) for run in namespace.runs], options)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(options.out, dpi=_DOTS_PER_INCH, format="png")

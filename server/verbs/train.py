@@ -12,26 +12,27 @@ import torch
 
 from seedbed.common.errors import DeviceMemoryError, SeedbedError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
+from seedbed.common.options import to_json
 from seedbed.server.monitoring.progress import make_progress
-from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.checkpoint import CheckpointStore
-from seedbed.server.run.directory import RunDirectory, RunFile
+from seedbed.server.run.directory import RunFile
 from seedbed.server.run.resuming import remarks
 from seedbed.server.run.state import RunState
 from seedbed.server.training.allocator import keep_freed_memory
-from seedbed.server.training.local_clients import describe_environment
+from seedbed.server.training.command_line import Given
+from seedbed.server.training.opening import open_run
+from seedbed.server.training.resolve import config_of, omitted_in
 from seedbed.server.training.run import TrainingRun
 from seedbed.server.training.stop_signal import StopSignal
 
 logger = logging.getLogger(__name__)
 
 
-def train(config: ServerConfig, directory: RunDirectory, stop: StopSignal, *, local: bool) -> int:
+def train(given: Given, stop: StopSignal, *, local: bool) -> int:
     """See the module.
 
     Args:
-        config: of the run.
-        directory: new, or of an earlier start.
+        given: the command line.
         stop: says when somebody asks to finish.
         local: start environment clients on this machine.
 
@@ -43,16 +44,17 @@ def train(config: ServerConfig, directory: RunDirectory, stop: StopSignal, *, lo
     """
     setup_logging("server")
     keep_freed_memory()
-    before = directory.read()
+    opened = open_run(given)
+    config, spec, directory, before = opened.config, opened.spec, opened.directory, opened.before
     checkpoint = None if before is None else CheckpointStore(directory.checkpoints).load_newest()
     state = RunState() if checkpoint is None else RunState.from_checkpoint(checkpoint)
     if (reached := state.stop_condition(config.run)) is not None:
         print(f"nothing to do: the run in {directory.path} is finished ({reached}; {state.describe()})")
         return 0
-    spec = describe_environment(config.environment) if before is None else before.spec
-    directory.write(RunFile(config, spec, version("seedbed")))
-    for remark in remarks(before, config) if before is not None else ():
-        logger.warning("%s", remark)
+    directory.write(RunFile(to_json(config), spec, version("seedbed")))
+    if before is not None:
+        for remark in remarks(config_of(before), config, omitted_in(before), before.version):
+            logger.warning("%s", remark)
     what = f"new run in {directory.path}" if checkpoint is None else f"resuming {directory.path} at {state.describe()}"
     logger.info("%s", what)
     progress = make_progress()

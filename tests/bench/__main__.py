@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from seedbed.common.options import to_json
-from seedbed.server.__main__ import resolve
 from seedbed.server.options.config import ServerConfig
+from seedbed.server.training.command_line import read_command_line
+from seedbed.server.training.opening import open_run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -31,7 +32,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not {"--preset", "--config", "--env"} & {text.partition("=")[0] for text in training}:
         training = ["--preset", "pong", *training]
     with tempfile.TemporaryDirectory() as folder:
-        config, _ = resolve([*training, "--run-dir", f"{folder}/none"], prog="python -m tests.bench")
+        config = open_run(
+            read_command_line([*training, "--run-dir", f"{folder}/none"], prog="python -m tests.bench")
+        ).config
         figures, text = measure(config, training, Path(folder), options)
     figures["config"] = to_json(config)
     options.out.parent.mkdir(parents=True, exist_ok=True)

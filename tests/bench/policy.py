@@ -80,15 +80,15 @@ class PolicyAlone:
         """A queue with room for all that one thread can put there before it takes anything."""
         self._rounds: RoundCollector | None = None
         self._owed = 0.0  # unrolls that a replay's ratio allows to be drawn
-        self._per_insert = config.replay.samples_per_insert
         self._shown = config.fleet.greedy_environments
         self.queue: UnrollFifo | Replay
         self._collector: Collector
         if algorithm.source == "replay":
-            capacity = min(config.replay.replay_capacity, _REPLAY_CAPACITY)
+            self._per_insert = config.algorithm_options.replay.samples_per_insert
+            capacity = min(config.algorithm_options.replay.replay_capacity, _REPLAY_CAPACITY)
             # One thread must not wait for itself, so it keeps to the ratio on its own.
             values = {"replay_capacity": capacity, "replay_min_size": 1, "replay_tolerance": 1e9}
-            changed = override(config, {f"replay.{name}": value for name, value in values.items()})
+            changed = override(config, {f"algorithm_options.replay.{name}": value for name, value in values.items()})
             self.queue, self._collector = make_queue(changed, algorithm, self.store)
             return
         self.queue = UnrollFifo(self.store.layout, 2 * self.batch_size, self._device)

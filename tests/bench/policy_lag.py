@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from seedbed.server.__main__ import resolve
 from seedbed.server.options.config import ServerConfig
+from seedbed.server.training.command_line import read_command_line
+from seedbed.server.training.opening import open_run
 from tests.bench.lockstep import Lockstep
 
 ALGORITHMS = ("vtrace", "a3c")
@@ -54,7 +55,7 @@ def configure(algorithm: str, publish_every: int, seed: int, steps: int, out: Pa
     """The run of one cell and seed: the same options for both algorithms."""
     options = [*SETTINGS, "--algorithm", algorithm, "--publish-every", str(publish_every), "--seed", str(seed)]
     options += ["--max-steps", str(steps), "--run-dir", str(out / "none")]
-    return resolve(options, prog="python -m tests.bench.policy_lag")[0]
+    return open_run(read_command_line(options, prog="python -m tests.bench.policy_lag")).config
 
 
 def train(config: ServerConfig) -> Result:

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 
 from seedbed.env_client.environments.rows import describe
-from seedbed.server.__main__ import resolve
 from seedbed.server.experience.replay import Replay
 from seedbed.server.training.allocator import keep_freed_memory
+from seedbed.server.training.command_line import read_command_line
+from seedbed.server.training.opening import open_run
 from tests.bench.components import Stopwatch
 from tests.bench.policy import PolicyAlone
 
@@ -77,7 +78,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     keep_freed_memory()  # as a server does
     training = training or ["--preset", "pong", "--algorithm", "r2d2"]
     with tempfile.TemporaryDirectory() as folder:
-        config, _ = resolve([*training, "--run-dir", f"{folder}/none"], prog="python -m tests.bench.replay")
+        config = open_run(
+            read_command_line([*training, "--run-dir", f"{folder}/none"], prog="python -m tests.bench.replay")
+        ).config
     policy = PolicyAlone(config, describe(config.environment.env, config.environment.atari_preset))
     figures = measure_replay(policy, options.seconds)
     width = max(map(len, figures))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.env_client.environments.rows import describe
-from seedbed.server.options.config import ServingConfig
+from seedbed.server.options.serving import ServingConfig
 from tests.bench.accounting import Snapshot
 from tests.bench.programs import Program, StreamHolder, all_of
 from tests.bench.statistics import medians

@@ -21,7 +21,7 @@ from seedbed.server.inference.leases import LeaseTable
 from seedbed.server.inference.policy import Inference
 from seedbed.server.inference.policy_server import Frontends, Identity
 from seedbed.server.inference.service import InferenceService
-from seedbed.server.options.config import ServingConfig
+from seedbed.server.options.serving import ServingConfig
 from seedbed.server.shared.slots import SlotTable
 from tests.bench.accounting import Snapshot
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seedbed.server.options.config import NetworkConfig
+from seedbed.server.options.network import NetworkConfig
 from tests.reference.acting import World
 
 BATCH_SIZE = 4

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import nn
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import StepType, Timesteps
 from seedbed.server.algorithms.interface import Algorithm
-from seedbed.server.algorithms.vtrace import VTrace
+from seedbed.server.algorithms.vtrace import VTrace, VTraceOptions
 from seedbed.server.experience.account import Collector
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
@@ -27,13 +28,9 @@ from seedbed.server.inference.parameters import Parameters
 from seedbed.server.inference.policy import Inference
 from seedbed.server.learning.learner import Learner
 from seedbed.server.networks.interface import PolicyNetwork
-from seedbed.server.options.config import (
-    ActorCriticConfig,
-    LearningConfig,
-    NetworkConfig,
-    OptimiserConfig,
-    VTraceConfig,
-)
+from seedbed.server.options.config import ServerConfig
+from seedbed.server.options.learning import LearningConfig, OptimiserConfig
+from seedbed.server.options.network import NetworkConfig
 from seedbed.server.shared.slots import SlotTable
 
 CPU = torch.device("cpu")
@@ -62,8 +59,8 @@ class World:
         network: NetworkConfig,
         *,
         observation: ArraySpec = VECTOR,
-        actor_critic: ActorCriticConfig | None = None,
-        make: Callable[[LearningConfig, NetworkConfig, EnvironmentSpec], Algorithm] | None = None,
+        options: Any = None,
+        make: Callable[[ServerConfig, EnvironmentSpec], Algorithm] = VTrace,
         optimiser: OptimiserConfig | None = None,
         num_slots: int = 6,
         seed: int = 0,
@@ -73,12 +70,12 @@ class World:
         self.random = np.random.default_rng(seed)
         action = ArraySpec(name="action", dtype="int64", low=(0,), high=(NUM_ACTIONS - 1,), kind="discrete")
         self.spec = EnvironmentSpec(environment="random", observations=(observation,), actions=(action,))
-        learning = LearningConfig(unroll_length=5, batch_size=4)
-        self.algorithm: Algorithm = (
-            VTrace(VTraceConfig(), actor_critic or ActorCriticConfig(), learning, network, self.spec)
-            if make is None
-            else make(learning, network, self.spec)
+        config = ServerConfig(
+            learning=LearningConfig(unroll_length=5, batch_size=4),
+            network=network,
+            algorithm_options=VTraceOptions() if options is None else options,
         )
+        self.algorithm = make(config, self.spec)
         self.learner = Learner(self.algorithm, optimiser or OptimiserConfig(), CPU)
         self.scramble(self.learner.network)
         self.layout = UnrollLayout(

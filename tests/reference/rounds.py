@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from seedbed.server.algorithms.a2c import A2C
+from seedbed.server.algorithms.actor_critic import A2C, ActorCriticOptions
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.rounds import RoundCollector, RoundFifo
 from seedbed.server.inference.batching import Batcher
@@ -20,7 +20,7 @@ from seedbed.server.inference.leases import LeaseTable
 from seedbed.server.inference.synchronous import SynchronousService
 from seedbed.server.learning.learner import Update
 from seedbed.server.learning.loop import LearnerLoop
-from seedbed.server.options.config import ActorCriticConfig, NetworkConfig
+from seedbed.server.options.network import NetworkConfig
 from seedbed.server.shared.id_channel import IdChannel
 from seedbed.server.shared.vitals import VitalsTable
 from tests.reference.acting import World
@@ -58,7 +58,7 @@ class RoundWorld(World):
         self, network: NetworkConfig, *, num_slots: int = 12, seed: int = 0, max_wait_s: float | None = None
     ) -> None:
         """Requests wait so long for company; None: not at all."""
-        super().__init__(network, num_slots=num_slots, seed=seed, make=lambda *parts: A2C(ActorCriticConfig(), *parts))
+        super().__init__(network, num_slots=num_slots, seed=seed, options=ActorCriticOptions(), make=A2C)
         self.fifo: RoundFifo = RoundFifo(self.layout, num_slots, self.store.device)
         self.collector: RoundCollector = RoundCollector(self.store, self.fifo)
         self.now_s = 0.0

@@ -32,7 +32,7 @@ from seedbed.server.experience.unroll import FieldSpec, Provenance, UnrollLayout
 from seedbed.server.inference.parameters import Parameters
 from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
 from seedbed.server.networks.interface import AgentState, Inputs, Outputs, PolicyNetwork
-from seedbed.server.options.config import ServingConfig
+from seedbed.server.options.serving import ServingConfig
 from seedbed.server.shared.slots import SlotTable
 
 ECHO_SPEC = EnvironmentSpec(
@@ -76,6 +76,14 @@ class EchoAlgorithm(Algorithm):
     num_rows = 8
     period = 7
     batch_size = 4
+
+    def __init__(self) -> None:
+        """Needs nothing."""
+
+    @classmethod
+    def suits(cls, spec: EnvironmentSpec) -> int | None:
+        """Nothing but echoes."""
+        return None
 
     def make_network(self) -> EchoNetwork:
         """See the base class."""

@@ -15,7 +15,8 @@ import torch
 
 from seedbed.server.learning.learner import Learner
 from seedbed.server.monitoring.metrics import REQUIRED
-from seedbed.server.options.config import NetworkConfig, OptimiserConfig
+from seedbed.server.options.learning import OptimiserConfig
+from seedbed.server.options.network import NetworkConfig
 from seedbed.server.run.checkpoint import CheckpointStore, load_newest
 from seedbed.server.run.directory import RunDirectory
 from seedbed.server.run.state import RunState

@@ -8,17 +8,26 @@ from pathlib import Path
 import pytest
 
 from seedbed.common.errors import SeedbedError, UnavailableError, UsageError
+from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.env_client.loadtest import spawn
 from seedbed.env_client.loadtest.options import SpawnOptions
 from seedbed.env_client.loadtest.spawn import server_arguments, spawned_server
-from seedbed.server.__main__ import resolve
 from seedbed.server.options.config import ServerConfig
+from seedbed.server.training.command_line import read_command_line
+from seedbed.server.training.resolve import resolve
+
+SPEC = EnvironmentSpec(
+    environment="seedbed/Synthetic-v0",
+    observations=(ArraySpec(name="observation", dtype="uint8", shape=(84, 84), low=(0,), high=(255,)),),
+    actions=(discrete("action", 6),),
+)
 
 
 def config_of(options: SpawnOptions, tmp_path: Path, num_envs: int = 48) -> ServerConfig:
     verb, *arguments = server_arguments(options, num_envs, 100.0)
     assert verb == "server"
-    return resolve([*arguments, "--run-dir", str(tmp_path / "run")], prog="seedbed server")[0]
+    given = read_command_line([*arguments, "--run-dir", str(tmp_path / "run")], prog="seedbed server")
+    return resolve(given, SPEC)
 
 
 def test_the_default_is_a_training_of_images(tmp_path: Path) -> None:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from seedbed.server.algorithms.a2c import A2C
-from seedbed.server.algorithms.a3c import A3C
-from seedbed.server.algorithms.actor_critic import ActorCriticAlgorithm
+from seedbed.server.algorithms.actor_critic import A2C, A3C, ActorCriticAlgorithm
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.ppo import PPO
 from seedbed.server.algorithms.vtrace import VTrace
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.learning.learner import Learner
 from seedbed.server.networks.interface import PolicyNetwork
-from seedbed.server.options.config import ActorCriticConfig, NetworkConfig, OptimiserConfig, PPOConfig, VTraceConfig
+from seedbed.server.options.learning import OptimiserConfig
+from seedbed.server.options.network import NetworkConfig
 from tests.reference.acting import CPU, World
 from tests.reference.returns import n_step_returns
 from tests.reference.vtrace import gae
@@ -27,13 +26,9 @@ from tests.reference.vtrace import gae
 LSTM = NetworkConfig(torso="mlp", core="lstm", core_size=16, frame_stack=1, precision="float32")
 
 
-def world_of(make: Callable[..., Algorithm], actor_critic: ActorCriticConfig | None = None) -> World:
+def world_of(algorithm: type[ActorCriticAlgorithm], **options: Any) -> World:
     """A world whose learner has not been trained."""
-    return World(LSTM, make=lambda *parts: make(actor_critic or ActorCriticConfig(), *parts))
-
-
-def make_ppo(ppo: PPOConfig | None = None) -> Callable[..., PPO]:
-    return lambda *parts: PPO(ppo or PPOConfig(), *parts)
+    return World(LSTM, make=algorithm, options=algorithm.Options(**options))
 
 
 def recorded(world: World, publish_every: int = 0) -> list[TrainBatch]:
@@ -53,18 +48,17 @@ def gradients(algorithm: Algorithm, network: PolicyNetwork, batch: TrainBatch) -
 @pytest.mark.parametrize("lambda_", [1.0, 0.9])
 def test_on_policy_vtrace_is_advantage_actor_critic(lambda_: float) -> None:
     """The same gradient: with pi = mu every rho is 1, and with the mixed advantage at any lambda."""
-    config = ActorCriticConfig(lambda_=lambda_)
-    world = world_of(A3C, config)
+    world = world_of(A3C, lambda_=lambda_, reduction="mean")
     ours = world.algorithm
-    theirs = world_of(lambda *parts: VTrace(VTraceConfig(advantage="rlax"), *parts), config).algorithm
+    theirs = world_of(VTrace, advantage="rlax", lambda_=lambda_).algorithm
     for batch in recorded(world):
         expected = gradients(theirs, world.learner.network, batch)
         torch.testing.assert_close(gradients(ours, world.learner.network, batch), expected, rtol=1e-3, atol=1e-5)
 
 
 def test_with_lag_they_differ() -> None:
-    world = world_of(A3C)
-    theirs = world_of(lambda *parts: VTrace(VTraceConfig(), *parts)).algorithm
+    world = world_of(A3C, reduction="mean")
+    theirs = world_of(VTrace).algorithm
     ours = world.algorithm
     network = world.learner.network
     batches = recorded(world, publish_every=7)
@@ -111,7 +105,7 @@ def test_one_row_of_another_version_is_enough() -> None:
 
 
 def test_ppo_goes_over_every_unroll_once_an_epoch() -> None:
-    world = world_of(make_ppo(PPOConfig(epochs=3, minibatches=2)))
+    world = world_of(PPO, epochs=3, minibatches=2)
     batch = recorded(world)[0]
     parts = list(world.algorithm.minibatches(world.learner.network, batch))
     assert [len(part.provenance) for part in parts] == [2] * 6
@@ -128,14 +122,14 @@ def test_ppo_goes_over_every_unroll_once_an_epoch() -> None:
 
 
 def test_fewer_unrolls_than_minibatches_are_one_each() -> None:
-    world = world_of(make_ppo(PPOConfig(epochs=1, minibatches=9)))
+    world = world_of(PPO, epochs=1, minibatches=9)
     parts = list(world.algorithm.minibatches(world.learner.network, recorded(world)[0]))
     assert [len(part.provenance) for part in parts] == [1] * 4
 
 
 def test_ppo_keeps_the_targets_of_the_parameters_that_acted() -> None:
     """GAE of the first parameters, though the network changes while the minibatches are drawn."""
-    world = world_of(make_ppo(), ActorCriticConfig(lambda_=0.9))
+    world = world_of(PPO, lambda_=0.9)
     algorithm, network = world.algorithm, world.learner.network
     assert isinstance(algorithm, PPO)
     batch = recorded(world)[0]
@@ -159,7 +153,7 @@ def test_ppo_keeps_the_targets_of_the_parameters_that_acted() -> None:
 
 
 def test_an_update_of_ppo_is_many_steps_with_one_summary() -> None:
-    world = world_of(make_ppo(PPOConfig(epochs=3, minibatches=2)))
+    world = world_of(PPO, epochs=3, minibatches=2)
     before = [x.detach().clone() for x in world.learner.network.parameters()]
     metrics = world.learner.update(recorded(world)[0], 0.0).metrics
     assert world.learner.num_updates == 6
@@ -170,7 +164,7 @@ def test_an_update_of_ppo_is_many_steps_with_one_summary() -> None:
 
 
 def test_ppo_with_one_epoch_of_one_minibatch_is_a2c_with_normalised_advantages() -> None:
-    world = world_of(make_ppo(PPOConfig(epochs=1, minibatches=1)))
+    world = world_of(PPO, epochs=1, minibatches=1)
     a2c = world_of(A2C).algorithm
     assert isinstance(a2c, A2C)
     network = world.learner.network
@@ -187,7 +181,7 @@ def test_ppo_with_one_epoch_of_one_minibatch_is_a2c_with_normalised_advantages()
 
 def test_all_of_them_learn_the_same_kind_of_network() -> None:
     """So a checkpoint of one can be looked at by the others, and the recorded fields are the same."""
-    worlds = [world_of(make) for make in (A2C, A3C, make_ppo())]
+    worlds = [world_of(algorithm) for algorithm in (A2C, A3C, PPO)]
     keys = [list(Learner(world.algorithm, OptimiserConfig(), CPU).network.state_dict()) for world in worlds]
     assert keys[0] == keys[1] == keys[2]
     assert all(set(world.algorithm.recorded) == {"behaviour_logits"} for world in worlds)

@@ -14,7 +14,8 @@ import torch
 
 from seedbed.server.algorithms.interface import Algorithm, batch_inputs
 from seedbed.server.algorithms.registry import ALGORITHMS, make_algorithm
-from seedbed.server.options.config import NetworkConfig, ServerConfig
+from seedbed.server.options.config import ServerConfig
+from seedbed.server.options.network import NetworkConfig
 from tests.reference.acting import VECTOR, World
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "adding-an-algorithm.md"

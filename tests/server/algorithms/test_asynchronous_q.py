@@ -7,14 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from seedbed.common.options import override
-from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import StepType
-from seedbed.server.algorithms.interface import Acting, Algorithm, batch_inputs
-from seedbed.server.algorithms.registry import ALGORITHMS
+from seedbed.server.algorithms.interface import Acting, batch_inputs
+from seedbed.server.algorithms.q_learning import QLearningOptions
+from seedbed.server.algorithms.registry import find_algorithm
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.networks.interface import Inputs
-from seedbed.server.options.config import LearningConfig, NetworkConfig, ServerConfig
+from seedbed.server.options.network import NetworkConfig
 from tests.reference.acting import World
 from tests.reference.returns import n_step_returns
 
@@ -24,15 +23,8 @@ NAMES = pytest.mark.parametrize("name", ["one_step_q", "one_step_sarsa", "n_step
 
 def world_of(name: str, exploration_steps: int = 1) -> World:
     """A world whose target network is not the one being learnt."""
-    config = override(
-        ServerConfig(),
-        {"asynchronous_q.exploration_steps": exploration_steps, "q_learning.target_period_updates": 3},
-    )
-
-    def make(learning: LearningConfig, network: NetworkConfig, spec: EnvironmentSpec) -> Algorithm:
-        return ALGORITHMS[name](replace(config, learning=learning, network=network), spec)
-
-    world = World(LSTM, make=make)
+    options = QLearningOptions(exploration_steps=exploration_steps, target_period_updates=3)
+    world = World(LSTM, make=find_algorithm(name), options=options)
     world.scramble(world.learner.network)
     return world
 

@@ -18,14 +18,14 @@ from seedbed.common.errors import UsageError
 from seedbed.common.options import override
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import StepType
-from seedbed.server.algorithms.apex import ApeX
 from seedbed.server.algorithms.exploration import epsilon_ladder
 from seedbed.server.algorithms.interface import batch_inputs
-from seedbed.server.algorithms.r2d2 import R2D2
-from seedbed.server.algorithms.replayed_q import ReplayedQ
+from seedbed.server.algorithms.replayed_q import R2D2, ApeX, ReplayedQ
 from seedbed.server.experience.batch import Sample, TrainBatch
 from seedbed.server.networks.interface import PolicyNetwork
-from seedbed.server.options.config import LearningConfig, NetworkConfig, OptimiserConfig, ServerConfig
+from seedbed.server.options.config import ServerConfig
+from seedbed.server.options.learning import OptimiserConfig
+from seedbed.server.options.network import NetworkConfig
 from tests.reference.acting import IMAGE, VECTOR, World
 from tests.reference.value_learning import n_step_target, priority, textbook_rescale, textbook_unrescale
 
@@ -41,30 +41,24 @@ def make_world(
     layout: tuple[int, int, int] = (4, 6, 5),
     options: Mapping[str, object] | None = None,
     learning_rate: float = 1e-3,
+    learning: Mapping[str, object] | None = None,
 ) -> World:
-    """A world whose unrolls have a burn-in, T and a period as `layout` says; options by dotted path."""
+    """A world whose unrolls have a burn-in, T and a period as `layout` says; the algorithm's options, and learning's."""
     burn_in, unroll_length, period = layout
 
-    def make(_: LearningConfig, network: NetworkConfig, spec: EnvironmentSpec) -> ReplayedQ:
-        config = override(
-            ServerConfig(network=network),
-            {
-                "learning.unroll_length": unroll_length,
-                "learning.batch_size": 4,
-                "r2d2.burn_in": burn_in,
-                "r2d2.period": period,
-                "q_learning.n_step": 3,
-                "q_learning.head_size": 16,
-                "fleet.num_envs": 8,
-                **(options or {}),
-            },
-        )
-        return algorithm(config, spec)  # type: ignore[call-arg]  # members of the family need no more
+    rows = {"burn_in": burn_in, "period": period} if algorithm is R2D2 else {}
+    own = algorithm.Options(**{**rows, "n_step": 3, "head_size": 16, **(options or {})})
+
+    def make(config: ServerConfig, spec: EnvironmentSpec) -> ReplayedQ:
+        values = {"learning.unroll_length": unroll_length, "learning.batch_size": 4, "fleet.num_envs": 8}
+        values |= {f"learning.{name}": value for name, value in (learning or {}).items()}
+        return algorithm(override(config, values), spec)  # type: ignore[call-arg]  # as members of the family are made
 
     return World(
         network,
         observation=IMAGE if network.torso == "impala_shallow" else VECTOR,
         make=make,
+        options=own,
         optimiser=OptimiserConfig(learning_rate=learning_rate),
     )
 
@@ -158,12 +152,8 @@ def expected_loss(world: World, batch: TrainBatch, target: PolicyNetwork) -> tup
 
 CASES: dict[str, Callable[[], World]] = {
     "r2d2": lambda: make_world(R2D2, options={"learning.reward_clipping": "none"}),
-    "r2d2, n beyond the unroll": lambda: make_world(
-        R2D2, options={"q_learning.n_step": 9, "learning.reward_clipping": "none"}
-    ),
-    "apex": lambda: make_world(
-        ApeX, MLP, (0, 5, 5), {"q_learning.rescale_values": False, "learning.reward_clipping": "none"}
-    ),
+    "r2d2, n beyond the unroll": lambda: make_world(R2D2, options={"n_step": 9}, learning={"reward_clipping": "none"}),
+    "apex": lambda: make_world(ApeX, MLP, (0, 5, 5), {"rescale_values": False}, learning={"reward_clipping": "none"}),
     "apex, single transitions": lambda: make_world(ApeX, MLP, (0, 1, 1), {"learning.reward_clipping": "none"}),
 }
 

@@ -19,7 +19,7 @@ from seedbed.server.algorithms.interface import batch_inputs
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.policy_gradient import log_prob
 from seedbed.server.networks.interface import Inputs, PolicyNetwork
-from seedbed.server.options.config import NetworkConfig
+from seedbed.server.options.network import NetworkConfig
 from tests.reference.acting import IMAGE, VECTOR, World
 
 NETWORKS = {

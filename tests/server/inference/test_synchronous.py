@@ -14,7 +14,7 @@ import torch
 
 from seedbed.common.timestep import StepType
 from seedbed.server.experience.batch import TrainBatch
-from seedbed.server.options.config import NetworkConfig
+from seedbed.server.options.network import NetworkConfig
 from tests.reference.rounds import GRACE_S, PATIENCE_S, Client, RoundWorld, log_key
 from tests.server.inference.test_policy import log_rhos
 

@@ -12,9 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from seedbed.server.algorithms.vtrace import VTraceOptions
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.learning.learner import Learner
-from seedbed.server.options.config import ActorCriticConfig, NetworkConfig, OptimiserConfig
+from seedbed.server.options.learning import OptimiserConfig
+from seedbed.server.options.network import NetworkConfig
 from tests.reference.acting import CPU, World
 
 LSTM = NetworkConfig(torso="mlp", core="lstm", core_size=16, frame_stack=2, precision="float32")
@@ -24,10 +26,10 @@ MLP = NetworkConfig(torso="mlp", core="none", frame_stack=1, precision="float32"
 def recorded(
     network: NetworkConfig = MLP,
     optimiser: OptimiserConfig | None = None,
-    actor_critic: ActorCriticConfig | None = None,
+    options: VTraceOptions | None = None,
 ) -> tuple[World, list[TrainBatch]]:
     """A world whose learner has not been trained, and batches it has recorded."""
-    world = World(network, optimiser=optimiser, actor_critic=actor_critic)
+    world = World(network, optimiser=optimiser, options=options)
     world.run(60)
     batches = world.batches()
     assert any(source.length < world.layout.num_rows for batch in batches for source in batch.provenance)
@@ -135,8 +137,7 @@ def test_with_learning_rate_zero_nothing_moves_and_log_rho_stays_zero(network: N
 def test_sum_and_mean_differ_by_the_number_of_valid_transitions() -> None:
     gradients, totals = {}, {}
     for reduction in ("sum", "mean"):
-        config = ActorCriticConfig(reduction=reduction)
-        world, batches = recorded(actor_critic=config)
+        world, batches = recorded(options=VTraceOptions(reduction=reduction))
         batch = next(batch for batch in batches if not batch.valid.all())
         loss = world.algorithm.loss(world.learner.network, None, batch)
         loss.total.backward()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from seedbed.common.timestep import MAX_COUNT
-from seedbed.server.options.config import RunConfig
+from seedbed.server.options.run import RunConfig
 from seedbed.server.run.state import RunState
 
 RUN = RunConfig(max_steps=1000, max_seconds=60.0, target_return=10.0)

@@ -13,7 +13,8 @@ import pytest
 
 from seedbed.common.credentials import ServerCredentials
 from seedbed.common.errors import BrokenError, MissingExtraError, SpecError, UsageError
-from seedbed.server.options.config import EnvironmentConfig, FleetConfig, ServerConfig
+from seedbed.server.options.config import ServerConfig
+from seedbed.server.options.run import EnvironmentConfig, FleetConfig
 from seedbed.server.training import local_clients
 from seedbed.server.training.local_clients import LocalClients, credential_options, describe_environment
 from tests.pki import Authority

@@ -1,8 +1,8 @@
-"""What one-step Q, one-step Sarsa and n-step Q have in common (Mnih et al. 2016, arXiv 1602.01783).
+"""Q-learning without a replay: one-step Q, one-step Sarsa and n-step Q (Mnih et al. 2016, arXiv 1602.01783).
 
-Q-learning without a replay: many environments, each exploring at a rate of its own, take the replay's place in making a
-batch diverse. A target network gives the values that returns bootstrap from. A member of the family says what a row is
-worth (`row_values`) and how far returns look (`lambda_`).
+Many environments, each exploring at a rate of its own, take the replay's place in making a batch diverse. A target
+network gives the values that returns bootstrap from. A member of the family says what a row is worth (`row_values`) and
+how far returns look (`lambda_`).
 
 Shapes: L rows, T = L - 1 transitions, B unrolls, A actions.
 """
@@ -10,14 +10,19 @@ Shapes: L rows, T = L - 1 transitions, B unrolls, A actions.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.body_options import body_options
 from seedbed.server.algorithms.exploration import annealed_epsilon, epsilon_greedy
-from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss, batch_inputs
+from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss, batch_inputs, has_one_discrete_action
+from seedbed.server.algorithms.published import ASYNCHRONOUS
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.unroll import action_field
 from seedbed.server.losses.policy_gradient import masked_reduce
@@ -29,6 +34,16 @@ from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork
 from seedbed.server.options.config import ServerConfig
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QLearningOptions:
+    """Q-learning without a replay"""
+
+    target_period_updates: int = option(2000, "updates between two copies to the target network", minimum=1)
+    exploration_steps: int = option(
+        1_000_000, "agent steps over which epsilon falls from 1 to 0.1, 0.01 or 0.5, by environment", minimum=1
+    )
+
+
 class AsynchronousQ(Algorithm):
     """Base of the family.
 
@@ -36,20 +51,30 @@ class AsynchronousQ(Algorithm):
         lambda_: of the returns: 0 looks one step ahead, 1 to the end of the unroll.
     """
 
+    Options = QLearningOptions
     evaluates_greedily = True
     lambda_: float
 
+    @classmethod
+    def suits(cls, spec: EnvironmentSpec) -> int | None:
+        """Any with one discrete action."""
+        return 0 if has_one_discrete_action(spec) else None
+
+    @classmethod
+    def defaults(cls, spec: EnvironmentSpec) -> Mapping[str, Any]:
+        """The paper's epsilon of 0.1 belongs to a sum over five steps, this one to their mean."""
+        return {**ASYNCHRONOUS, "optimiser.epsilon": 0.004, "fleet.num_greedy_envs": 1}
+
     def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
-        self._learning = config.learning
-        self._network = config.network
-        self._exploration_steps = config.asynchronous_q.exploration_steps
-        self._spec = spec
+        """See the base class."""
+        super().__init__(config, spec)
+        options: QLearningOptions = config.algorithm_options
+        self._exploration_steps = options.exploration_steps
         self._action = action_field(spec.actions[0].name)
         self.recorded = {}
         self.num_rows = config.learning.unroll_length + 1
         self.period = config.learning.unroll_length
-        self.batch_size = config.learning.batch_size
-        self.target_period_updates = config.q_learning.target_period_updates
+        self.target_period_updates = options.target_period_updates
 
     def make_network(self) -> QNetwork:
         """See the base class."""
@@ -103,3 +128,33 @@ class AsynchronousQ(Algorithm):
         Returns:
             `[L, B]`.
         """
+
+
+class OneStepQ(AsynchronousQ):
+    """The algorithm behind `--algorithm one_step_q` (algorithm 1): r + gamma max_a Q(s', a; target)."""
+
+    lambda_ = 0.0
+
+    def row_values(self, q_values: Tensor, action: Tensor) -> Tensor:
+        """The best action's."""
+        return q_values.amax(-1)
+
+
+class NStepQ(AsynchronousQ):
+    """The algorithm behind `--algorithm n_step_q` (algorithm S2): each step gets the longest return of its unroll."""
+
+    lambda_ = 1.0
+
+    def row_values(self, q_values: Tensor, action: Tensor) -> Tensor:
+        """The best action's."""
+        return q_values.amax(-1)
+
+
+class OneStepSarsa(AsynchronousQ):
+    """The algorithm behind `--algorithm one_step_sarsa` (section 4): r + gamma Q(s', a'; target), a' as taken."""
+
+    lambda_ = 0.0
+
+    def row_values(self, q_values: Tensor, action: Tensor) -> Tensor:
+        """The chosen action's, explored or not. At a time limit: of the action that the last observation was given."""
+        return values_of(q_values, action)

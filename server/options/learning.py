@@ -1,0 +1,79 @@
+"""Options of learning, whatever the algorithm: unrolls, optimiser, replay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from seedbed.common.errors import UsageError
+from seedbed.common.options import option
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearningConfig:
+    """learning, whatever the algorithm"""
+
+    unroll_length: int = option(20, "T, transitions of an unroll that are trained on", minimum=1, fixed=True)
+    batch_size: int = option(
+        32, "B, unrolls in a train batch; of no account for a2c and ppo: one of every environment", minimum=1
+    )
+    discount: float = option(0.99, "gamma")
+    reward_clipping: Literal["none", "abs_one", "soft_asymmetric", "paper_asymmetric"] = option(
+        "abs_one", "how rewards are squashed before the loss; scores stay raw"
+    )
+    publish_every: int = option(
+        1, "train batches between two sets of parameters that actors get; more adds policy lag on purpose", minimum=1
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimiserConfig:
+    """optimiser"""
+
+    optimiser: Literal["adam", "rmsprop", "rmsprop_tf"] = option(
+        "adam", "rmsprop_tf: epsilon inside the root, mean square from 1", fixed=True
+    )
+    learning_rate: float = option(6e-4, "at the start")
+    final_learning_rate_share: float = option(0.0, "share of it left at the end of the run, reached linearly")
+    epsilon: float = option(1e-8, "of the optimiser; belongs to the reduction, which scales gradients")
+    decay: float = option(0.99, "of RMSProp's mean square")
+    centred: bool = option(False, "divide by the spread of gradients, not their size; of rmsprop", fixed=True)
+    momentum: float = option(0.0, "of RMSProp")
+    beta1: float = option(0.9, "of Adam")
+    beta2: float = option(0.999, "of Adam")
+    clip_norm: float = option(40.0, "largest global gradient norm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayConfig:
+    """replay"""
+
+    replay_capacity: int = option(2000, "unrolls it holds; the oldest makes room", minimum=1, fixed=True)
+    replay_min_size: int = option(200, "unrolls it must hold before learning starts", minimum=1)
+    samples_per_insert: float = option(1.5, "how often an unroll is drawn on average; inserts and draws wait for that")
+    replay_tolerance: float | None = option(
+        None,
+        "how far draws may be ahead or behind, in unrolls "
+        "(default: 2 * (batch size + samples per insert), or num-envs * samples per insert if that is more)",
+    )
+    priority_exponent: float = option(0.9, "alpha: 0 draws uniformly, 1 in proportion to priorities", minimum=0)
+    importance_exponent: float = option(0.6, "beta: 1 corrects in full for what is drawn too often", minimum=0)
+    priority_eta: float = option(0.9, "share of the largest error in an unroll's priority; the rest is their mean")
+    replay_device: Literal["auto", "cpu", "cuda"] = option(
+        "auto", "where it lives: auto is beside the learner if it fits"
+    )
+    checkpoint_replay: bool = option(False, "save the replay when the run is stopped in order, and resume with it")
+
+    def tolerance(self, batch_size: int, num_envs: int) -> float:
+        """How far draws may be ahead or behind, in unrolls: room for one of every environment, which come together."""
+        default = max(2 * (batch_size + self.samples_per_insert), num_envs * self.samples_per_insert)
+        return default if self.replay_tolerance is None else self.replay_tolerance
+
+    def __post_init__(self) -> None:
+        if self.replay_min_size > self.replay_capacity:
+            raise UsageError(
+                f"expected --replay-min-size of at most --replay-capacity ({self.replay_capacity}), "
+                f"got {self.replay_min_size}: learning would never start"
+            )
+        if not 0 <= self.priority_eta <= 1:
+            raise UsageError(f"expected --priority-eta between 0 and 1, got {self.priority_eta}")

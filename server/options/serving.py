@@ -1,0 +1,55 @@
+"""Options of serving: address, inference batches, leases, monitoring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from seedbed.common.credentials import ServerCredentials
+from seedbed.common.options import option
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingConfig:
+    """serving"""
+
+    host: str = option("127.0.0.1", "address to listen on")
+    port: int = option(0, "port to listen on; 0 lets the system choose")
+    num_slots: int | None = option(None, "environments the server has room for (default: 2 * num-envs)")
+    frontends: int = option(1, "gRPC processes; one serves about 20,000 messages/s", minimum=1)
+    max_inference_batch: int = option(256, "rows in one inference batch")
+    max_wait_ms: float = option(5.0, "longest wait of a request for company, with --wait-when-idle")
+    wait_when_idle: bool = option(False, "collect larger inference batches even when the device is idle")
+    cuda_graphs: bool = option(False, "replay the acting network as CUDA graphs; off until it has been measured")
+    settle_s: float = option(
+        0.0, "at the start, answer nobody before no environment has joined for so long: a large fleet starts faster"
+    )
+    grace_s: float = option(30.0, "how long a lost connection keeps its lease")
+    round_patience_s: float = option(
+        10.0, "a2c and ppo: how long no environment may answer before those that are missing are left out"
+    )
+    queue_unrolls: int | None = option(
+        None, "unrolls the learner's queue holds (default: 2 train batches); full is back-pressure and bounds the lag"
+    )
+    credentials: ServerCredentials = field(default_factory=ServerCredentials)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitoringConfig:
+    """monitoring"""
+
+    http_port: int | None = option(
+        None, "answer /healthz, /readyz and /metrics on this port; 0 lets the system choose (default: not at all)"
+    )
+    http_host: str = option("127.0.0.1", "address for them; whoever reaches it may read, nobody can change anything")
+    stall_limit_s: float = option(
+        120.0,
+        "how long inference or learner may make no progress while they have work: then the threads' stacks go to the "
+        "log and the server ends with exit code 75",
+        minimum=1,
+    )
+    max_lost_updates: int = option(
+        100,
+        "end the run, with exit code 1 and without another checkpoint, when the gradients of so many updates in a row "
+        "were not finite",
+        minimum=1,
+    )

@@ -1,0 +1,50 @@
+"""Settings that small tasks share: vectors, cheap environments, machines of a few cores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SMALL: Mapping[str, Any] = {
+    "network.torso": "mlp",
+    "network.frame_stack": 1,
+    "network.precision": "float32",
+    "fleet.num_envs": 32,
+    "run.max_steps": 1_000_000,
+    "run.log_interval_s": 2.0,
+}
+"""Of every small task."""
+
+ON_POLICY: Mapping[str, Any] = {
+    "algorithm_options.lambda_": 0.95,
+    "algorithm_options.reduction": "mean",
+    "optimiser.optimiser": "adam",
+    "optimiser.learning_rate": 2e-3,
+    "optimiser.epsilon": 1e-8,
+    "optimiser.clip_norm": 0.5,
+}
+"""Actor-critics that do not correct for policy lag."""
+
+SMALL_PPO: Mapping[str, Any] = {
+    "learning.unroll_length": 32,
+    "optimiser.learning_rate": 1e-3,
+    "algorithm_options.clip_ratio": 0.2,
+}
+"""PPO, over `ON_POLICY`."""
+
+SMALL_Q: Mapping[str, Any] = {
+    "fleet.num_envs": 32,
+    "fleet.num_greedy_envs": 12,
+    "learning.unroll_length": 5,
+    "learning.batch_size": 4,
+    "learning.discount": 0.99,
+    "optimiser.optimiser": "adam",
+    "optimiser.learning_rate": 1e-3,
+    "optimiser.epsilon": 1e-8,
+    "optimiser.clip_norm": 10.0,
+    "algorithm_options.target_period_updates": 50,
+    "algorithm_options.exploration_steps": 50_000,
+    "run.max_steps": 500_000,
+}
+"""Q-learning without a replay: an update for every 20 transitions, since each is trained on once. The learning rate
+falls to 0 within the run, so that what was learnt stays; a third of the environments show the score."""

@@ -1,0 +1,52 @@
+"""Opening of a run: a new one, whose environment is described first, or one that goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seedbed.common.errors import ConfigError
+from seedbed.common.options import override
+from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.options.config import ServerConfig
+from seedbed.server.run.directory import RunDirectory, RunFile
+from seedbed.server.training.command_line import Given
+from seedbed.server.training.local_clients import describe_environment
+from seedbed.server.training.resolve import resolve, resolve_again
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedRun:
+    """What a command line means.
+
+    Attributes:
+        config: of the run.
+        spec: of its environment.
+        directory: where it lives.
+        before: how it was made; None for a new one.
+    """
+
+    config: ServerConfig
+    spec: EnvironmentSpec
+    directory: RunDirectory
+    before: RunFile | None
+
+
+def open_run(given: Given) -> OpenedRun:
+    """Reads the run's directory, or describes the environment of a new one; writes nothing.
+
+    Raises:
+        UsageError: an option is unknown or wrong.
+        ConfigError: the run was made with other options, or may not be resumed.
+        SeedbedError: the environment could not be described.
+    """
+    directory = given.directory
+    before = directory.read()
+    if before is None:
+        spec = describe_environment(given.environment)
+        config = resolve(given, spec)
+    elif given.run.resume == "never":
+        raise ConfigError(f"expected no run in {directory.path} with --resume never, there is one")
+    else:
+        spec = before.spec
+        config = resolve_again(given, before, str(directory.path))
+    return OpenedRun(override(config, {"run.run_dir": directory.path}), spec, directory, before)
