@@ -148,6 +148,13 @@ class UnavailableError(SeedbedError):
     retryable = True
 
 
+def named_error(name: str, details: str) -> SeedbedError:
+    """The error of a class that another process named; of the base class if this version has no such class."""
+    return _BY_NAME.get(name, SeedbedError)(details)
+
+
+_BY_NAME: dict[str, type[SeedbedError]] = {cls.__name__: cls for cls in SeedbedError.__subclasses__()}
+
 ERROR_NAME_KEY = "seedbed-error"
 """Trailing metadata key under which a server names the exact class, since several share one gRPC status."""
 
@@ -172,8 +179,7 @@ def error_from_status(status: str, details: str, name: str | None = None) -> See
         statuses that mean "not now" (UNAVAILABLE, CANCELLED, DEADLINE_EXCEEDED, UNKNOWN, INTERNAL) and all unknown
         ones become UnavailableError.
     """
-    classes = SeedbedError.__subclasses__()
-    by_name = {cls.__name__: cls for cls in classes}
-    by_status = {cls.status: cls for cls in reversed(classes) if cls.status != "INTERNAL"} | _UNNAMED
-    found = by_name.get(name or "") or by_status.get(status)
+    classes = reversed(_BY_NAME.values())
+    by_status = {cls.status: cls for cls in classes if cls.status != "INTERNAL"} | _UNNAMED
+    found = _BY_NAME.get(name or "") or by_status.get(status)
     return found(details) if found is not None else UnavailableError(f"{status}: {details}")

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from seedbed.common.errors import SeedbedError, UsageError
+from seedbed.common.report import claim, report_error
 
 LEVEL_VARIABLE = "SEEDBED_LOG"
 LEVELS = ("debug", "info", "warning", "error")
@@ -75,11 +76,13 @@ def run_main(main: Callable[[list[str]], int], argv: Sequence[str] | None = None
         main: takes the arguments, returns an exit code.
         argv: without the program's name; those of this process if None.
     """
+    claim()
     try:
         code = main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
         return code
     except SeedbedError as error:
+        report_error(error)
         print(f"seedbed: error: {'; '.join(str(error).splitlines())}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

@@ -24,9 +24,8 @@ _KIND_NAMES = {
     float: "a number",
     bool: "true or false",
     Path: "a path",
-    tuple: "integers",
 }
-_METAVARS = {str: "TEXT", int: "N", float: "X", Path: "PATH", tuple: "N,N"}
+_METAVARS = {str: "TEXT", int: "N", float: "X", Path: "PATH"}
 
 
 def option(
@@ -86,15 +85,13 @@ class Option:
         return self._checked(value, argparse.ArgumentTypeError)
 
     def from_json(self, value: Any) -> Any:
-        """Reads JSON's form, which has neither infinities, nor paths, nor tuples; raises ConfigError."""
+        """Reads JSON's form, which has neither infinities nor paths; raises ConfigError."""
         if value is None and self.optional:
             return None
         if self.kind is float and (type(value) is int or value in ("inf", "-inf")):
             value = float(value)
         elif self.kind is Path and isinstance(value, str):
             value = Path(value)
-        elif self.kind is tuple and isinstance(value, list) and all(type(item) is int for item in value):
-            value = tuple(value)
         if not isinstance(value, self.kind) or (self.kind is int and isinstance(value, bool)):
             raise ConfigError(f"{self.path}: expected {_KIND_NAMES[self.kind]}, got {value!r}")
         return self._checked(value, lambda text: ConfigError(f"{self.path}: {text}"))
@@ -103,8 +100,7 @@ class Option:
         """The command line that gives it this value."""
         if self.kind is bool:
             return [self.flag if value else f"--no-{self.flag[2:]}"]
-        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        return [f"{self.flag}={text}"]
+        return [f"{self.flag}={value}"]
 
     def _checked(self, value: Any, error: Callable[[str], Exception]) -> Any:
         if self.choices and value not in self.choices:
@@ -132,16 +128,11 @@ def _parse_float(text: str) -> float:
     return number
 
 
-def _parse_integers(text: str) -> tuple[int, ...]:
-    return tuple(int(item) for item in text.split(",")) if text else ()
-
-
 _PARSERS: dict[type, Callable[[str], Any]] = {
     str: str,
     int: _parse_int,
     float: _parse_float,
     Path: Path,
-    tuple: _parse_integers,
 }
 
 
@@ -202,6 +193,4 @@ def _resolve(annotation: Any) -> tuple[Any, bool, Sequence[str] | None]:
         return kind, True, choices
     if origin is Literal:
         return str, False, arguments
-    if origin is tuple and arguments == (int, ...):
-        return tuple, False, None
     return annotation, False, None

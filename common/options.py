@@ -12,9 +12,9 @@
         optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
 
 Dataclasses nest, flags do not: each name is unique in the whole tree. In code an option is named by its dotted path,
-"optimiser.learning_rate". Types: str, int, float, bool (--x, --no-x), Path, tuple[int, ...] (--x 16,32), Literal of
-strings, and each of them or None (--x none). A tree is an instance, whose values are its defaults: what is nested in it
-may be of another class in another tree.
+"optimiser.learning_rate". Types: str, int, float, bool (--x, --no-x), Path, Literal of strings, and each of them or
+None (--x none). A tree is an instance, whose values are its defaults: a part of it may be of one class in one tree and
+of another in the next.
 
 Wrong options raise UsageError, wrong files ConfigError; argparse's own exit with a usage dump never happens.
 """
@@ -156,9 +156,7 @@ def to_json(instance: Any) -> dict[str, Any]:
         inner = result
         for parent in parents:
             inner = inner.setdefault(parent, {})
-        if isinstance(value, Path) or (isinstance(value, float) and math.isinf(value)):
-            value = str(value)
-        inner[name] = list(value) if isinstance(value, tuple) else value
+        inner[name] = str(value) if isinstance(value, Path) or value in (math.inf, -math.inf) else value
     return result
 
 
@@ -210,8 +208,7 @@ def difference(run: T, now: T, *, fixed: bool = False) -> list[str]:
 
 
 def _add_option(group: argparse._ArgumentGroup, leaf: Option, default: Any) -> None:
-    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-    text = leaf.help if default is None else f"{leaf.help} (default: {shown})"
+    text = leaf.help if default is None else f"{leaf.help} (default: {default})"
     text = text.replace("%", "%%")
     if leaf.kind is bool:
         group.add_argument(

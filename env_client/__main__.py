@@ -10,13 +10,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import FrameType
 from typing import NamedTuple
 
 from seedbed.common.logs import run_main, setup_logging
 from seedbed.common.options import parse
+from seedbed.common.report import report
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.env_client.actor import IndicesChanged, RunFinished, Stopped, run_actor
 from seedbed.env_client.config import EnvConfig
@@ -52,8 +53,24 @@ def main(argv: Sequence[str]) -> int:
 
 def _print_spec(config: EnvConfig) -> None:
     assert config.env is not None
-    spec = describe(config.env, config.atari_preset, _care(config))
-    print(json.dumps(spec.to_json()))
+    with _printing_elsewhere():
+        spec = describe(config.env, config.atari_preset, _care(config)).to_json()
+    report({"spec": spec})
+    print(json.dumps(spec))
+
+
+@contextlib.contextmanager
+def _printing_elsewhere() -> Iterator[None]:
+    """What environments print, C libraries included, goes to standard error: the output is for the spec alone."""
+    sys.stdout.flush()
+    output = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(output, 1)
+        os.close(output)
 
 
 def _care(config: EnvConfig) -> Care:

@@ -27,8 +27,10 @@ def main(argv: Sequence[str]) -> int:
         case "train" | "server":
             stop = StopSignal().catch()
             given = read_command_line(options, prog=f"seedbed {verb}", description=_DESCRIPTIONS[verb])
+            serving = given.serving  # told before anything is written, or torch is imported
+            serving.credentials.verify(serving.host)
             if verb == "train":
-                credential_options(given.serving.credentials)
+                credential_options(serving.credentials)
             from seedbed.server.verbs.train import train  # torch takes seconds: a wrong option is told before
 
             return train(given, stop, local=verb == "train")

@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 
 from seedbed.common.cli import VERBS
-from seedbed.common.options import options_of, override
+from seedbed.common.options import options_of
 from seedbed.env_client.config import EnvConfig
 from seedbed.env_client.loadtest.options import LoadTestOptions
-from seedbed.server.options.config import ServerConfig
-from seedbed.server.presets.registry import preset_values
+from seedbed.server.algorithms.registry import ALGORITHMS
+from seedbed.server.training.resolve import defaults_of
 from seedbed.server.verbs.evaluate import EvalConfig
+from tests.reference.configs import preset_config
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -41,8 +42,9 @@ def test_targets_exist() -> None:
 
 
 def test_options_and_verbs_exist() -> None:
-    classes = (ServerConfig, EnvConfig, EvalConfig, LoadTestOptions)
-    leaves = [leaf for options in classes for leaf in options_of(options)]
+    servers = [defaults_of(name) for name in ALGORITHMS]
+    trees = (*servers, EnvConfig(), EvalConfig(), LoadTestOptions())
+    leaves = [leaf for tree in trees for leaf in options_of(tree)]
     flags = {leaf.flag for leaf in leaves} | {f"--no-{leaf.flag[2:]}" for leaf in leaves if leaf.kind is bool}
     known = flags | {"--preset", "--config", "--help", "--group", "--logdir"}
     commands = [
@@ -64,6 +66,6 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_lag_bound_of_the_pong_preset() -> None:
-    config = override(ServerConfig(), preset_values("pong", "vtrace"))
+    config = preset_config("pong", "vtrace")
     bound = (config.queue_unrolls + 2 * config.fleet.num_envs) / config.learning.batch_size + 1
     assert f"({bound:g} for Pong's preset)" in README

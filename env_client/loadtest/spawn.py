@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from seedbed.common.errors import SeedbedError, UnavailableError, UsageError
-from seedbed.common.logs import LEVEL_VARIABLE
+from seedbed.common.errors import SeedbedError, UnavailableError
+from seedbed.common.report import ReportPipe, report_pipe
 from seedbed.env_client.loadtest.options import DEFAULT_ENV, SpawnOptions
 
 _MODULE = "seedbed.server"
@@ -41,9 +39,9 @@ def spawned_server(options: SpawnOptions, num_envs: int, max_seconds: float) -> 
         UsageError: it refused its options.
         SeedbedError: it did not start, or ended before the block did.
     """
-    with tempfile.TemporaryDirectory(prefix="seedbed-loadtest-") as folder:
+    command = [sys.executable, "-m", _MODULE, *server_arguments(options, num_envs, max_seconds)]
+    with tempfile.TemporaryDirectory(prefix="seedbed-loadtest-") as folder, report_pipe() as pipe:
         log = Path(folder) / "server.log"
-        command = [sys.executable, "-m", _MODULE, *server_arguments(options, num_envs, max_seconds)]
         with log.open("w") as output:
             # A session of its own: Ctrl-C reaches this process alone, which ends the server.
             process = subprocess.Popen(
@@ -51,15 +49,16 @@ def spawned_server(options: SpawnOptions, num_envs: int, max_seconds: float) -> 
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, LEVEL_VARIABLE: "info"},  # which says where it serves
+                pass_fds=(pipe.fd,),
+                env={**os.environ, **pipe.environment},
                 start_new_session=True,
             )
+        pipe.started()
         try:
-            yield _wait_until_it_serves(process, log)
+            yield _wait_until_it_serves(pipe, log)
         except UnavailableError as error:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                code = process.wait(_DYING_S)
-                raise SeedbedError(f"the server ended with exit code {code}: {_last_words(log)}") from error
+            with contextlib.suppress(TimeoutError):
+                raise _why_it_ended(pipe, log) from error
             raise
         finally:
             _end(process)
@@ -81,22 +80,29 @@ def server_arguments(options: SpawnOptions, num_envs: int, max_seconds: float) -
     ]
 
 
-def _wait_until_it_serves(process: subprocess.Popen[bytes], log: Path) -> str:
-    deadline_s = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < deadline_s:
-        text = log.read_text(errors="replace")
-        if found := re.search(r"serving on (\S+)", text):
-            return found[1]
-        if process.poll() is not None:
-            error = UsageError if process.returncode == UsageError.exit_code else SeedbedError
-            raise error(f"the server did not start: {_last_words(log)}")
-        time.sleep(0.05)
-    raise SeedbedError(f"expected the server to start within {_START_TIMEOUT_S:g} s, it did not")
+def _wait_until_it_serves(pipe: ReportPipe, log: Path) -> str:
+    try:
+        facts = pipe.read(_START_TIMEOUT_S)
+    except TimeoutError:
+        raise SeedbedError(f"expected the server to start within {_START_TIMEOUT_S:g} s, it did not") from None
+    except SeedbedError as error:
+        raise type(error)(f"the server did not start: {error}") from None
+    if facts is None:
+        raise SeedbedError(f"the server did not start: {_last_words(log)}")
+    return str(facts["serving"])
+
+
+def _why_it_ended(pipe: ReportPipe, log: Path) -> SeedbedError:
+    """Raises TimeoutError if it has not ended."""
+    try:
+        pipe.read(_DYING_S)
+    except SeedbedError as error:
+        return type(error)(f"the server ended: {error}")
+    return SeedbedError(f"the server ended: {_last_words(log)}")
 
 
 def _last_words(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines() or ["no message"]
-    return lines[-1].removeprefix("seedbed: error: ")
+    return (log.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

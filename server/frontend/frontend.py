@@ -23,6 +23,7 @@ from seedbed.common.errors import (
     SeedbedError,
     SequenceError,
     UnavailableError,
+    named_error,
 )
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto import seedbed_pb2_grpc
@@ -269,8 +270,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
             case "granted":
                 stream.granted.set_result(message)
             case "refused":
-                errors = {cls.__name__: cls for cls in SeedbedError.__subclasses__()}
-                stream.granted.set_exception(errors[message["error"]](message["details"]))
+                stream.granted.set_exception(named_error(message["error"], message["details"]))
             case "fence":
                 stream.error = FencedError(message["details"])
                 stream.notify()

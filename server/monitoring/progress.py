@@ -72,16 +72,6 @@ class Progress(Protocol):
         """Shows how it ended; nothing is shown after that."""
 
 
-class QuietProgress:
-    """Shows nothing."""
-
-    def update(self, status: Status) -> None:
-        """Does nothing."""
-
-    def close(self, summary: str) -> None:
-        """Does nothing."""
-
-
 class PlainProgress:
     """One line at most every `interval_s`, and a last one."""
 
@@ -127,11 +117,9 @@ class LiveProgress:
         self._console.print(Text(summary))
 
 
-def make_progress(stream: TextIO | None = None, *, quiet: bool = False) -> Progress:
+def make_progress(stream: TextIO | None = None) -> Progress:
     """The display that suits a stream; sys.stderr if None."""
     stream = sys.stderr if stream is None else stream
-    if quiet:
-        return QuietProgress()
     console = Console(file=stream)
     return LiveProgress(console) if console.is_terminal and not console.is_dumb_terminal else PlainProgress(stream)
 

@@ -1,8 +1,8 @@
 """Options of a run that is started again: what may change, and what must be said anew.
 
 Options are fixed (`option(fixed=True)`) where shapes, the contract or the meaning of stored data depend on them; the
-others may differ from one start to the next. Who can reach the server is never taken over from an earlier start. A new option's
-default is what was done before there was one: older runs are resumed with it.
+others may differ from one start to the next. Who can reach the server is never taken over from an earlier start. A new
+option's default is what was done before there was one: older runs are resumed with it.
 """
 
 from __future__ import annotations

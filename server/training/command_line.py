@@ -103,11 +103,9 @@ def read_command_line(argv: Sequence[str], *, prog: str, description: str = "") 
             f"expected --config or --preset, got both: a config.json is complete without {namespace.preset!r}"
         )
     file = {} if namespace.config is None else _repeatable(read_run_file(namespace.config).config)
-    given = Given(
+    return Given(
         argv=tuple(argv), prog=prog, preset=namespace.preset, file=file, flags=explicit(namespace, ServerConfig())
     )
-    given.serving.credentials.verify(given.serving.host)  # before anything is written, or torch is imported
-    return given
 
 
 def _repeatable(config: Mapping[str, Any]) -> Mapping[str, Any]:

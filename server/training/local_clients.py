@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ from seedbed.common.address import local_address
 from seedbed.common.certificates import names_of
 from seedbed.common.credentials import ServerCredentials
 from seedbed.common.errors import AuthError, BrokenError, MissingExtraError, SeedbedError, SpecError, UsageError
+from seedbed.common.report import report_pipe
 from seedbed.common.restarts import RestartBudget
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.options.config import ServerConfig
@@ -41,19 +43,31 @@ def describe_environment(config: EnvironmentConfig) -> EnvironmentSpec:
         SeedbedError: what that process said was wrong.
     """
     command = [sys.executable, "-m", _MODULE, "--describe", *_environment_options(config)]
-    try:
+    with report_pipe() as pipe, tempfile.TemporaryFile() as log:
         # A session of its own, here too: Ctrl-C asks the server alone to finish.
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=False, start_new_session=True
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(pipe.fd,),
+            env={**os.environ, **pipe.environment},
+            start_new_session=True,
         )
-    except subprocess.TimeoutExpired:
-        raise SpecError(f"{config.env}: expected to be built within {_PROBE_TIMEOUT_S:g} s") from None
-    if done.returncode != 0:
-        how = f"{config.env}: the process that built it {_how_it_ended(done.returncode)}"
-        lines = done.stderr.strip().splitlines() if done.returncode > 0 else [how]
-        error = _PERMANENT.get(done.returncode, SpecError)
-        raise error((lines or [how])[-1].removeprefix("seedbed: error: "))
-    return EnvironmentSpec.from_json(done.stdout)
+        pipe.started()
+        try:
+            facts = pipe.read(_PROBE_TIMEOUT_S)
+            code = 0 if facts else process.wait(_EXIT_TIMEOUT_S)
+        except (TimeoutError, subprocess.TimeoutExpired):
+            raise SpecError(f"{config.env}: expected to be built within {_PROBE_TIMEOUT_S:g} s") from None
+        finally:
+            process.kill()
+            process.wait()
+        if facts is None:
+            log.seek(0)
+            sys.stderr.write(log.read().decode(errors="replace"))
+            raise SpecError(f"{config.env}: the process that built it {_how_it_ended(code)}")
+    return EnvironmentSpec.from_json(facts["spec"])
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from seedbed.common.errors import ConfigError
+from seedbed.common.errors import ConfigError, SeedbedError
 from seedbed.common.options import explicit, from_json, omitted, override, read_json
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.registry import choose_algorithm, find_algorithm
@@ -62,7 +62,10 @@ def config_of(run: RunFile) -> ServerConfig:
     Raises:
         ConfigError: one of them is unknown or wrong.
     """
-    return from_json(defaults_of(_algorithm_of(run)), run.config)
+    try:
+        return from_json(defaults_of(_algorithm_of(run)), run.config)
+    except SeedbedError as error:
+        raise ConfigError(f"config.json, written by seedbed {run.version}: {error}") from error
 
 
 def omitted_in(run: RunFile) -> tuple[str, ...]:

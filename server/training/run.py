@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 import torch
 
+from seedbed.common.report import report
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.interface import Algorithm
@@ -191,6 +192,7 @@ class TrainingRun:
         if self._clients is not None:
             self._clients.start()
         logger.info("serving on %s", self._server.address)
+        report({"serving": self._server.address})
 
     def _supervise(self) -> str | None:
         """Watches, logs and saves. Returns the stop condition that was reached, or None after a signal."""

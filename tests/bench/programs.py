@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
+
+from seedbed.common.errors import SeedbedError
+from seedbed.common.report import ReportPipe
 
 TIMEOUT_S = 120.0
 """For a process to start, to say something, or to end."""
@@ -31,6 +32,7 @@ class Program:
     """
 
     def __init__(self, command: Sequence[str]) -> None:
+        self._reports = ReportPipe()
         self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")  # noqa: SIM115  # closed by __exit__
         self.process = subprocess.Popen(
             command,
@@ -38,8 +40,10 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env={**os.environ, **_ENVIRONMENT},
+            env={**os.environ, **_ENVIRONMENT, **self._reports.environment},
+            pass_fds=(self._reports.fd,),
         )
+        self._reports.started()
         self.pid = self.process.pid
 
     @property
@@ -47,19 +51,19 @@ class Program:
         """What it has written to stderr so far."""
         return Path(self._log.name).read_text(errors="replace")
 
-    def wait_for(self, pattern: str) -> str:
-        """The first group (or all) of the first match in its log.
+    def address(self) -> str:
+        """HOST:PORT of a server, once it serves.
 
         Raises:
             RuntimeError: it has ended, or is silent for too long.
         """
-        deadline_s = time.monotonic() + TIMEOUT_S
-        while not (match := re.search(pattern, self.log)):
-            self.check(f"it said {pattern!r}")
-            if time.monotonic() > deadline_s:
-                raise RuntimeError(f"expected {pattern!r} within {TIMEOUT_S:g} s, got\n{self.log[-2000:]}")
-            time.sleep(0.01)
-        return match.group(match.lastindex or 0)
+        try:
+            facts = self._reports.read(TIMEOUT_S)
+        except (SeedbedError, TimeoutError) as error:
+            raise RuntimeError(f"expected a server that serves, got {error!r}:\n{self.log[-2000:]}") from error
+        if facts is None:
+            raise RuntimeError(f"expected a server that serves, it has ended:\n{self.log[-2000:]}")
+        return str(facts["serving"])
 
     def check(self, before: str) -> None:
         """Raises RuntimeError if it has ended with an error."""
@@ -86,6 +90,7 @@ class Program:
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
         self._log.close()
+        self._reports.close()
 
 
 class StreamHolder(Program):

@@ -33,7 +33,7 @@ def measure_stall(server_options: Sequence[str], *, streams: int, rows: int, sec
     with tempfile.TemporaryDirectory() as folder:
         slots = ("--num-slots", str(2 * streams * rows), "--num-envs", str(2 * streams * rows))
         with Program((*SEEDBED, "server", *server_options, *slots, "--run-dir", folder)) as server:
-            address = server.wait_for(r"serving on (\S+)")
+            address = server.address()
             halves = [StreamHolder(address, streams=streams, rows=rows, number=number) for number in range(2)]
             with all_of(halves):
                 for half in halves:

@@ -14,8 +14,6 @@ import pytest
 from seedbed.common.options import override
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.env_client.environments.rows import describe
-from seedbed.server.options.config import ServerConfig
-from seedbed.server.presets.registry import preset_values
 from tests.bench import components, steady
 from tests.bench.accounting import Snapshot, ThreadTime, role
 from tests.bench.bound import Costs, bound_of
@@ -35,9 +33,10 @@ from tests.bench.report import summarise, table
 from tests.bench.statistics import drift, medians, slope
 from tests.bench.system import Moment, between
 from tests.bench.wire import TransportAlone, TransportCost
+from tests.reference.configs import preset_config
 
-SMALL = {"fleet.num_envs": 4, "fleet.num_clients": 2, "learning.batch_size": 2}
-CATCH = override(ServerConfig(), {**preset_values("catch", "vtrace"), **SMALL})
+SMALL = {"fleet.num_envs": 4, "fleet.num_greedy_envs": 0, "fleet.num_clients": 2, "learning.batch_size": 2}
+CATCH = preset_config("catch", "vtrace", SMALL)
 
 ONE = {"frontends": 1, "torch_threads": 1}
 
@@ -144,7 +143,7 @@ def test_a_replay_has_a_line_of_its_own() -> None:
 
 
 def test_messages_are_half_of_a_client_and_batches_one_message_of_each() -> None:
-    pong = override(ServerConfig(), {**preset_values("pong", "vtrace"), "fleet.num_clients": 2})
+    pong = preset_config("pong", "vtrace", {"fleet.num_clients": 2})
     assert (num_clients(pong), rows_per_message(pong), inference_batch(pong)) == (2, 16, 32)
     odd = override(pong, {"fleet.num_envs": 7, "fleet.num_clients": 2})
     assert (rows_per_message(odd), inference_batch(odd)) == (2, 4)
@@ -230,7 +229,8 @@ def test_stopwatch_counts_only_while_it_runs(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("algorithm", ["vtrace", "a2c", "apex"])
 def test_policy_alone_trains_on_every_step(algorithm: str) -> None:
-    config = override(CATCH, {"algorithm": algorithm, "replay.samples_per_insert": 4.0})
+    ratio = {"algorithm_options.replay.samples_per_insert": 4.0} if algorithm == "apex" else {}
+    config = preset_config("catch", algorithm, {**SMALL, **ratio})
     policy = PolicyAlone(config, describe("seedbed/Catch-v0", ""))
     found = policy.measure(0.05)
     assert set(found) == {"inference", "hand_over", "training"}
@@ -238,7 +238,7 @@ def test_policy_alone_trains_on_every_step(algorithm: str) -> None:
 
 
 def test_what_a_replay_costs_is_told_beside_the_update() -> None:
-    policy = PolicyAlone(override(CATCH, {"algorithm": "apex"}), describe("seedbed/Catch-v0", ""))
+    policy = PolicyAlone(preset_config("catch", "apex", SMALL), describe("seedbed/Catch-v0", ""))
     found = measure_replay(policy, 0.02)
     assert found["capacity"] == len(policy.queue) == 1000
     assert found["samples_per_s"] == pytest.approx(1e6 * found["batch_size"] / found["sample_us_per_batch"])
@@ -265,7 +265,7 @@ def test_a_program_that_fails_says_why(tmp_path: Path) -> None:
         Program((sys.executable, "-c", "raise SystemExit('no luck')")) as program,
         pytest.raises(RuntimeError, match="no luck"),
     ):
-        program.wait_for("never said")
+        program.address()
 
 
 def test_steady_reports_the_growth_of_processes_that_lived_to_the_end() -> None:

@@ -20,11 +20,13 @@ def test_the_two_arms_differ_in_their_weights_alone(tmp_path: Path) -> None:
         return to_json(configure(algorithm, 50, 3, 1000, tmp_path))
 
     ours, theirs = config_of("vtrace"), config_of("a3c")
-    assert {name for name in ours if ours[name] != theirs[name]} == {"algorithm", "vtrace"}
+    assert {name for name in ours if ours[name] != theirs[name]} == {"algorithm", "algorithm_options"}
     assert ours["learning"]["publish_every"] == 50
     assert ours["environment"]["seed"] == 3
-    assert ours["actor_critic"]["lambda_"] == 1, "at which both advantages of V-trace are A3C's, but for the weights"
-    assert [ours["vtrace"][name] for name in ("clip_rho", "clip_c", "clip_pg_rho")] == [1, 1, 1]
+    v_trace, a3c = ours["algorithm_options"], theirs["algorithm_options"]
+    assert {name: v_trace[name] for name in a3c} == a3c
+    assert v_trace["lambda_"] == 1, "at which both advantages of V-trace are A3C's, but for the weights"
+    assert [v_trace[name] for name in ("clip_rho", "clip_c", "clip_pg_rho")] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("publish_every", [1, 6])

@@ -13,7 +13,6 @@ import pytest
 
 from seedbed.common.errors import ConfigError, UsageError
 from seedbed.common.options import (
-    Layer,
     OptionParser,
     add_options,
     difference,
@@ -24,6 +23,7 @@ from seedbed.common.options import (
     option,
     override,
     parse,
+    to_argv,
     to_json,
 )
 
@@ -51,7 +51,6 @@ class Outer:
     limit: int | None = option(None, "a limit")
     warm: bool = option(False, "be warm")
     where: Path | None = option(None, "a place")
-    sizes: tuple[int, ...] = option((16, 32), "some sizes")
     mode: Literal["fast", "slow"] = option("fast", "a mode")
     bound: float = option(float("inf"), "a bound")
     inner: Inner = field(default_factory=Inner)
@@ -63,20 +62,19 @@ ALL_CHANGED = Outer(
     limit=5,
     warm=True,
     where=Path("a/b"),
-    sizes=(7,),
     mode="slow",
     bound=2.5,
     inner=Inner(learning_rate=6.0, lambda_=0.5, low=8, high=9),
 )
 
 
-def read(*argv: str, **kwargs: Any) -> Outer:
-    return parse(Outer, argv, prog="seedbed test", **kwargs)
+def read(*argv: str, defaults: Outer | None = None) -> Outer:
+    return parse(Outer() if defaults is None else defaults, argv, prog="seedbed test")
 
 
 def test_every_type_from_text() -> None:
     argv = (
-        "--name breakout --count 4 --limit 5 --warm --where a/b --sizes 7 --mode slow --bound 2.5 "
+        "--name breakout --count 4 --limit 5 --warm --where a/b --mode slow --bound 2.5 "
         "--learning-rate 6 --lambda 0.5 --low 8 --high 9"
     )
     assert read(*argv.split()) == ALL_CHANGED
@@ -89,8 +87,6 @@ def test_every_type_from_text() -> None:
         (("--count", "2e3"), "count", 2000),
         (("--count", "1"), "count", 1),
         (("--count=20_000",), "count", 20_000),
-        (("--sizes", "1,2,3"), "sizes", (1, 2, 3)),
-        (("--sizes", ""), "sizes", ()),
         (("--limit", "-7"), "limit", -7),
         (("--bound=-inf",), "bound", float("-inf")),
     ],
@@ -116,7 +112,6 @@ def test_none_and_no_undo_a_default() -> None:
         (("--count", "0"), "--count: expected at least 1, got 0"),
         (("--count",), "--count: expected one argument"),
         (("--learning-rate", "nan"), "--learning-rate: expected a number, got 'nan'"),
-        (("--sizes", "1,,2"), "--sizes: expected integers, got '1,,2'"),
         (("--mode", "fasst"), "--mode: expected one of fast, slow, got 'fasst'"),
         (("--lerning-rate", "1"), "unknown option '--lerning-rate', did you mean --learning-rate?"),
         (("--nam", "x"), "unknown option '--nam'"),
@@ -135,24 +130,11 @@ def test_wrong_options_are_one_line(argv: tuple[str, ...], message: str, capsys:
 def test_explicit_names_what_was_given_even_if_it_is_the_default() -> None:
     parser = OptionParser("test")
     parser.add_argument("--other")
-    add_options(parser, Outer)
-    assert explicit(parser.parse(["--learning-rate", "1e-3", "--no-warm", "--other", "x"]), Outer) == {
+    add_options(parser, Outer())
+    assert explicit(parser.parse(["--learning-rate", "1e-3", "--no-warm", "--other", "x"]), Outer()) == {
         "inner.learning_rate": 1e-3,
         "warm": False,
     }
-
-
-def test_explicit_options_win_over_layers_and_later_layers_over_earlier() -> None:
-    layers = (
-        Layer(
-            "--config", "FILE", "a file", lambda text: {"name": text, "count": 10, "inner.low": 10, "inner.high": 11}
-        ),
-        Layer("--preset", "NAME", "a name", lambda text: {"count": 20, "limit": 20}),
-    )
-    # The flag says what is the default anyway: given is given.
-    config = read("--preset", "p", "--limit", "none", "--config", "f", "--high", "12", layers=layers)
-    assert config == override(Outer(), {"name": "f", "count": 20, "inner.low": 10, "inner.high": 12})
-    assert read(layers=layers) == Outer()
 
 
 def test_override_sets_all_at_once() -> None:
@@ -173,14 +155,13 @@ def test_help_shows_groups_types_and_the_defaults_given(capsys: pytest.CaptureFi
     assert "outer things: --name TEXT a name (default: breakout)" in text
     assert "inner things: --learning-rate X at the start, 50% of it later (default: 6.0)" in text
     assert "--mode {fast,slow}" in text
-    assert "--sizes N,N some sizes (default: 7)" in text
 
 
 @pytest.mark.parametrize("config", [Outer(), ALL_CHANGED, override(Outer(), {"bound": float("-inf")})])
 def test_json_round_trip(config: Outer) -> None:
     text = json.dumps(to_json(config), allow_nan=False)
-    assert from_json(Outer, json.loads(text)) == config
-    assert flatten(from_json(Outer, json.loads(text))) == flatten(config)
+    assert from_json(Outer(), json.loads(text)) == config
+    assert flatten(from_json(Outer(), json.loads(text))) == flatten(config)
 
 
 def _changed_json(path: str, value: Any) -> dict[str, Any]:
@@ -204,7 +185,6 @@ def _changed_json(path: str, value: Any) -> dict[str, Any]:
         ("warm", 1, "warm: expected true or false, got 1"),
         ("name", 3, "name: expected a text, got 3"),
         ("mode", "middling", "mode: expected one of fast, slow, got 'middling'"),
-        ("sizes", [1, "2"], r"sizes: expected integers, got \[1, '2'\]"),
         ("inner.learning_rate", "x", r"inner\.learning_rate: expected a number, got 'x'"),
         ("inner.learning_rate", False, r"inner\.learning_rate: expected a number, got False"),
         ("inner", 3, "inner: expected an object, got 3"),
@@ -214,22 +194,22 @@ def _changed_json(path: str, value: Any) -> dict[str, Any]:
 )
 def test_wrong_json_is_named(path: str, value: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        from_json(Outer, _changed_json(path, value))
+        from_json(Outer(), _changed_json(path, value))
 
 
 def test_missing_json_has_its_defaults_and_is_named() -> None:
     data = to_json(ALL_CHANGED)
-    assert omitted(Outer, data) == ()
+    assert omitted(Outer(), data) == ()
     del data["count"], data["inner"]["learning_rate"]
-    assert omitted(Outer, data) == ("count", "inner.learning_rate")
+    assert omitted(Outer(), data) == ("count", "inner.learning_rate")
     missing = {path: flatten(Outer())[path] for path in ("count", "inner.learning_rate")}
-    assert from_json(Outer, data) == override(ALL_CHANGED, missing)
+    assert from_json(Outer(), data) == override(ALL_CHANGED, missing)
     del data["inner"]
-    assert from_json(Outer, data).inner == Outer().inner
+    assert from_json(Outer(), data).inner == Outer().inner
 
 
 def test_integers_in_json_are_numbers() -> None:
-    found = from_json(Outer, _changed_json("inner.learning_rate", 1)).inner.learning_rate
+    found = from_json(Outer(), _changed_json("inner.learning_rate", 1)).inner.learning_rate
     assert (found, type(found)) == (1.0, float)
 
 
@@ -270,10 +250,51 @@ class Odd:
 )
 def test_defects_of_ours_are_assertions(cls: type, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
-        parse(cls, [], prog="test")
+        parse(cls(), [], prog="test")
 
 
 def test_imports_nothing_heavy() -> None:
     code = "import sys, seedbed.common.options; print([m for m in ('numpy', 'torch', 'grpc') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("tree", [Outer(), ALL_CHANGED])
+def test_a_command_line_says_what_a_tree_has(tree: Outer) -> None:
+    paths = list(flatten(tree))
+    assert read(*to_argv(tree, paths)) == tree
+    assert to_argv(tree, ["count", "inner.lambda_"]) == [f"--count={tree.count}", f"--lambda={tree.inner.lambda_}"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """things that host others"""
+
+    seed: int = option(0, "a seed", fixed=True)
+    rate: float = option(1.0, "a rate")
+    guest: Any = field(default_factory=Inner)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guest:
+    """guest things"""
+
+    width: int = option(4, "a width", fixed=True)
+
+
+def test_a_part_may_be_of_another_class_in_another_tree() -> None:
+    tree = Host(guest=Guest())
+    assert list(flatten(tree)) == ["seed", "rate", "guest.width"]
+    assert parse(tree, ["--width", "7"], prog="seedbed test").guest == Guest(width=7)
+    assert from_json(tree, json.loads(json.dumps(to_json(override(tree, {"guest.width": 9}))))).guest.width == 9
+    with pytest.raises(UsageError, match="unknown option '--low'"):
+        parse(tree, ["--low", "7"], prog="seedbed test")
+
+
+def test_fixed_options_are_told_from_the_others() -> None:
+    now = override(Host(guest=Guest()), {"seed": 1, "rate": 2.0, "guest.width": 5})
+    assert difference(Host(guest=Guest()), now, fixed=True) == [
+        "seed: 0 in the run, 1 now",
+        "width: 4 in the run, 5 now",
+    ]
+    assert len(difference(Host(guest=Guest()), now)) == 3

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import psutil
+
+from seedbed.common.report import ReportPipe
 
 START_S = 180.0
 """For a program to start or to end: importing torch takes a second, and a minute on a very busy machine."""
@@ -59,6 +60,7 @@ class Program:
             prefix: a command that becomes the program, such as `nsenter`.
         """
         self._arguments = list(map(str, arguments))
+        self._reports = ReportPipe()
         self._stdout = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed by __exit__
         self._stderr = tempfile.NamedTemporaryFile("w+", suffix=".stderr")  # noqa: SIM115
         self.process = subprocess.Popen(
@@ -72,9 +74,12 @@ class Program:
             stdin=subprocess.DEVNULL,
             stdout=self._stdout,
             stderr=self._stderr,
-            env={**os.environ, **_QUIET, **(environment or {})},
+            env={**os.environ, **_QUIET, **self._reports.environment, **(environment or {})},
+            pass_fds=(self._reports.fd,),
             start_new_session=True,
         )
+        self._reports.started()
+        self._address: str | None = None
         self._family: dict[int, psutil.Process] = {}
 
     @property
@@ -91,8 +96,11 @@ class Program:
     @property
     def address(self) -> str:
         """HOST:PORT of a server, once it serves."""
-        found = self.eventually(lambda: re.findall(r"serving on (\S+)", self.stderr), "a server that serves")
-        return str(found[0])
+        if self._address is None:
+            facts = self._reports.read(START_S)
+            assert facts is not None, f"ended with {self.process.wait()} before it served: {self.stderr[-2000:]}"
+            self._address = str(facts["serving"])
+        return self._address
 
     def eventually(self, condition: Callable[[], _T], what: str, within_s: float = START_S) -> _T:
         """Waits for a condition, as long as the program runs."""
@@ -146,6 +154,7 @@ class Program:
         print(f"$ seedbed {' '.join(self._arguments)}\n{self.stdout}{self.stderr}")  # pytest shows it on failure
         self._stdout.close()
         self._stderr.close()
+        self._reports.close()
 
 
 def run(

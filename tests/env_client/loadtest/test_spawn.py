@@ -67,6 +67,13 @@ def test_a_server_that_does_not_start_says_why(options: SpawnOptions, error: typ
         pytest.fail("it started")
 
 
+_SERVES = (
+    "from seedbed.common.errors import SeedbedError\n"
+    "from seedbed.common.report import claim, report, report_error\n"
+    "claim(); report({'serving': '127.0.0.1:1'})\n"
+)
+
+
 @pytest.fixture
 def fake_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A module that is started in place of the server; the test writes it."""
@@ -75,8 +82,8 @@ def fake_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "fake_server.py"
 
 
-def test_the_address_comes_from_the_log_and_the_server_ends_with_the_block(fake_server: Path) -> None:
-    fake_server.write_text("import time; print('serving on 127.0.0.1:1', flush=True); time.sleep(100)")
+def test_the_address_is_reported_and_the_server_ends_with_the_block(fake_server: Path) -> None:
+    fake_server.write_text(_SERVES + "import time; time.sleep(100)")
     start_s = time.monotonic()
     with spawned_server(SpawnOptions(), 8, 10.0) as address:
         assert address == "127.0.0.1:1"
@@ -85,9 +92,9 @@ def test_the_address_comes_from_the_log_and_the_server_ends_with_the_block(fake_
 
 def test_a_server_that_dies_says_why(fake_server: Path) -> None:
     """All that its clients see is that it is away."""
-    fake_server.write_text("print('serving on 127.0.0.1:1'); raise SystemExit('seedbed: error: it is too hot')")
+    fake_server.write_text(_SERVES + "report_error(SeedbedError('it is too hot')); raise SystemExit(1)")
     with (
-        pytest.raises(SeedbedError, match="ended with exit code 1: it is too hot"),
+        pytest.raises(SeedbedError, match="the server ended: it is too hot"),
         spawned_server(SpawnOptions(), 8, 10.0),
     ):
         raise UnavailableError("away")
@@ -95,6 +102,6 @@ def test_a_server_that_dies_says_why(fake_server: Path) -> None:
 
 def test_a_server_that_lives_lets_the_error_pass(fake_server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spawn, "_DYING_S", 0.1)
-    fake_server.write_text("import time; print('serving on 127.0.0.1:1', flush=True); time.sleep(100)")
+    fake_server.write_text(_SERVES + "import time; time.sleep(100)")
     with pytest.raises(UnavailableError, match="away"), spawned_server(SpawnOptions(), 8, 10.0):
         raise UnavailableError("away")

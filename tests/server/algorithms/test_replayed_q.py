@@ -43,7 +43,7 @@ def make_world(
     learning_rate: float = 1e-3,
     learning: Mapping[str, object] | None = None,
 ) -> World:
-    """A world whose unrolls have a burn-in, T and a period as `layout` says; the algorithm's options, and learning's."""
+    """A world whose unrolls have a burn-in, T and a period as `layout` says, with options of both kinds."""
     burn_in, unroll_length, period = layout
 
     rows = {"burn_in": burn_in, "period": period} if algorithm is R2D2 else {}

@@ -15,7 +15,6 @@ from seedbed.common.logs import setup_logging
 from seedbed.server.monitoring.progress import (
     LiveProgress,
     PlainProgress,
-    QuietProgress,
     Status,
     describe,
     make_progress,
@@ -113,7 +112,6 @@ def test_the_stream_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     progress = make_progress(Terminal())
     assert isinstance(progress, LiveProgress)
     progress.close("")
-    assert isinstance(make_progress(Terminal(), quiet=True), QuietProgress)
     monkeypatch.setenv("TERM", "dumb")
     assert isinstance(make_progress(Terminal()), PlainProgress)
 

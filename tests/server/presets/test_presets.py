@@ -2,47 +2,57 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import pytest
 
 from seedbed.common.errors import ConfigError, UsageError
-from seedbed.common.options import flatten, override
-from seedbed.common.specs import ArraySpec, EnvironmentSpec
-from seedbed.server.__main__ import resolve
+from seedbed.common.options import flatten, to_json
+from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
+from seedbed.server.algorithms.registry import ALGORITHMS, find_algorithm
+from seedbed.server.algorithms.vtrace import VTrace
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.presets import registry as presets
 from seedbed.server.run.directory import RunDirectory, RunFile
+from seedbed.server.training.command_line import read_command_line
+from seedbed.server.training.resolve import resolve, resolve_again
 
-ALGORITHMS: tuple[str, ...] = get_args(get_type_hints(ServerConfig)["algorithm"])
 SPEC = EnvironmentSpec(
     environment="x",
     observations=(ArraySpec(name="observation", dtype="float32", shape=(3,)),),
-    actions=(ArraySpec(name="action", dtype="int64", low=(0,), high=(1,), kind="discrete"),),
+    actions=(discrete("action", 2),),
 )
 
 
+def configured(*argv: str, directory: RunDirectory | None = None) -> ServerConfig:
+    """What a command line makes of a new run, or of the one that lives in a directory."""
+    given = read_command_line(argv, prog="seedbed train")
+    run = None if directory is None else directory.read()
+    return resolve(given, SPEC) if run is None else resolve_again(given, run, "runs/x")
+
+
 def read(*argv: str) -> dict[str, Any]:
-    config, _ = resolve([*argv, "--run-dir", "/nowhere"], prog="seedbed train")
-    return flatten(config)
+    return flatten(configured(*argv))
 
 
 @pytest.fixture
 def layers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three layers of which each says something that no other does."""
-    monkeypatch.setattr(presets, "PUBLISHED", {"vtrace": {"learning.batch_size": 3, "learning.discount": 0.3}})
+    """Layers of which each says something that no other does."""
+    published = {"learning.batch_size": 3, "learning.discount": 0.3}
+    monkeypatch.setattr(VTrace, "defaults", classmethod(lambda cls, spec: published))
     task = {"learning.discount": 0.4, "optimiser.epsilon": 0.4, "learning.unroll_length": 4}
-    monkeypatch.setattr(presets, "PRESETS", {"task": task})
-    monkeypatch.setattr(presets, "TUNED", {("task", "vtrace"): {"optimiser.epsilon": 0.5, "optimiser.decay": 0.5}})
+    own = {"optimiser.epsilon": 0.5, "optimiser.decay": 0.5, "algorithm_options.clip_pg_rho": 0.5}
+    monkeypatch.setattr(presets, "PRESETS", {"task": (task, {"vtrace": own})})
 
 
 @pytest.mark.usefixtures("layers")
-def test_tuned_over_task_over_published_over_defaults_under_what_is_said() -> None:
+def test_options_over_the_algorithms_table_over_the_task_over_what_was_published_over_defaults() -> None:
     values = read("--preset", "task", "--unroll-length", "6")
     assert values["learning.batch_size"] == 3
     assert values["learning.discount"] == 0.4
-    assert values["optimiser.epsilon"] == values["optimiser.decay"] == 0.5
+    assert values["optimiser.epsilon"] == values["optimiser.decay"] == values["algorithm_options.clip_pg_rho"] == 0.5
     assert values["learning.unroll_length"] == 6
     assert values["optimiser.beta1"] == ServerConfig().optimiser.beta1
 
@@ -57,30 +67,48 @@ def test_an_algorithm_brings_its_settings_without_a_preset_too() -> None:
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("preset", [None, *presets.PRESETS])
 def test_every_preset_fits_every_algorithm(preset: str | None, algorithm: str) -> None:
+    config = configured("--algorithm", algorithm, *(["--preset", preset] if preset else []))
     values = presets.preset_values(preset, algorithm)
-    config = override(ServerConfig(), {**values, "algorithm": algorithm})
     assert {name: flatten(config)[name] for name in values} == dict(values)
 
 
-def test_tables_name_algorithms_and_tasks_that_exist() -> None:
-    assert set(presets.PUBLISHED) <= set(ALGORITHMS)
-    assert {task for task, _ in presets.TUNED} <= set(presets.PRESETS)
-    assert {algorithm for _, algorithm in presets.TUNED} <= set(ALGORITHMS)
+def test_tables_name_algorithms_that_exist() -> None:
+    assert {name for _, own in presets.PRESETS.values() for name in own} <= set(ALGORITHMS)
+
+
+def test_the_best_that_suits_is_chosen_and_recorded() -> None:
+    ranks = {name: find_algorithm(name).suits(SPEC) or 0 for name in ALGORITHMS}
+    assert ranks[configured().algorithm] == max(ranks.values())
+    assert list(ranks.values()).count(max(ranks.values())) == 1
+    odd = replace(SPEC, actions=(ArraySpec(name="action", dtype="float32", low=(0,), high=(1,)),))
+    with pytest.raises(UsageError, match=r"x: expected actions that an algorithm can learn, got 'action' float32"):
+        resolve(read_command_line([], prog="seedbed train"), odd)
+
+
+def test_options_of_an_algorithm_are_its_own() -> None:
+    assert read("--algorithm", "r2d2", "--burn-in", "7")["algorithm_options.burn_in"] == 7
+    with pytest.raises(UsageError, match="unknown option '--burn-in'"):
+        read("--algorithm", "ppo", "--burn-in", "7")
+    with pytest.raises(UsageError, match=r"expected --algorithm to be one of vtrace, .*, got 'pppo'"):
+        read("--algorithm", "pppo")
 
 
 def make_run(folder: Path, *argv: str) -> list[str]:
     """Leaves a run as if it had been started with these options; returns what names its folder."""
-    config, _ = resolve([*argv, "--run-dir", str(folder)], prog="seedbed train")
-    RunDirectory(folder).write(RunFile(config, SPEC, "0"))
+    RunDirectory(folder).write(RunFile(to_json(configured(*argv)), SPEC, "0"))
     return ["--run-dir", str(folder)]
 
 
 def test_a_run_is_resumed_without_naming_its_preset_again(tmp_path: Path) -> None:
     folder = make_run(tmp_path, "--preset", "cartpole", "--batch-size", "5")
-    config, _ = resolve(folder, prog="seedbed train")
+    directory = RunDirectory(tmp_path)
+    config = configured(*folder, directory=directory)
     assert (config.environment.env, config.learning.batch_size) == ("CartPole-v1", 5)
-    with pytest.raises(ConfigError, match="batch_size: 5 in the run, 8 now"):
-        resolve([*folder, "--preset", "cartpole"], prog="seedbed train")
+    assert configured(*folder, "--preset", "cartpole", directory=directory).learning.batch_size == 8
+    with pytest.raises(ConfigError, match=r"env: CartPole-v1 in the run, seedbed/Catch-v0 now; unroll_length: 20"):
+        configured(*folder, "--preset", "catch", directory=directory)
+    with pytest.raises(ConfigError, match="algorithm: vtrace in the run, ppo now"):
+        configured(*folder, "--algorithm", "ppo", directory=directory)
 
 
 def test_a_config_is_complete_and_takes_no_preset(tmp_path: Path) -> None:
@@ -94,11 +122,13 @@ def test_a_config_is_complete_and_takes_no_preset(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("argv", "name"),
-    [(["--preset", "catch"], "catch"), (["--env", "ALE/Breakout-v5"], "ALE-Breakout-v5")],
+    [
+        (["--preset", "catch"], "catch"),
+        (["--env", "ALE/Breakout-v5"], "ALE-Breakout-v5"),
+        (["--preset", "catch", "--algorithm", "ppo"], "catch-ppo"),
+    ],
 )
-def test_a_run_without_a_place_is_named_by_its_task(
-    argv: list[str], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_without_a_place_is_named_by_its_task_and_the_algorithm_that_was_named(
+    argv: list[str], name: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    _, directory = resolve(argv, prog="seedbed train")
-    assert directory.path == Path("runs") / name
+    assert read_command_line(argv, prog="seedbed train").directory.path == Path("runs") / name

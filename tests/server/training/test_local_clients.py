@@ -169,24 +169,57 @@ def test_stopping_leaves_the_dead_alone(scene: Scene) -> None:
     assert [process.code for process in scene.started] == [-9, 0, -9]
 
 
-def _run(code: int, stderr: str) -> Any:
-    return lambda *_, **__: subprocess.CompletedProcess([], code, "", stderr)
+def _module(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the process that describes an environment run this program instead."""
+    (folder / "describing.py").write_text(text)
+    monkeypatch.setattr(local_clients, "_MODULE", "describing")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
-def test_what_a_probe_says_of_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subprocess, "run", _run(69, "noise\nseedbed: error: no ale-py"))
+_RUN_MAIN = "from seedbed.common.logs import run_main\nfrom seedbed.common.errors import *\n"
+
+
+def test_a_process_that_describes_hands_its_error_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        "def main(_):\n    print('noise')\n    raise MissingExtraError('no ale-py')\nraise SystemExit(run_main(main))\n"
+    )
+    _module(tmp_path, _RUN_MAIN + text, monkeypatch)
     with pytest.raises(MissingExtraError, match=r"^no ale-py$"):
         describe_environment(EnvironmentConfig(env="x"))
-    monkeypatch.setattr(subprocess, "run", _run(-11, "Fatal Python error"))
+
+
+def test_one_that_dies_without_a_word_is_named_and_its_last_words_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _module(tmp_path, "import os\nos.write(2, b'Fatal error')\nos.kill(os.getpid(), 11)\n", monkeypatch)
     with pytest.raises(SpecError, match="x: the process that built it was ended by SIGSEGV"):
         describe_environment(EnvironmentConfig(env="x"))
+    assert "Fatal error" in capsys.readouterr().err
 
-    def hang(*_: Any, **__: Any) -> None:
-        raise subprocess.TimeoutExpired("x", 1)
 
-    monkeypatch.setattr(subprocess, "run", hang)
-    with pytest.raises(SpecError, match="x: expected to be built within 120 s"):
+def test_one_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _module(tmp_path, "import time\ntime.sleep(100)\n", monkeypatch)
+    monkeypatch.setattr(local_clients, "_PROBE_TIMEOUT_S", 0.5)
+    with pytest.raises(SpecError, match=r"x: expected to be built within 0\.5 s"):
         describe_environment(EnvironmentConfig(env="x"))
+
+
+def test_an_environment_may_print_what_it_likes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        "import os, gymnasium\n"
+        "class Loud(gymnasium.Env):\n"
+        "    observation_space = gymnasium.spaces.Box(0, 1, (3,))\n"
+        "    action_space = gymnasium.spaces.Discrete(2)\n"
+        "    def __init__(self):\n"
+        "        print('hello')\n"
+        "        os.write(1, b'from C')\n"
+        "gymnasium.register('Loud-v0', Loud)\n"
+        "from seedbed.env_client.__main__ import main\n"
+        "from seedbed.common.logs import run_main\n"
+        "raise SystemExit(run_main(main))\n"
+    )
+    _module(tmp_path, text, monkeypatch)
+    assert describe_environment(EnvironmentConfig(env="Loud-v0")).num_actions == 2
 
 
 def test_clients_get_the_credentials_they_need(tmp_path: Path) -> None:

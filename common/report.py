@@ -1,0 +1,96 @@
+"""Reports of a child process to the one that started it: JSON lines, on a descriptor of their own.
+
+Standard output belongs to environments, which print on it; standard error is for people. A parent opens a `ReportPipe`,
+passes its descriptor on, and reads what the child has to say. A child that nobody asks reports into nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from seedbed.common.errors import SeedbedError, named_error
+
+_VARIABLE = "SEEDBED_REPORT_FD"
+_fd: int | None = None
+
+
+def claim() -> None:
+    """Takes over the descriptor that this process was given, if it was; children of its own do not get it."""
+    global _fd
+    if (text := os.environ.pop(_VARIABLE, None)) is not None:
+        _fd = int(text)
+        os.set_inheritable(_fd, False)
+
+
+def report(facts: dict[str, Any]) -> None:
+    """Tells the parent something; a parent that is gone does not mind."""
+    if _fd is not None:
+        with contextlib.suppress(OSError):
+            os.write(_fd, json.dumps(facts).encode() + b"\n")
+
+
+def report_error(error: SeedbedError) -> None:
+    """Tells the parent why this process ends."""
+    report({"error": type(error).__name__, "details": str(error)})
+
+
+class ReportPipe:
+    """The parent's side, for one child.
+
+    Attributes:
+        fd: what `subprocess.Popen(pass_fds=...)` must be given.
+        environment: what the child's environment variables must hold.
+    """
+
+    def __init__(self) -> None:
+        self._reader, self.fd = os.pipe()
+        self._pending = b""
+        self.environment = {_VARIABLE: str(self.fd)}
+
+    def started(self) -> None:
+        """The child has its end. Without this the pipe would never end."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def read(self, timeout_s: float) -> dict[str, Any] | None:
+        """The child's next report; None if it has ended without another.
+
+        Raises:
+            TimeoutError: neither happened in time.
+            SeedbedError: the child's error.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while b"\n" not in self._pending:
+            if not select.select([self._reader], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
+                raise TimeoutError
+            if not (data := os.read(self._reader, 1 << 16)):
+                return None
+            self._pending += data
+        line, _, self._pending = self._pending.partition(b"\n")
+        facts: dict[str, Any] = json.loads(line)
+        if "error" in facts:
+            raise named_error(facts["error"], facts["details"])
+        return facts
+
+    def close(self) -> None:
+        """Closes both ends."""
+        self.started()
+        os.close(self._reader)
+
+
+@contextmanager
+def report_pipe() -> Iterator[ReportPipe]:
+    """A pipe that is closed at the end of the block."""
+    pipe = ReportPipe()
+    try:
+        yield pipe
+    finally:
+        pipe.close()
