@@ -8,4 +8,4 @@ from seedbed.server.algorithms.a3c import A3C
 class A2C(A3C):
     """The algorithm behind `--algorithm a2c`. A train batch is one unroll of every environment; the lag is 0."""
 
-    synchronous = True
+    regime = "rounds"

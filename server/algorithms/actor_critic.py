@@ -91,7 +91,7 @@ class ActorCriticAlgorithm(Algorithm):
     def make_network(self) -> ActorCritic:
         """See the base class."""
         return ActorCritic(
-            self._spec.observations,
+            self._spec.shown,
             self._spec.num_actions,
             **body_options(self._network),
         )

@@ -16,6 +16,7 @@ from seedbed.server.algorithms.one_step_sarsa import OneStepSarsa
 from seedbed.server.algorithms.ppo import PPO
 from seedbed.server.algorithms.r2d2 import R2D2
 from seedbed.server.algorithms.vtrace import VTrace
+from seedbed.server.experience.regimes import REGIMES
 from seedbed.server.options.config import ServerConfig
 
 ALGORITHMS: dict[str, Callable[[ServerConfig, EnvironmentSpec], Algorithm]] = {
@@ -39,7 +40,7 @@ def make_algorithm(config: ServerConfig, spec: EnvironmentSpec) -> Algorithm:
         UsageError: it does not go with another option.
     """
     algorithm = ALGORITHMS[config.algorithm](config, spec)
-    if algorithm.synchronous and config.learning.publish_every != 1:
+    if REGIMES[algorithm.regime].on_policy and config.learning.publish_every != 1:
         raise UsageError(
             f"expected --publish-every 1 with --algorithm {config.algorithm}, which learns only from what its newest "
             f"parameters did, got {config.learning.publish_every}"

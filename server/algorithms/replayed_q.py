@@ -49,7 +49,7 @@ class Errors(NamedTuple):
 class ReplayedQ(Algorithm):
     """Base of the family; a member says which rows an unroll has."""
 
-    source = "replay"
+    regime = "replay"
     evaluates_greedily = True
 
     def __init__(
@@ -75,6 +75,7 @@ class ReplayedQ(Algorithm):
         self.recorded = {"q_values": FieldSpec((spec.num_actions,), torch.float32)}
         self.num_rows = burn_in + config.learning.unroll_length + lookahead + 1
         self.period = period
+        self.trained_rows = range(burn_in, burn_in + config.learning.unroll_length)
         if not 1 <= period < self.num_rows:
             raise UsageError(f"expected a period of 1 to {self.num_rows - 1} rows between unrolls, got {period}")
         self.batch_size = config.learning.batch_size
@@ -85,7 +86,7 @@ class ReplayedQ(Algorithm):
     def make_network(self) -> Dueling:
         """See the base class."""
         return Dueling(
-            self._spec.observations,
+            self._spec.shown,
             self._spec.num_actions,
             head_size=self._q.head_size,
             **body_options(self._network),

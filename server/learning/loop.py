@@ -5,25 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.experience.source import Empty, Source
 from seedbed.server.inference.parameters import Parameters
 from seedbed.server.learning.learner import Learner
 from seedbed.server.shared.vitals import Vitals
 
-
-class BatchSource(Protocol):
-    """Where train batches come from."""
-
-    def get(self, batch_size: int) -> TrainBatch | None:
-        """The next batch, waiting for it; None when there will be no more."""
-
-    def update_priorities(self, batch: TrainBatch, priorities: Tensor) -> None:
-        """What the unrolls of a batch are worth now, `[B]`; only algorithms that learn from a replay say so."""
+_LOOK_UP_S = 1.0  # how long to wait for a batch before looking up
 
 
 class LearnerLoop:
@@ -32,13 +25,13 @@ class LearnerLoop:
     Attributes:
         learner: touch it only under `paused`.
         lost_streak: the latest updates, as of the last `take_metrics`, that all had a gradient that was not finite.
-        consumed: transitions in all batches so far, masked ones included, each as often as it came.
+        consumed: transitions to train on in all batches so far, masked ones included, each as often as it came.
     """
 
     def __init__(
         self,
         learner: Learner,
-        source: BatchSource,
+        source: Source,
         parameters: Parameters,
         batch_size: int,
         progress: Callable[[], float],
@@ -75,7 +68,9 @@ class LearnerLoop:
     def run(self) -> None:
         """One turn: take, update, publish, count."""
         free_s = time.monotonic()
-        while (batch := self._source.get(self._batch_size)) is not None:
+        while (batch := self._source.get(self._batch_size, _LOOK_UP_S)) is not Empty.CLOSED:
+            if batch is Empty.NOT_YET:
+                continue
             self._vitals["taken_s"] = taken_s = time.monotonic()
             with self._between_updates:
                 update = self.learner.update(batch, self._progress())
@@ -96,8 +91,8 @@ class LearnerLoop:
             self._unpublished = 0
 
     def _count(self, batch: TrainBatch, metrics: Mapping[str, Tensor]) -> None:
-        self.consumed += sum(source.length - 1 for source in batch.provenance)
-        self._trained += batch.valid.sum()
+        self.consumed += batch.num_transitions
+        self._trained += batch.num_valid
         self._metrics.append(metrics)
 
     @property

@@ -270,13 +270,6 @@ class ServerConfig:
         return self.serving.num_slots or 2 * self.fleet.num_envs
 
     @property
-    def replay_tolerance(self) -> float:
-        """How far draws may be ahead or behind, in unrolls: room for one of every environment, which come together."""
-        per_insert = self.replay.samples_per_insert
-        default = max(2 * (self.learning.batch_size + per_insert), self.fleet.num_envs * per_insert)
-        return default if self.replay.replay_tolerance is None else self.replay.replay_tolerance
-
-    @property
     def queue_unrolls(self) -> int:
         """Capacity of the learner's queue."""
         return self.serving.queue_unrolls or 2 * self.learning.batch_size

@@ -11,14 +11,10 @@ from seedbed.common.errors import UsageError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.experience.account import Collector
-from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.open_unrolls import OpenUnrolls
-from seedbed.server.experience.rate_limiter import RateLimiter
-from seedbed.server.experience.replay import Prioritisation, Replay
-from seedbed.server.experience.replay_size import choose_replay_device
-from seedbed.server.experience.rounds import RoundCollector, RoundFifo
-from seedbed.server.experience.stored_unrolls import StoredUnrolls
-from seedbed.server.experience.unroll import UnrollLayout
+from seedbed.server.experience.regimes import REGIMES, ReplayOptions, SourceOptions
+from seedbed.server.experience.source import Source
+from seedbed.server.experience.unroll import FieldSpec, UnrollLayout
 from seedbed.server.inference.service import InferenceService
 from seedbed.server.inference.synchronous import SynchronousService
 from seedbed.server.networks.interface import PolicyNetwork
@@ -46,54 +42,48 @@ def make_layout(
         spec=spec,
         num_rows=algorithm.num_rows,
         period=algorithm.period,
-        frame_stack=config.network.frame_stack,
         recorded=algorithm.recorded,
-        state_shapes=tuple(tuple(part.shape[1:]) for part in network.initial_state(1)),
-        pixel_block=network.pixel_block,
-        stagger=0 if algorithm.synchronous or algorithm.source == "replay" else algorithm.batch_size,
+        state_specs=tuple(FieldSpec(tuple(part.shape[1:]), part.dtype) for part in network.initial_state(1)),
+        frame_stacks=(config.network.frame_stack,) * len(spec.shown),
+        blocks=network.blocks,
+        trained_rows=algorithm.trained_rows,
+        stagger=algorithm.batch_size if REGIMES[algorithm.regime].staggers else 0,
     )
 
 
-def make_queue(config: ServerConfig, algorithm: Algorithm, store: OpenUnrolls) -> tuple[UnrollFifo | Replay, Collector]:
+def make_source(config: ServerConfig, algorithm: Algorithm, store: OpenUnrolls) -> tuple[Source, Collector]:
     """What takes unrolls from the open ones to the learner.
 
     Raises:
         UsageError: a replay that does not fit into memory, or whose rate would stop both sides.
     """
-    shown = config.fleet.greedy_environments
-    if algorithm.synchronous:
-        rounds = RoundFifo(store.layout, config.num_slots, store.device)
-        return rounds, RoundCollector(store, rounds, shown)
-    queue: UnrollFifo | Replay
-    if algorithm.source == "replay":
-        queue = _make_replay(config, algorithm, store)
-    else:
-        queue = UnrollFifo(store.layout, config.queue_unrolls, store.device)
-    return queue, Collector(store, queue, shown)
-
-
-def _make_replay(config: ServerConfig, algorithm: Algorithm, store: OpenUnrolls) -> Replay:
     options = config.replay
-    limiter = RateLimiter(
-        samples_per_insert=options.samples_per_insert,
+    replay = ReplayOptions(
+        draws=algorithm.draws,
+        capacity=options.replay_capacity,
         min_size=options.replay_min_size,
-        tolerance=config.replay_tolerance,
-        batch_size=algorithm.batch_size,
-    )
-    device = choose_replay_device(options.replay_device, store.device, store.layout, options.replay_capacity)
-    return Replay(
-        StoredUnrolls(store.layout, options.replay_capacity, device, store.device),
-        limiter,
-        Prioritisation(
-            alpha=options.priority_exponent, beta=options.importance_exponent, initial=algorithm.initial_priorities
-        ),
+        samples_per_insert=options.samples_per_insert,
+        tolerance=options.replay_tolerance,
+        num_environments=config.fleet.num_envs,
+        alpha=options.priority_exponent,
+        beta=options.importance_exponent,
+        initial=algorithm.initial_priorities,
+        device=options.replay_device,
         seed=config.environment.seed,
     )
+    source = SourceOptions(
+        batch_size=algorithm.batch_size,
+        num_slots=config.num_slots,
+        queue_unrolls=config.queue_unrolls,
+        shown_environments=config.fleet.greedy_environments,
+        replay=replay,
+    )
+    return REGIMES[algorithm.regime].make(source, store)
 
 
 def make_service(config: ServerConfig, algorithm: Algorithm) -> Callable[..., InferenceService]:
     """What makes the loop of the inference thread. Only who learns has anything to wait for."""
-    if not (algorithm.synchronous and config.run.train):
+    if not (REGIMES[algorithm.regime].on_policy and config.run.train):
         return InferenceService
     return partial(SynchronousService, num_rows=algorithm.num_rows, patience_s=config.serving.round_patience_s)
 

@@ -19,7 +19,7 @@ from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.registry import make_algorithm
 from seedbed.server.experience.account import DiscardingSink
 from seedbed.server.experience.open_unrolls import OpenUnrolls
-from seedbed.server.experience.replay import Replay
+from seedbed.server.experience.regimes import REGIMES
 from seedbed.server.inference.parameters import Parameters
 from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
 from seedbed.server.learning.learner import Learner
@@ -37,7 +37,7 @@ from seedbed.server.run.replay_files import ReplayFiles
 from seedbed.server.run.saving import Saver
 from seedbed.server.run.state import RunState
 from seedbed.server.shared.slots import SlotTable
-from seedbed.server.training.assemble import choose_device, make_acting_network, make_layout, make_queue, make_service
+from seedbed.server.training.assemble import choose_device, make_acting_network, make_layout, make_service, make_source
 from seedbed.server.training.local_clients import LocalClients
 from seedbed.server.training.stop_signal import StopSignal
 
@@ -82,11 +82,12 @@ class TrainingRun:
         device = choose_device(config.run)
         torch.manual_seed(config.environment.seed)
         algorithm = make_algorithm(config, spec)
+        self._regime = REGIMES[algorithm.regime]
         learner = Learner(algorithm, config.optimiser, device)
         if state.learner is not None:
             learner.set_state(state.learner)
         store = OpenUnrolls(make_layout(config, spec, algorithm, learner.network), slots.num_slots, device)
-        self._queue, self._collector = make_queue(config, algorithm, store)
+        self._queue, self._collector = make_source(config, algorithm, store)
         self._replay_files = self._restore_replay(directory)
         parameters = Parameters(
             lambda: make_acting_network(algorithm, device), learner.network, version=learner.num_updates
@@ -104,14 +105,13 @@ class TrainingRun:
             config.learning.publish_every,
         )
         self._learner = LearnerThread(self._loop, config.monitoring.max_lost_updates, self._on_learner_failure)
-        # With a replay nearly all waits for the learner: environments that take its core make everything slower.
-        yielding = algorithm.source == "replay"
+        yielding = self._regime.clients_yield
         self._clients = LocalClients(config, self._server.address, yielding=yielding) if local else None
         self._telemetry = self._make_telemetry(directory, spec, progress)
         self._start_s = time.monotonic()
 
     def _restore_replay(self, directory: RunDirectory) -> ReplayFiles:
-        kept = self._queue if isinstance(self._queue, Replay) and self._config.replay.checkpoint_replay else None
+        kept = self._queue.contents if self._config.replay.checkpoint_replay else None
         files = ReplayFiles(directory.path, kept)
         files.load(self._state.agent_steps)
         return files
@@ -257,8 +257,8 @@ class TrainingRun:
         self._telemetry.log(state, self._server.vitals, metrics)
 
     def _share_done(self) -> float:
-        """Of the run: by what was learnt from, but by what was done where that is learnt from again and again."""
-        done = self._current_state().agent_steps if isinstance(self._queue, Replay) else self._loop.consumed
+        """Of the run: by what was learnt from, or by what was done, as the regime has it."""
+        done = self._current_state().agent_steps if self._regime.counts_agent_steps else self._loop.consumed
         return done / self._config.run.max_steps
 
     def _on_episode(self, environment_index: int, end: EpisodeEnd) -> None:

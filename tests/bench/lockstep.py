@@ -14,6 +14,7 @@ import torch
 
 from seedbed.env_client.environments.rows import make_environments
 from seedbed.server.experience.account import Collector
+from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.options.config import ServerConfig
 from tests.bench.device_parts import DeviceParts
@@ -63,7 +64,7 @@ class Lockstep:
         learning = self._config.learning
         while len(self._queue) >= learning.batch_size:
             batch = self._queue.get(learning.batch_size)
-            assert batch is not None
+            assert isinstance(batch, TrainBatch)
             progress = self._inference.num_steps / self._config.run.max_steps
             self.metrics.append(self._learner.update(batch, progress).metrics)
             if len(self.metrics) % learning.publish_every == 0:

@@ -17,13 +17,16 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import StepType
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.experience.account import Collector
+from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
+from seedbed.server.experience.regimes import REGIMES
 from seedbed.server.experience.replay import Replay
 from seedbed.server.experience.rounds import RoundCollector, RoundFifo
+from seedbed.server.experience.source import Source
 from seedbed.server.inference.policy import Slots
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.shared.slots import SlotTable
-from seedbed.server.training.assemble import make_queue
+from seedbed.server.training.assemble import make_source
 from tests.bench.components import Cost, Stopwatch, inference_batch
 from tests.bench.device_parts import DeviceParts
 
@@ -50,13 +53,14 @@ class PolicyAlone:
         self._slots, self._inference = parts.slots, parts.inference
         self._device, layout = parts.store.device, parts.store.layout
         algorithm = parts.algorithm
-        self.batch_size = num_envs if algorithm.synchronous else algorithm.batch_size
+        rounds = REGIMES[algorithm.regime].on_policy
+        self.batch_size = num_envs if rounds else algorithm.batch_size
         self._make_queue(config, algorithm)
         self._inference.begin(np.arange(num_envs), 1, range(num_envs))
         self.batch_rows = inference_batch(config)
         self.train_batch = f"{self.batch_size} unrolls of {layout.num_rows} rows"
         self._batches = [np.arange(i, min(i + self.batch_rows, num_envs)) for i in range(0, num_envs, self.batch_rows)]
-        self._steps_per_period = layout.num_rows - 1 if algorithm.synchronous else layout.period
+        self._steps_per_period = layout.num_rows - 1 if rounds else layout.period
         self._watches = self._new_watches()
         _fill_with_noise(self._slots)
         self._period()  # the first one is slower
@@ -82,17 +86,17 @@ class PolicyAlone:
         self._owed = 0.0  # unrolls that a replay's ratio allows to be drawn
         self._per_insert = config.replay.samples_per_insert
         self._shown = config.fleet.greedy_environments
-        self.queue: UnrollFifo | Replay
+        self.queue: Source
         self._collector: Collector
-        if algorithm.source == "replay":
+        if algorithm.regime == "replay":
             capacity = min(config.replay.replay_capacity, _REPLAY_CAPACITY)
             # One thread must not wait for itself, so it keeps to the ratio on its own.
             values = {"replay_capacity": capacity, "replay_min_size": 1, "replay_tolerance": 1e9}
             changed = override(config, {f"replay.{name}": value for name, value in values.items()})
-            self.queue, self._collector = make_queue(changed, algorithm, self.store)
+            self.queue, self._collector = make_source(changed, algorithm, self.store)
             return
         self.queue = UnrollFifo(self.store.layout, 2 * self.batch_size, self._device)
-        if algorithm.synchronous:  # its own queue differs in `learn` alone, which waits for another thread
+        if algorithm.regime == "rounds":  # its own queue differs in `learn` alone, which waits for another thread
             self._collector = self._rounds = RoundCollector(self.store, cast(RoundFifo, self.queue), self._shown)
         else:
             self._collector = Collector(self.store, self.queue, self._shown)
@@ -138,7 +142,7 @@ class PolicyAlone:
         with self._watches["hand_over"].running():
             replay = self.queue if isinstance(self.queue, Replay) else None
             batch = replay.sample(self.batch_size) if replay is not None else self.queue.get(self.batch_size)
-        assert batch is not None
+        assert isinstance(batch, TrainBatch)
         with self._watches["training"].running():
             update = self.learner.update(batch, 0.0)
             self._parameters.publish(self.learner.network, self.learner.num_updates)

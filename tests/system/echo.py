@@ -129,7 +129,7 @@ class Audit:
 
     def run(self, fifo: UnrollFifo) -> None:
         """Until the queue is closed."""
-        while (batch := fifo.get(EchoAlgorithm.batch_size)) is not None:
+        while isinstance(batch := fifo.get(EchoAlgorithm.batch_size), TrainBatch):
             self.trained += int(batch.valid.sum())
             for number, source in enumerate(batch.provenance):
                 self._check_source(source)
@@ -217,9 +217,8 @@ class EchoServer:
             spec=ECHO_SPEC,
             num_rows=algorithm.num_rows,
             period=algorithm.period,
-            frame_stack=1,
             recorded=algorithm.recorded,
-            state_shapes=((1,),),
+            state_specs=(FieldSpec((1,), torch.float32),),
         )
         self.audit = audit or Audit()
         self.episodes: list[tuple[int, EpisodeEnd]] = []

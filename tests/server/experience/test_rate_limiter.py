@@ -9,7 +9,7 @@ import pytest
 
 from seedbed.common.errors import UsageError
 from seedbed.common.options import override
-from seedbed.server.experience.rate_limiter import RateLimiter
+from seedbed.server.experience.rate_limiter import RateLimiter, roomy_tolerance
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.presets.registry import preset_values
 
@@ -91,7 +91,8 @@ def test_by_default_an_unroll_of_every_environment_goes_in_at_once(preset: str, 
         config.learning.batch_size,
         config.replay.samples_per_insert,
     )
-    limiter = make(per_insert, batch_size, config.replay_tolerance)
+    tolerance = roomy_tolerance(samples_per_insert=per_insert, batch_size=batch_size, num_environments=num_envs)
+    limiter = make(per_insert, batch_size, tolerance)
     limiter.inserts = 5
     while limiter.num_inserts_allowed():  # as far as actors may be ahead
         limiter.inserts += 1
