@@ -27,7 +27,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "server.frontend": ("proto", "common", "server.shared"),
     "server.losses": ("common",),
     "server.networks": ("common",),
-    "server.experience": ("common", "server.networks"),
+    "server.experience": ("common", "server.options", "server.networks"),
     "server.algorithms": ("common", "server.options", "server.losses", "server.networks", "server.experience"),
     "server.inference": (
         "common",

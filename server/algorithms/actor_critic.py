@@ -122,7 +122,7 @@ class ActorCriticAlgorithm(Algorithm):
     def make_network(self) -> ActorCritic:
         """See the base class."""
         return ActorCritic(
-            self._spec.observations,
+            self._spec.shown,
             self._spec.num_actions,
             **body_options(self._network),
         )
@@ -200,7 +200,7 @@ class A2C(ActorCriticAlgorithm):
     """The algorithm behind `--algorithm a2c`. A train batch is one unroll of every environment; the lag is 0."""
 
     Options = ActorCriticOptions
-    synchronous = True
+    regime = "rounds"
 
     @classmethod
     def defaults(cls, spec: EnvironmentSpec) -> Mapping[str, Any]:

@@ -12,13 +12,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.experience.regimes import Draws, RegimeName
 from seedbed.server.experience.unroll import ACTION_MASK, LAST_ACTION, FieldSpec
 from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork
 from seedbed.server.options.config import ServerConfig
@@ -80,8 +81,10 @@ class Algorithm(ABC):
         num_rows: L of its unrolls.
         period: rows between the starts of consecutive unrolls.
         batch_size: B.
-        source: "fifo": each unroll is trained on once, in order; "replay": unrolls are kept and drawn by priority.
-        synchronous: every row of a train batch was acted on by the parameters it trains.
+        trained_rows: the transitions of an unroll that are trained on; empty: all. Burn-in and lookahead are not.
+        regime: how unrolls reach the learner, see `experience.regimes`.
+        draws: of a replay: "unrolls" by priority, or valid "transitions" uniformly, with num_rows - period rows behind
+            each.
         target_period_updates: the learner keeps a target network and makes it equal to the one being learnt every so
             many updates; None for none.
         evaluates_greedily: exploration is no part of what is learnt, so `seedbed eval` leaves it out.
@@ -92,8 +95,9 @@ class Algorithm(ABC):
     num_rows: int
     period: int
     batch_size: int
-    source: Literal["fifo", "replay"] = "fifo"
-    synchronous: bool = False
+    trained_rows: range = range(0)
+    regime: RegimeName = "queue"
+    draws: Draws = "unrolls"
     target_period_updates: int | None = None
     evaluates_greedily: bool = False
 

@@ -46,7 +46,7 @@ class PPO(ActorCriticAlgorithm):
     """The algorithm behind `--algorithm ppo`."""
 
     Options = PPOOptions
-    synchronous = True
+    regime = "rounds"
 
     @classmethod
     def defaults(cls, spec: EnvironmentSpec) -> Mapping[str, Any]:

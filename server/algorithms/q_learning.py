@@ -79,7 +79,7 @@ class AsynchronousQ(Algorithm):
     def make_network(self) -> QNetwork:
         """See the base class."""
         return QNetwork(
-            self._spec.observations,
+            self._spec.shown,
             self._spec.num_actions,
             **body_options(self._network),
         )

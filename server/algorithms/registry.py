@@ -8,6 +8,7 @@ from importlib import import_module
 from seedbed.common.errors import UsageError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.interface import Algorithm
+from seedbed.server.experience.regimes import REGIMES
 from seedbed.server.options.config import ServerConfig
 
 ALGORITHMS: Mapping[str, str] = {
@@ -58,7 +59,7 @@ def make_algorithm(config: ServerConfig, spec: EnvironmentSpec) -> Algorithm:
         UsageError: it does not go with another option.
     """
     algorithm = find_algorithm(config.algorithm)(config, spec)
-    if algorithm.synchronous and config.learning.publish_every != 1:
+    if REGIMES[algorithm.regime].on_policy and config.learning.publish_every != 1:
         raise UsageError(
             f"expected --publish-every 1 with --algorithm {config.algorithm}, which learns only from what its newest "
             f"parameters did, got {config.learning.publish_every}"

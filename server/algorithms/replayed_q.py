@@ -103,7 +103,7 @@ class ApeXOptions(ReplayedQOptions):
 class ReplayedQ(Algorithm):
     """Base of the family; a member says which rows an unroll has."""
 
-    source = "replay"
+    regime = "replay"
     evaluates_greedily = True
 
     @classmethod
@@ -132,6 +132,7 @@ class ReplayedQ(Algorithm):
         self.recorded = {"q_values": FieldSpec((spec.num_actions,), torch.float32)}
         self.num_rows = burn_in + config.learning.unroll_length + lookahead + 1
         self.period = period
+        self.trained_rows = range(burn_in, burn_in + config.learning.unroll_length)
         if not 1 <= period < self.num_rows:
             raise UsageError(f"expected a period of 1 to {self.num_rows - 1} rows between unrolls, got {period}")
         self.target_period_updates = self._q.target_period_updates
@@ -141,7 +142,7 @@ class ReplayedQ(Algorithm):
     def make_network(self) -> Dueling:
         """See the base class."""
         return Dueling(
-            self._spec.observations,
+            self._spec.shown,
             self._spec.num_actions,
             head_size=self._q.head_size,
             **body_options(self._network),

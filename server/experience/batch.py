@@ -36,11 +36,12 @@ class TrainBatch:
     """B unrolls, time-major.
 
     Attributes:
-        observations: one tensor `[L, B, K, ...]` for each observation of the spec, stale frames already zero.
+        observations: one tensor `[L, B, K, ...]` for each array of `spec.shown`, stale frames already zero.
         fields: `[L, B, ...]` by name; see `TIMESTEP_FIELDS` and the algorithm's `recorded`.
         state: `[B, ...]`, the agent state before row 0.
         valid: bool `[L - 1, B]`: transition t was received and is none of the dummies from LAST to FIRST.
         provenance: of each unroll.
+        trained_rows: the transitions that are trained on; the others are burn-in or lookahead.
         sample: how a replay drew them; None from a queue.
     """
 
@@ -49,7 +50,19 @@ class TrainBatch:
     state: tuple[Tensor, ...]
     valid: Tensor
     provenance: tuple[Provenance, ...]
+    trained_rows: range
     sample: Sample | None = None
+
+    @property
+    def num_transitions(self) -> int:
+        """Transitions that were received and are to be trained on, masked ones included."""
+        start, stop = self.trained_rows.start, self.trained_rows.stop
+        return sum(len(range(start, min(stop, source.length - 1))) for source in self.provenance)
+
+    @property
+    def num_valid(self) -> Tensor:
+        """How many of them are not masked; int64, on the device."""
+        return self.valid[self.trained_rows.start : self.trained_rows.stop].sum()
 
     def select(self, unrolls: Tensor) -> TrainBatch:
         """Some of the unrolls, int64 indices on the host, as a batch of their own; not for one from a replay."""
@@ -61,6 +74,7 @@ class TrainBatch:
             state=tuple(part.index_select(0, index) for part in self.state),
             valid=self.valid.index_select(1, index),
             provenance=tuple(self.provenance[unroll] for unroll in unrolls.tolist()),
+            trained_rows=self.trained_rows,
         )
 
 

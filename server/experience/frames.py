@@ -27,31 +27,42 @@ def windows(frames: Tensor, frame_stack: int) -> Tensor:
     return frames.as_strided((count, frame_stack, *frames.shape[1:]), (frames.stride(0), *frames.stride()))
 
 
-def gather_stacks(frames: Tensor, newest: Tensor, age: Tensor, frame_stack: int) -> Tensor:
-    """Gathers stacks by the position of their newest frame.
+class StackIndex:
+    """Where the stacks of some rows lie; the same for all arrays of which K frames are stacked."""
 
-    Args:
-        frames: `[R, ...]`, contiguous; the K - 1 rows before any `newest` hold the frames before it.
-        newest: int64 `[M]`, rows of the newest frames.
-        age: int64 `[M]`, steps since FIRST.
-        frame_stack: K.
+    def __init__(self, newest: Tensor, age: Tensor, frame_stack: int) -> None:
+        """Finds them.
 
-    Returns:
-        `[M, K, ...]`, oldest frame first, frames of earlier episodes zero.
-    """
-    history = frame_stack - 1
-    stacks = windows(frames, frame_stack).index_select(0, newest - history)
-    return stacks if history == 0 else _zero_stale(stacks, age, history)
+        Args:
+            newest: int64 `[M]`, rows of the newest frames; the K - 1 rows before each hold the frames before it.
+            age: int64 `[M]`, steps since FIRST.
+            frame_stack: K.
+        """
+        self.newest = newest
+        self._frame_stack = frame_stack
+        history = frame_stack - 1
+        self._oldest = newest - history if history else newest
+        self._stale: tuple[Tensor, ...] = ()
+        if history:
+            stale = torch.arange(history, device=age.device) < history - age[:, None]  # [M, K - 1]
+            # On a CPU few are stale: writing those alone costs less than a pass over all.
+            self._stale = stale.nonzero(as_tuple=True) if stale.device.type == "cpu" else (~stale,)
 
+    def gather(self, frames: Tensor) -> Tensor:
+        """Gathers the stacks of one array.
 
-def _zero_stale(stacks: Tensor, age: Tensor, history: int) -> Tensor:
-    """Zeroes in place the frames older than the episode: all but the newest `age + 1`."""
-    stale = torch.arange(history, device=age.device) < history - age[:, None]  # [M, K - 1]
-    if stacks.device.type == "cpu":  # few are stale: writing those alone costs less than a pass over all
-        row, frame = stale.nonzero(as_tuple=True)
-        if len(row):
-            stacks[row, frame] = 0
+        Args:
+            frames: `[R, ...]`, contiguous.
+
+        Returns:
+            `[M, K, ...]`, oldest frame first, frames of earlier episodes zero.
+        """
+        stacks = windows(frames, self._frame_stack).index_select(0, self._oldest)
+        if len(self._stale) == 2:
+            if len(self._stale[0]):
+                stacks[self._stale] = 0
+        elif self._stale:
+            (fresh,) = self._stale
+            fresh = fresh.reshape(*fresh.shape, *[1] * (stacks.dim() - 2))
+            stacks[:, : self._frame_stack - 1].mul_(fresh)  # no synchronisation with the host
         return stacks
-    keep = (~stale).reshape(*stale.shape, *[1] * (stacks.dim() - 2))
-    stacks[:, :history].mul_(keep)  # no synchronisation with the host
-    return stacks

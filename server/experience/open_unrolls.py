@@ -7,7 +7,7 @@ The agent state entering row k * period of a lease is kept until the unroll that
 overlap of more than one row several unrolls of a slot are open at once, so a small ring of captures is kept. (Capturing
 the state when an unroll completes instead, as SEED does, is `overlap - 1` rows late.)
 
-Shapes: S slots, N rows of an inference batch, L rows of an unroll, H = K - 1 history frames.
+Shapes: S slots, N rows of an inference batch, L rows of an unroll, K stacked frames of an array.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seedbed.server.experience.frames import gather_stacks
-from seedbed.server.experience.unroll import Provenance, UnrollLayout, UnrollRows
+from seedbed.server.experience.frames import StackIndex
+from seedbed.server.experience.unroll import Provenance, UnrollLayout, UnrollRows, zero_state
 from seedbed.server.networks.observations import to_blocks
 
 Slots = NDArray[np.int64]
@@ -45,8 +45,7 @@ class OpenUnrolls:
         self._before: Slots = np.zeros(num_slots, np.int64)  # and before it
         self._lease: Slots = np.zeros(num_slots, np.int64)
         self._environment: Slots = np.zeros(num_slots, np.int64)
-        captures = (num_slots * layout.num_captures,)
-        self._captures = tuple(torch.zeros(captures + shape, device=device) for shape in layout.state_shapes)
+        self._captures = zero_state(layout, num_slots * layout.num_captures, device)
         self._frames = tuple(tensor.flatten(0, 1) for tensor in self.rows.observations)
         self._fields = {name: tensor.flatten(0, 1) for name, tensor in self.rows.fields.items()}
 
@@ -66,17 +65,25 @@ class OpenUnrolls:
 
         Args:
             slots: `[N]`.
-            observations: `[N, ...]` each, on the device.
+            observations: `[N, ...]` for each array of `spec.shown`, on the device.
             age: int64 `[N]`, steps since FIRST, on the device.
 
         Returns:
             `[N, K, ...]` each, images in the layout's blocks.
         """
-        history = self.layout.history
-        newest = self._index(slots * (history + self.layout.num_rows) + history + self.position[slots])
-        for frames, observation in zip(self._frames, observations, strict=True):
-            frames.index_copy_(0, newest, to_blocks(observation, self.layout.pixel_block))
-        return tuple(gather_stacks(frames, newest, age, history + 1) for frames in self._frames)
+        layout = self.layout
+        stacks: dict[int, StackIndex] = {}
+        for history in layout.histories:
+            if history not in stacks:
+                newest = self._index(slots * (history + layout.num_rows) + history + self.position[slots])
+                stacks[history] = StackIndex(newest, age, history + 1)
+        for frames, observation, block, history in zip(
+            self._frames, observations, layout.blocks, layout.histories, strict=True
+        ):
+            frames.index_copy_(0, stacks[history].newest, to_blocks(observation, block))
+        return tuple(
+            stacks[history].gather(frames) for frames, history in zip(self._frames, layout.histories, strict=True)
+        )
 
     def append(self, slots: Slots, fields: Mapping[str, Tensor], state: Sequence[Tensor]) -> Slots:
         """Completes the row whose observation was given to `observe`.
@@ -125,11 +132,10 @@ class OpenUnrolls:
             slots: `[N]`.
             repeat_last: the last row comes again, with the action that it was missing; only its history stays.
         """
-        history = self.layout.history
         begin = np.maximum(0, self.position[slots] - repeat_last)  # the row that comes next
         for shift in np.unique(begin):
             index = self._index(slots[begin == shift])
-            for tensor in self.rows.observations:
+            for tensor, history in zip(self.rows.observations, self.layout.histories, strict=True):
                 tensor[index, :history] = tensor[index, shift : shift + history]
         self._end[slots] = self.layout.num_rows
         self._before[slots] += self._seq[slots] - (self.position[slots] - begin)
@@ -140,13 +146,11 @@ class OpenUnrolls:
         """The lease of these slots is over. What is open may be handed out as it is, once, and then forgotten.
 
         Returns:
-            The slots whose open unroll holds at least one transition that no unroll before it held, and the rest.
+            The slots whose open unroll has a transition to train on that no unroll before it had, and the rest.
         """
-        follows = (
-            self._before[slots] + self._seq[slots] > self.position[slots]
-        )  # an earlier unroll of this lease shares the first rows
-        seen = np.where(follows, self.layout.num_rows - self.layout.period, 1)
-        worth = self.position[slots] > seen
+        follows = self._before[slots] + self._seq[slots] > self.position[slots]
+        received = np.minimum(self.position[slots] - 1, self.layout.trained_rows.stop)
+        worth = received > np.where(follows, self.layout.first_new, self.layout.trained_rows.start)
         return slots[worth], slots[~worth]
 
     def provenance(self, slots: Slots) -> list[Provenance]:

@@ -16,8 +16,7 @@ Shapes: B unrolls of a train batch.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
@@ -29,11 +28,11 @@ from torch import Tensor
 from seedbed.server.experience.batch import Sample, TrainBatch
 from seedbed.server.experience.open_unrolls import OpenUnrolls
 from seedbed.server.experience.rate_limiter import RateLimiter
+from seedbed.server.experience.source import Contents, Source
 from seedbed.server.experience.stored_unrolls import Marker, StoredUnrolls
 from seedbed.server.experience.sum_tree import SumTree
 from seedbed.server.experience.unroll import Provenance
 
-_POLL_S = 0.1  # how soon a waiting thread notices that the replay was closed while nothing moved
 _NOTES_AT_ONCE = 256  # initial priorities computed together
 
 Places = NDArray[np.int64]
@@ -54,8 +53,8 @@ class Prioritisation:
     initial: Callable[[TrainBatch], Tensor]
 
 
-class Replay:
-    """Written by one thread and read by one other.
+class Replay(Source):
+    """Unrolls are kept, and drawn by priority.
 
     Attributes:
         capacity: unrolls it holds at most.
@@ -78,6 +77,7 @@ class Replay:
             prioritisation: how unrolls are drawn.
             seed: of the draws.
         """
+        super().__init__()
         capacity = storage.capacity
         self.capacity = capacity
         self.num_redrawn = 0
@@ -91,66 +91,35 @@ class Replay:
         self._notes: list[int] = []  # places whose contents have changed since the reader last looked
         self._next = 0
         self._size = 0
-        self._moved = threading.Condition()
         self._written = Marker(storage.device)
         self._taken = Marker(storage.device)
-        self._closed = False
 
     def __len__(self) -> int:
         """Unrolls that it holds."""
         return self._size
 
-    def put(self, store: OpenUnrolls, slots: NDArray[np.int64]) -> int:
-        """Inserts the open unrolls of these slots, waiting as long as the rate limiter wants.
-
-        Returns:
-            How many went in: fewer than asked only when the replay was closed.
-        """
-        done = 0
-        while done < len(slots):
-            with self._moved:
-                while not self._limiter.num_inserts_allowed() and not self._closed:
-                    self._moved.wait(_POLL_S)
-                if self._closed:
-                    break
-                count = min(len(slots) - done, self._limiter.num_inserts_allowed(), self.capacity)
-            self.insert(store, slots[done : done + count])
-            done += count
-        return done
-
-    def insert(self, store: OpenUnrolls, slots: NDArray[np.int64]) -> None:
-        """Copies the open unrolls of these slots over the oldest ones, whatever the rate limiter says."""
-        assert len(slots) <= self.capacity
-        places = (self._next + np.arange(len(slots))) % self.capacity
-        self._next = int(self._next + len(slots)) % self.capacity
+    def insert(self, open_unrolls: OpenUnrolls, sources: Sequence[Provenance]) -> None:
+        """Copies open unrolls over the oldest ones, whatever the rate limiter says."""
+        count = len(sources)
+        assert count <= self.capacity
+        places = (self._next + np.arange(count)) % self.capacity
+        self._next = (self._next + count) % self.capacity
         with self._moved:
             self._generation[places] += 1
             self._notes += places.tolist()
             for place in places.tolist():
                 self._provenance[place] = None
         self._taken.wait()
-        self._storage.copy_in(store, slots, places)
+        self._storage.copy_in(open_unrolls, np.array([source.slot for source in sources], np.int64), places)
         self._written.record()
+        inserted = self._count(places, sources)
         with self._moved:
-            for place, source in zip(places.tolist(), store.provenance(slots), strict=True):
+            for place, source in zip(places.tolist(), sources, strict=True):
                 self._provenance[place] = source
             self._notes += places.tolist()
-            self._size = min(self._size + len(slots), self.capacity)
-            self._limiter.inserts += len(slots)
+            self._size = min(self._size + count, self.capacity)
+            self._limiter.inserts += inserted
             self._moved.notify_all()
-
-    def get(self, batch_size: int) -> TrainBatch | None:
-        """Draws a batch, waiting as long as the rate limiter wants.
-
-        Returns:
-            The batch, or None when the replay was closed.
-        """
-        with self._moved:
-            while not self._limiter.may_sample(batch_size) and not self._closed:
-                self._moved.wait(_POLL_S)
-            if self._closed:
-                return None
-        return self.sample(batch_size)
 
     def sample(self, batch_size: int) -> TrainBatch:
         """Draws a batch, whatever the rate limiter says, and counts it."""
@@ -176,11 +145,10 @@ class Replay:
         """Nothing: what is in a replay has reached the learner, drawn yet or not."""
         return []
 
-    def close(self) -> None:
-        """Wakes both sides; from now on nothing waits."""
-        with self._moved:
-            self._closed = True
-            self._moved.notify_all()
+    @property
+    def contents(self) -> Contents:
+        """All of it."""
+        return self
 
     def metrics(self) -> Mapping[str, float]:
         """For the log."""
@@ -202,18 +170,45 @@ class Replay:
         assert ((places - self._next) % self.capacity)[held].min(initial=self.capacity) >= self.capacity - self._size
         assert np.isclose(self._tree.total, self._tree[places].sum())
 
+    def _room(self) -> int:
+        return min(self._limiter.num_inserts_allowed(), self.capacity)
+
+    def _may_take(self, size: int) -> bool:
+        return self._limiter.may_sample(size)
+
+    def _insert(self, open_unrolls: OpenUnrolls, sources: Sequence[Provenance]) -> None:
+        self.insert(open_unrolls, sources)
+
+    def _take(self, size: int) -> TrainBatch:
+        return self.sample(size)
+
+    def _count(self, places: Places, sources: Sequence[Provenance]) -> int:
+        """What unrolls that have just been copied in are for the rate limiter (inference thread)."""
+        return len(sources)
+
+    def _initial(self, places: Places, sources: Sequence[Provenance]) -> NDArray[np.float64]:
+        """Priorities `[M]` of unrolls that are drawn from for the first time."""
+        batch = self._storage.gather_recorded(places, sources)
+        return self._prioritisation.initial(batch).cpu().double().numpy()
+
+    def _gather(self, places: Places, sources: Sequence[Provenance]) -> TrainBatch:
+        """What is drawn of these unrolls."""
+        return self._storage.gather(places, sources)
+
     def _try_sample(self, batch_size: int) -> TrainBatch | None:
         """One draw; None if a part of it was overwritten meanwhile."""
         self._read_notes()
         places, weights = self._draw(batch_size)
         with self._moved:
+            if not set(self._notes).isdisjoint(places.tolist()):
+                return None  # drawn by what an earlier unroll there was worth
             generations = self._generation[places]
             sources = [self._provenance[place] for place in places.tolist()]
         intact = [source for source in sources if source is not None]
         if len(intact) < batch_size:
             return None
         self._written.wait()
-        batch = self._storage.gather(places, intact)
+        batch = self._gather(places, intact)
         self._taken.record()
         with self._moved:
             if (self._generation[places] != generations).any():
@@ -246,8 +241,7 @@ class Replay:
         self._written.wait()
         for start in range(0, len(whole), _NOTES_AT_ONCE):
             part = slice(start, start + _NOTES_AT_ONCE)
-            batch = self._storage.gather_recorded(whole[part], here[part])
-            self._set_priorities(whole[part], self._prioritisation.initial(batch).cpu().double().numpy())
+            self._set_priorities(whole[part], self._initial(whole[part], here[part]))
         self._taken.record()
 
     def _set_priorities(self, places: Places, priorities: NDArray[np.float64]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Literal
 
@@ -17,13 +16,12 @@ _GIB = 1 << 30
 
 def bytes_per_unroll(layout: UnrollLayout) -> int:
     """What one unroll takes."""
-    rows = layout.history + layout.num_rows
     observations = sum(
-        rows * math.prod(spec.shape) * TORCH_DTYPES[spec.dtype].itemsize for spec in layout.spec.observations
+        (history + layout.num_rows) * spec.num_elements * TORCH_DTYPES[spec.dtype].itemsize
+        for spec, history in zip(layout.spec.shown, layout.histories, strict=True)
     )
-    fields = sum(layout.num_rows * math.prod(field.shape) * field.dtype.itemsize for field in layout.fields().values())
-    state = sum(math.prod(shape) * torch.float32.itemsize for shape in layout.state_shapes)
-    return observations + fields + state
+    fields = sum(layout.num_rows * field.num_bytes for field in layout.fields().values())
+    return observations + fields + sum(part.num_bytes for part in layout.state_specs)
 
 
 def free_bytes(device: torch.device, root: Path = Path("/")) -> int:

@@ -14,9 +14,8 @@ from seedbed.server.experience.account import Collector
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.open_unrolls import OpenUnrolls
+from seedbed.server.experience.source import Empty
 from seedbed.server.experience.unroll import UnrollLayout
-
-_POLL_S = 0.1  # how soon a waiting thread notices that the queue was closed
 
 
 class RoundFifo(UnrollFifo):
@@ -26,10 +25,11 @@ class RoundFifo(UnrollFifo):
         """Allocates room for the unrolls of a round.
 
         Args:
-            layout: of the unrolls.
+            layout: of the unrolls, which share one row and train on all others.
             capacity: at least the number of slots: in a round, each gives one unroll at most.
             device: where they are kept.
         """
+        assert len(layout.trained_rows) == layout.period == layout.num_rows - 1, layout
         super().__init__(layout, capacity, device)
         self._round_size = 0
         self._learner_asks = False
@@ -39,26 +39,23 @@ class RoundFifo(UnrollFifo):
         with self._moved:
             self._round_size = len(self)
             self._moved.notify_all()
-            while (self._round_size or not self._learner_asks) and not self._closed:
-                self._moved.wait(_POLL_S)
+        self._wait(lambda: not self._round_size and self._learner_asks, None)
 
-    def get(self, batch_size: int) -> TrainBatch | None:
-        """Takes a whole round, waiting for it (learner thread).
-
-        Args:
-            batch_size: means nothing here.
-
-        Returns:
-            The batch, or None when the queue was closed.
-        """
+    def get(self, size: int, timeout_s: float | None = None) -> TrainBatch | Empty:
+        """Takes a whole round, whatever `size` says (learner thread); see `Source`."""
         with self._moved:
             self._learner_asks = True
             self._moved.notify_all()
-            while not self._round_size and not self._closed:
-                self._moved.wait(_POLL_S)
+        return super().get(size, timeout_s)
+
+    def _may_take(self, size: int) -> bool:
+        return self._round_size > 0
+
+    def _take(self, size: int) -> TrainBatch:
+        with self._moved:
             size, self._round_size = self._round_size, 0
             self._learner_asks = False  # seen together with the size: the round is taken, and not yet learnt from
-        return super().get(size)
+        return super()._take(size)
 
 
 class RoundCollector(Collector):
@@ -71,13 +68,13 @@ class RoundCollector(Collector):
 
     def close(self, slots: NDArray[np.int64]) -> None:
         """Takes open unrolls whose last row comes again, once it is answered, as the first of the next."""
-        self._put(slots)
+        self._put(slots, last=False)
         self._store.restart(slots, repeat_last=True)
 
     def withdraw(self, slots: NDArray[np.int64]) -> None:
         """Takes what is worth taking of open unrolls whose lease goes on, in another round."""
         worth, _ = self._store.cut(slots)
-        self._put(worth)
+        self._put(worth, last=True)
         self._store.restart(slots, repeat_last=False)
 
     def rejoin(self, slots: NDArray[np.int64]) -> None:

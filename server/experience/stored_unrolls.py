@@ -1,7 +1,7 @@
 """Places for unrolls on a device: copied in from the open ones, gathered as train batches. Who may use which place
 when is the caller's business.
 
-Shapes: L rows of an unroll, B unrolls of a train batch, K stacked frames.
+Shapes: L rows of an unroll, B unrolls of a train batch, W rows of each that are in it, K stacked frames.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seedbed.server.experience.batch import TrainBatch, valid_transitions
-from seedbed.server.experience.frames import gather_stacks
+from seedbed.server.experience.frames import StackIndex
 from seedbed.server.experience.open_unrolls import OpenUnrolls
 from seedbed.server.experience.unroll import Provenance, UnrollLayout, UnrollRows
 
@@ -25,6 +25,7 @@ class StoredUnrolls:
     """`capacity` unrolls, allocated at the start.
 
     Attributes:
+        layout: of each.
         capacity: how many.
         device: where they are kept.
     """
@@ -43,7 +44,7 @@ class StoredUnrolls:
         self.capacity = capacity
         self.device = device
         self._rows = UnrollRows(layout, capacity, device)
-        self._layout = layout
+        self.layout = layout
         self._batch_device = device if batch_device is None else batch_device
         self._frames = tuple(tensor.flatten(0, 1) for tensor in self._rows.observations)
 
@@ -67,20 +68,57 @@ class StoredUnrolls:
 
     def gather(self, places: Places, provenance: Sequence[Provenance]) -> TrainBatch:
         """The unrolls of these places, whose provenance the caller has kept, as a train batch."""
-        index = torch.from_numpy(places).to(self.device)
+        layout, index = self.layout, torch.from_numpy(places).to(self.device)
         fields = self._fields(index)
         return TrainBatch(
-            observations=tuple(self._to_batch(self._stacks(x, index, fields["age"])) for x in self._frames),
+            observations=self._stacks(index, fields["age"]),
             fields={name: self._to_batch(tensor) for name, tensor in fields.items()},
             state=tuple(self._to_batch(tensor.index_select(0, index)) for tensor in self._rows.state),
             valid=self._to_batch(self._valid(fields, provenance)),
             provenance=tuple(provenance),
+            trained_rows=layout.trained_rows,
+        )
+
+    def gather_windows(
+        self, places: Places, first_rows: NDArray[np.int64], num_rows: int, provenance: Sequence[Provenance]
+    ) -> TrainBatch:
+        """A few rows of each of these unrolls as a train batch whose first transition alone is trained on.
+
+        Args:
+            places: `[B]`.
+            first_rows: `[B]`, the first row of each.
+            num_rows: W, rows of each.
+            provenance: of these rows.
+
+        Returns:
+            `[W, B, ...]`; without agent state, which is known before row 0 of an unroll alone.
+        """
+        rows = torch.from_numpy(first_rows).to(self.device) + torch.arange(num_rows, device=self.device)[:, None]
+        index = torch.from_numpy(places).to(self.device)
+        flat = (index * self.layout.num_rows + rows).flatten()
+        fields = {
+            name: tensor.flatten(0, 1).index_select(0, flat).unflatten(0, rows.shape)
+            for name, tensor in self._rows.fields.items()
+        }
+        return TrainBatch(
+            observations=self._stacks(index, fields["age"], rows),
+            fields={name: self._to_batch(tensor) for name, tensor in fields.items()},
+            state=(),
+            valid=self._to_batch(self._valid(fields, provenance)),
+            provenance=tuple(provenance),
+            trained_rows=range(1),
         )
 
     def gather_recorded(self, places: Places, provenance: Sequence[Provenance]) -> TrainBatch:
-        """The same without observations and agent state, where the unrolls are kept."""
+        """The same as `gather` without observations and agent state, where the unrolls are kept."""
         fields = self._fields(torch.from_numpy(places).to(self.device))
-        return TrainBatch((), fields, (), self._valid(fields, provenance), tuple(provenance))
+        valid = self._valid(fields, provenance)
+        return TrainBatch((), fields, (), valid, tuple(provenance), self.layout.trained_rows)
+
+    def valid(self, places: Places, provenance: Sequence[Provenance]) -> Tensor:
+        """Which transitions of these unrolls may be trained on, bool `[L - 1, B]`."""
+        step_type = self._rows.fields["step_type"].index_select(0, torch.from_numpy(places).to(self.device))
+        return self._valid({"step_type": step_type.T}, provenance)
 
     def _fields(self, index: Tensor) -> dict[str, Tensor]:
         return {
@@ -88,17 +126,22 @@ class StoredUnrolls:
             for name, tensor in self._rows.fields.items()
         }
 
-    def _valid(self, fields: dict[str, Tensor], provenance: Sequence[Provenance]) -> Tensor:
+    def _valid(self, fields: Mapping[str, Tensor], provenance: Sequence[Provenance]) -> Tensor:
         length = torch.tensor([source.length for source in provenance], device=self.device)
         return valid_transitions(fields["step_type"], length)
 
-    def _stacks(self, frames: Tensor, places: Tensor, age: Tensor) -> Tensor:
-        """`[L, B, K, ...]`, gathered straight into time-major order."""
-        history, num_rows = self._layout.history, self._layout.num_rows
-        rows = torch.arange(num_rows, device=self.device)[:, None]
-        newest = places * (history + num_rows) + history + rows  # [L, B]
-        stacks = gather_stacks(frames, newest.flatten(), age.flatten(), history + 1)
-        return stacks.unflatten(0, newest.shape)
+    def _stacks(self, places: Tensor, age: Tensor, rows: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Observations `[W, B, K, ...]` of all rows, or of `rows` `[W, B]`, gathered straight into time-major order."""
+        num_rows, stacks = self.layout.num_rows, dict[int, StackIndex]()
+        if rows is None:
+            rows = torch.arange(num_rows, device=self.device)[:, None]
+        for history in set(self.layout.histories):
+            newest = places * (history + num_rows) + history + rows  # [W, B]
+            stacks[history] = StackIndex(newest.flatten(), age.flatten(), history + 1)
+        return tuple(
+            self._to_batch(stacks[history].gather(frames).unflatten(0, age.shape))
+            for frames, history in zip(self._frames, self.layout.histories, strict=True)
+        )
 
     def _to_batch(self, tensor: Tensor) -> Tensor:
         return tensor.to(self._batch_device, non_blocking=True)

@@ -5,19 +5,22 @@ first. Row t holds timestep t and the action that answered it; transition t lead
 and discount belong to it. Consecutive unrolls start `period` rows apart: T for V-trace (they share one row), less where
 sequences overlap more (R2D2).
 
-Observations are stored once each. For a stack of K frames, each unroll has `history` = K - 1 more frames in front.
+Observations are stored once each. An array of which K frames are stacked has a history of K - 1 more frames in front.
+An action mask is no observation here but a field.
 
 Shapes: S slots, L rows, B unrolls of a train batch, K stacked frames.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.networks.observations import block_shape
@@ -48,10 +51,15 @@ ACTION_MASK = "action_mask"
 
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
-    """One value that an algorithm records per step, beside the timestep."""
+    """One tensor of a row: a value that is recorded per step, or a part of the agent state; shape without the row."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of one."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,45 +70,63 @@ class UnrollLayout:
         spec: the environment's.
         num_rows: L.
         period: rows from the start of one unroll to the start of the next; at most L - 1.
-        frame_stack: K.
         recorded: what the algorithm adds.
-        state_shapes: shape of each tensor of one slot's agent state; () for feed-forward networks.
-        pixel_block: edge of the blocks in which images are stored, and handed to the network that wants them so.
+        state_specs: of each part of one slot's agent state; () for feed-forward networks.
+        frame_stacks: K of each array of `spec.shown`; () stacks none.
+        blocks: edge of the blocks in which each is stored, and handed to a network that wants it so; () for none.
+        trained_rows: the transitions of an unroll that are trained on, consecutive ones. Those before are burn-in,
+            those behind are there for the returns of the others. Empty: all.
         stagger: how many neighbouring slots complete their unrolls together; 0: all. Environments of a fleet start
             together, so without it the unrolls of all of them arrive at once: more than the learner's queue holds,
             and everybody waits for it, while it waits for them the rest of the time.
+        histories: frames of each array that are stored before row 0.
     """
 
     spec: EnvironmentSpec
     num_rows: int
     period: int
-    frame_stack: int
     recorded: Mapping[str, FieldSpec]
-    state_shapes: tuple[tuple[int, ...], ...]
-    pixel_block: int = 1
+    state_specs: tuple[FieldSpec, ...] = ()
+    frame_stacks: tuple[int, ...] = ()
+    blocks: tuple[int, ...] = ()
+    trained_rows: range = range(0)
     stagger: int = 0
+    histories: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.period < self.num_rows or self.frame_stack < 1:
-            raise ValueError(f"expected 1 <= period < num_rows and frame_stack >= 1, got {self}")
-        if self.stagger and self.period != self.num_rows - 1:
-            raise ValueError(f"expected unrolls to be staggered only where they share one row, got {self}")
+        ones = (1,) * len(self.spec.shown)
+        object.__setattr__(self, "frame_stacks", self.frame_stacks or ones)
+        object.__setattr__(self, "blocks", self.blocks or ones)
+        object.__setattr__(self, "histories", tuple(frame_stack - 1 for frame_stack in self.frame_stacks))
+        if not 1 <= self.period < self.num_rows or min(self.frame_stacks) < 1:
+            raise ValueError(f"expected 1 <= period < num_rows and frame stacks of at least 1, got {self}")
+        if not len(self.frame_stacks) == len(self.blocks) == len(ones):
+            raise ValueError(f"expected a frame stack and a block for each of {len(ones)} observations, got {self}")
+        trained = self.trained_rows or range(self.num_rows - 1)
+        object.__setattr__(self, "trained_rows", trained)
+        if not (0 <= trained.start < trained.stop < self.num_rows and trained.step == 1):
+            raise ValueError(f"expected trained_rows among the {self.num_rows - 1} transitions, got {self}")
+        if self.stagger and trained != range(self.num_rows - 1 - self.period, self.num_rows - 1):
+            raise ValueError(f"expected unrolls to be staggered only where each trains on its last rows, got {self}")
 
     @property
     def frame_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Of a stored frame of each observation."""
-        return tuple(block_shape(tuple(spec.shape), self.pixel_block) for spec in self.spec.observations)
-
-    @property
-    def history(self) -> int:
-        """Frames stored before row 0."""
-        return self.frame_stack - 1
+        return tuple(block_shape(spec.shape, block) for spec, block in zip(self.spec.shown, self.blocks, strict=True))
 
     def lead(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many rows shorter than L the first unroll of a lease is on these slots, `[N]`: less than `period`."""
         if not self.stagger:
             return np.zeros_like(slots)
         return (slots // self.stagger * _GOLDEN % 1 * self.period).astype(np.int64)
+
+    @property
+    def first_new(self) -> int:
+        """First transition of an unroll that is trained on in it and in no unroll of the lease before, if there is one.
+
+        Of a lease's first unroll it is the first of `trained_rows`.
+        """
+        return max(self.trained_rows.start, self.trained_rows.stop - self.period)
 
     @property
     def num_captures(self) -> int:
@@ -111,8 +137,8 @@ class UnrollLayout:
         """Every per-row field but the observations."""
         fields = {name: FieldSpec((), dtype) for name, dtype in TIMESTEP_FIELDS.items()}
         for spec in self.spec.actions:
-            field = FieldSpec(spec.shape, torch.float32 if spec.kind == "box" else torch.int64)
-            fields |= {action_field(spec.name): field, last_action_field(spec.name): field}
+            action = FieldSpec(spec.shape, torch.float32 if spec.kind == "box" else torch.int64)
+            fields |= {action_field(spec.name): action, last_action_field(spec.name): action}
         if self.spec.mask_position is not None:
             fields[ACTION_MASK] = FieldSpec((self.spec.num_mask_entries,), torch.uint8)
         return fields | dict(self.recorded)
@@ -132,24 +158,28 @@ class UnrollRows:
     """Storage for `count` unrolls: observations `[count, history + L, ...]`, fields `[count, L, ...]`, all at once.
 
     Attributes:
-        observations: one tensor for each observation of the spec.
+        observations: one tensor for each array of `spec.shown`.
         fields: by name.
-        state: `[count, ...]`, the agent state before row 0.
+        state: `[count, ...]`, each part of the agent state before row 0.
     """
 
     def __init__(self, layout: UnrollLayout, count: int, device: torch.device) -> None:
         self.layout = layout
         self.count = count
-        long = layout.history + layout.num_rows
         self.observations = tuple(
-            torch.zeros((count, long, *shape), dtype=TORCH_DTYPES[spec.dtype], device=device)
-            for spec, shape in zip(layout.spec.observations, layout.frame_shapes, strict=True)
+            torch.zeros((count, history + layout.num_rows, *shape), dtype=TORCH_DTYPES[spec.dtype], device=device)
+            for spec, shape, history in zip(layout.spec.shown, layout.frame_shapes, layout.histories, strict=True)
         )
         self.fields = {
-            name: torch.zeros((count, layout.num_rows, *field.shape), dtype=field.dtype, device=device)
-            for name, field in layout.fields().items()
+            name: torch.zeros((count, layout.num_rows, *recorded.shape), dtype=recorded.dtype, device=device)
+            for name, recorded in layout.fields().items()
         }
-        self.state = tuple(torch.zeros((count, *shape), device=device) for shape in layout.state_shapes)
+        self.state = zero_state(layout, count, device)
+
+
+def zero_state(layout: UnrollLayout, count: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Room for `count` agent states, `[count, ...]` for each part."""
+    return tuple(torch.zeros((count, *part.shape), dtype=part.dtype, device=device) for part in layout.state_specs)
 
 
 @dataclass(frozen=True, slots=True)

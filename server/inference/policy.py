@@ -100,7 +100,6 @@ class Inference:
         )
         self._action_fields = [action_field(spec.name) for spec in slots.spec.actions]
         self._last_action_fields = [last_action_field(spec.name) for spec in slots.spec.actions]
-        self._mask_position = slots.spec.mask_position
         self._environment = np.zeros(slots.num_slots, np.int64)
         self._greedy = np.zeros(slots.num_slots, bool)
         self._gather = _Gather(slots, device)
@@ -173,15 +172,14 @@ class Inference:
 
     def _arrive(self, slots: Slots) -> _Arrived:
         """What these slots sent; changes nothing but the newest observation of each open unroll."""
-        observations, step_type, reward, discount = self._gather(slots)
+        rows = self._gather(slots)
         first = self._slots.step_type[slots] == StepType.FIRST
         host_age = np.where(first, 0, self._age[slots] + 1)
         last_action = tuple(self._put(_zero_where(first, table[slots])) for table in self._last_actions)
         age = self._put(host_age)
-        stacks = self._unrolls.observe(slots, observations, age)
-        mask = None if self._mask_position is None else observations[self._mask_position]
-        inputs = Inputs(stacks, step_type, reward, last_action, mask)
-        return _Arrived(inputs, discount, age, host_age)
+        stacks = self._unrolls.observe(slots, rows.observations, age)
+        inputs = Inputs(stacks, rows.step_type, rows.reward, last_action, rows.mask)
+        return _Arrived(inputs, rows.discount, age, host_age)
 
     def _timestep_fields(self, inputs: Inputs, discount: Tensor, age: Tensor) -> dict[str, Tensor]:
         """What is recorded of a row whatever answers it."""
@@ -213,18 +211,29 @@ def _zero_where(first: NDArray[np.bool_], actions: NDArray[Any]) -> NDArray[Any]
     return actions
 
 
+class _Rows(NamedTuple):
+    """What some slots sent, `[N, ...]` each; the action mask apart from the observations that are shown."""
+
+    observations: Sequence[Tensor]
+    mask: Tensor | None
+    step_type: Tensor
+    reward: Tensor
+    discount: Tensor
+
+
 class _Gather:
     """Rows of the slot table -> tensors on the device, through pinned staging where that helps."""
 
     def __init__(self, slots: SlotTable, device: torch.device) -> None:
         self._device = device
+        self._mask_position = slots.spec.mask_position
         arrays = (*slots.observations, slots.step_type, slots.reward, slots.discount)
         self._tables = [torch.from_numpy(array) for array in arrays]
         pin = device.type == "cuda"
         self._staging = [torch.empty_like(table, pin_memory=pin) for table in self._tables] if pin else None
 
-    def __call__(self, slots: Slots) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
-        """Observations, step types, rewards and discounts of these slots, `[N, ...]` each."""
+    def __call__(self, slots: Slots) -> _Rows:
+        """What these slots sent last."""
         index = torch.from_numpy(slots)
         if self._staging is None:
             rows = [table.index_select(0, index) for table in self._tables]
@@ -234,4 +243,5 @@ class _Gather:
                 torch.index_select(table, 0, index, out=staging[: len(slots)])
                 rows.append(staging[: len(slots)].to(self._device, non_blocking=True))
         *observations, step_type, reward, discount = rows
-        return observations, step_type, reward, discount
+        mask = None if self._mask_position is None else observations.pop(self._mask_position)
+        return _Rows(observations, mask, step_type, reward, discount)

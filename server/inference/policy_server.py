@@ -10,25 +10,22 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.context import SpawnProcess
+from typing import Any
 
 import torch
 
 from seedbed.common.logs import name_thread
-from seedbed.server.algorithms.interface import Algorithm
-from seedbed.server.experience.open_unrolls import OpenUnrolls
 from seedbed.server.frontend.admission import FrontendConfig
 from seedbed.server.frontend.port import ReservedPort
 from seedbed.server.frontend.process import run_frontend
 from seedbed.server.inference.batching import Batcher
-from seedbed.server.inference.graphs import Graphs, capture_cuda_graph
 from seedbed.server.inference.leases import LeaseTable
-from seedbed.server.inference.parameters import Parameters
 from seedbed.server.inference.policy import Inference
 from seedbed.server.inference.service import InferenceService
 from seedbed.server.inference.sinks import EpisodeListener, UnrollSink
+from seedbed.server.inference.synchronous import SynchronousService
 from seedbed.server.options.serving import MonitoringConfig, ServingConfig
 from seedbed.server.shared.id_channel import IdChannel
 from seedbed.server.shared.slots import SlotTable
@@ -135,45 +132,44 @@ class PolicyServer:
         *,
         config: ServingConfig,
         frontends: Frontends,
-        algorithm: Algorithm,
-        parameters: Parameters,
+        inference: Inference,
         slots: SlotTable,
-        unrolls: OpenUnrolls,
         sink: UnrollSink,
         on_episode: EpisodeListener,
         device: torch.device,
-        seed: int,
-        steps_before: int = 0,
-        greedy_environments: range = range(0),
-        make_service: Callable[..., InferenceService] = InferenceService,
+        rows_of_a_round: int | None = None,
     ) -> None:
-        self.inference = Inference(
-            algorithm=algorithm,
-            parameters=parameters,
-            slots=slots,
-            unrolls=unrolls,
-            device=device,
-            seed=seed,
-            steps_before=steps_before,
-            greedy_environments=greedy_environments,
-            graphs=Graphs(
-                config.max_inference_batch,
-                capture_cuda_graph if config.cuda_graphs and device.type == "cuda" else None,
-            ),
-        )
-        self.service = make_service(
-            slots=slots,
-            leases=LeaseTable(num_slots=slots.num_slots, grace_s=config.grace_s),
-            batcher=Batcher(
+        """Starts nothing yet.
+
+        Args:
+            config: options of serving.
+            frontends: the gRPC processes.
+            inference: the policy over all slots.
+            slots: rows that both share.
+            sink: where complete unrolls go.
+            on_episode: called when an episode ends.
+            device: of inference.
+            rows_of_a_round: L where acting and learning take turns; None where they do not.
+        """
+        self.inference = inference
+        parts: dict[str, Any] = {
+            "slots": slots,
+            "leases": LeaseTable(num_slots=slots.num_slots, grace_s=config.grace_s),
+            "batcher": Batcher(
                 max_rows=config.max_inference_batch,
                 max_wait_s=config.max_wait_ms / 1000,
                 wait_when_idle=config.wait_when_idle,
                 settle_s=config.settle_s,
             ),
-            inference=self.inference,
-            sink=sink,
-            on_episode=on_episode,
-            vitals=frontends.vitals.device,
+            "inference": inference,
+            "sink": sink,
+            "on_episode": on_episode,
+            "vitals": frontends.vitals.device,
+        }
+        self.service = (
+            InferenceService(**parts)
+            if rows_of_a_round is None
+            else SynchronousService(**parts, num_rows=rows_of_a_round, patience_s=config.round_patience_s)
         )
         self.vitals = frontends.vitals
         self._num_frontends = config.frontends

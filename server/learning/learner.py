@@ -13,6 +13,7 @@ from torch import Tensor
 
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.experience.regimes import REGIMES
 from seedbed.server.learning.optimisers import clip_gradients, linear_decay, make_optimiser, set_learning_rate
 from seedbed.server.losses.policy_gradient import masked_reduce
 from seedbed.server.networks.interface import PolicyNetwork
@@ -69,9 +70,9 @@ class Learner:
             What came of it, still on the device: reading it waits for it.
 
         Raises:
-            RuntimeError: the algorithm is synchronous, and other parameters than the newest acted.
+            RuntimeError: the algorithm learns in rounds, and other parameters than the newest acted.
         """
-        if self._algorithm.synchronous:
+        if REGIMES[self._algorithm.regime].on_policy:
             self._check_on_policy(batch)
         rate = linear_decay(self._config.learning_rate, self._config.final_learning_rate_share, progress)
         set_learning_rate(self._optimiser, rate)

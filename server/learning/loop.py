@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.experience.source import Empty, Source
 from seedbed.server.inference.parameters import Parameters
 from seedbed.server.learning.learner import Learner
 from seedbed.server.shared.vitals import Vitals
 
+_LOOK_UP_S = 1.0  # how long to wait for a batch before looking up
 
-class BatchSource(Protocol):
-    """Where train batches come from."""
 
-    def get(self, batch_size: int) -> TrainBatch | None:
-        """The next batch, waiting for it; None when there will be no more."""
+class Clock(Protocol):
+    """How far a run is."""
 
-    def update_priorities(self, batch: TrainBatch, priorities: Tensor) -> None:
-        """What the unrolls of a batch are worth now, `[B]`; only algorithms that learn from a replay say so."""
+    def share_done(self) -> float:
+        """The share of it that is over, 0 to 1; see `Learner.update`."""
+
+    def consume(self, num_transitions: int) -> None:
+        """A train batch was learnt from: so many transitions to train on, masked ones included."""
 
 
 class LearnerLoop:
@@ -32,18 +35,16 @@ class LearnerLoop:
     Attributes:
         learner: touch it only under `paused`.
         lost_streak: the latest updates, as of the last `take_metrics`, that all had a gradient that was not finite.
-        consumed: transitions in all batches so far, masked ones included, each as often as it came.
     """
 
     def __init__(
         self,
         learner: Learner,
-        source: BatchSource,
+        source: Source,
         parameters: Parameters,
         batch_size: int,
-        progress: Callable[[], float],
+        clock: Clock,
         vitals: Vitals,
-        consumed: int = 0,
         publish_every: int = 1,
     ) -> None:
         """Prepares; nothing runs yet.
@@ -53,18 +54,16 @@ class LearnerLoop:
             source: where train batches come from.
             parameters: where what was learnt goes.
             batch_size: B.
-            progress: the share of the run that is over, see `Learner.update`.
+            clock: of the run.
             vitals: of the device process.
-            consumed: transitions in the batches of the run's earlier starts.
             publish_every: train batches between two hand-overs.
         """
         self.learner = learner
-        self.consumed = consumed
         self.lost_streak = 0
         self._source = source
         self._parameters = parameters
         self._batch_size = batch_size
-        self._progress = progress
+        self._clock = clock
         self._vitals = vitals
         self._publish_every = publish_every
         self._unpublished = 0
@@ -75,10 +74,12 @@ class LearnerLoop:
     def run(self) -> None:
         """One turn: take, update, publish, count."""
         free_s = time.monotonic()
-        while (batch := self._source.get(self._batch_size)) is not None:
+        while (batch := self._source.get(self._batch_size, _LOOK_UP_S)) is not Empty.CLOSED:
+            if batch is Empty.NOT_YET:
+                continue
             self._vitals["taken_s"] = taken_s = time.monotonic()
             with self._between_updates:
-                update = self.learner.update(batch, self._progress())
+                update = self.learner.update(batch, self._clock.share_done())
                 self._publish()
                 self._count(batch, update.metrics)
             if update.priorities is not None:
@@ -96,8 +97,8 @@ class LearnerLoop:
             self._unpublished = 0
 
     def _count(self, batch: TrainBatch, metrics: Mapping[str, Tensor]) -> None:
-        self.consumed += sum(source.length - 1 for source in batch.provenance)
-        self._trained += batch.valid.sum()
+        self._clock.consume(batch.num_transitions)
+        self._trained += batch.num_valid
         self._metrics.append(metrics)
 
     @property

@@ -14,7 +14,11 @@ logger = logging.getLogger(__name__)
 
 
 class LearnerThread:
-    """Runs the loop until its source is closed."""
+    """Runs the loop until its source is closed.
+
+    Attributes:
+        loop: what it runs.
+    """
 
     def __init__(self, loop: LearnerLoop, max_lost_updates: int, on_failure: Callable[[], None]) -> None:
         """Starts nothing yet.
@@ -24,7 +28,7 @@ class LearnerThread:
             max_lost_updates: so many updates in a row without a finite gradient mean that learning is over.
             on_failure: called in the thread when the loop has raised something.
         """
-        self._loop = loop
+        self.loop = loop
         self._max_lost_updates = max_lost_updates
         self._on_failure = on_failure
         self._failure: BaseException | None = None
@@ -33,7 +37,7 @@ class LearnerThread:
     @property
     def sound(self) -> bool:
         """Whether its parameters are worth saving: not those of an update that broke off."""
-        return self._failure is None and self._loop.lost_streak < self._max_lost_updates
+        return self._failure is None and self.loop.lost_streak < self._max_lost_updates
 
     def start(self) -> None:
         """Starts it."""
@@ -53,13 +57,13 @@ class LearnerThread:
         if self._failure is not None:
             raise self._failure
         if not self.sound:
-            lost = self._loop.lost_streak
+            lost = self.loop.lost_streak
             raise DivergedError(f"expected finite gradients, the latest {lost} updates had none (--max-lost-updates)")
 
     def _run(self) -> None:
         name_thread("learner")
         try:
-            self._loop.run()
+            self.loop.run()
         except BaseException as error:
             logger.exception("learning failed")
             self._failure = error

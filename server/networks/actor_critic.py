@@ -32,7 +32,7 @@ class ActorCritic(PolicyNetwork):
     def __init__(self, observation_specs: tuple[ArraySpec, ...], num_actions: int, **body_options: Any) -> None:
         super().__init__()
         self.body = Body(observation_specs, num_actions, **body_options)
-        self.pixel_block = self.body.torso.block
+        self.blocks = (self.body.torso.block,) * len(observation_specs)
         self.policy = nn.Linear(self.body.output_size, num_actions)
         self.value = nn.Linear(self.body.output_size, 1)
         # Nearly uniform at first: a hundredth of the usual scale is the choice with the largest measured effect on

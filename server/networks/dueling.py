@@ -39,7 +39,7 @@ class Dueling(PolicyNetwork):
     ) -> None:
         super().__init__()
         self.body = Body(observation_specs, num_actions, **body_options)
-        self.pixel_block = self.body.torso.block
+        self.blocks = (self.body.torso.block,) * len(observation_specs)
         self.value = _Head(self.body.output_size, head_size, 1, bias=True)
         self.advantage = _Head(self.body.output_size, head_size, num_actions, bias=False)
 

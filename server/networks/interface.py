@@ -25,7 +25,7 @@ class Inputs(NamedTuple):
     Attributes:
         observations: one `[..., K, *spec.shape]` for each observation array, the newest of K frames last, frames from
             before the episode's start zeroed by the caller. K is 1 without stacking. Images come in the network's
-            `pixel_block`, which is quicker, or as they are.
+            `blocks`, which is quicker, or as they are.
         step_type: uint8 `[...]`, values of `StepType`.
         reward: float32 `[...]`, raw, of the transition that led to the row.
         last_action: one `[..., *spec.shape]` for each action array, as it was sent in answer to the row before; ignored
@@ -79,11 +79,11 @@ class PolicyNetwork(nn.Module, ABC):
     Outputs are the algorithm's affair: `Outputs`, `ActionValues` or a tuple of its own.
 
     Attributes:
-        pixel_block: edge of the blocks in which it reads the pixels of images; see `observations.to_blocks`.
-            Frames are put into that order once, when they arrive.
+        blocks: edge of the blocks in which it reads each observation, in the order of `spec.shown`; () for none. See
+            `observations.to_blocks`: frames are put into that order once, when they arrive.
     """
 
-    pixel_block: int = 1
+    blocks: tuple[int, ...] = ()
 
     @abstractmethod
     def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> AgentState:

@@ -48,7 +48,7 @@ class Torso(nn.Module):
     Attributes:
         output_size: length of the feature vector.
         dtype: of computation and features.
-        block: edge of the blocks in which it reads the pixels of an image; see `PolicyNetwork.pixel_block`.
+        block: edge of the blocks in which it reads the pixels of an image; see `PolicyNetwork.blocks`.
     """
 
     def __init__(self, output_size: int, dtype: torch.dtype, block: int = 1) -> None:

@@ -64,11 +64,6 @@ class ReplayConfig:
     )
     checkpoint_replay: bool = option(False, "save the replay when the run is stopped in order, and resume with it")
 
-    def tolerance(self, batch_size: int, num_envs: int) -> float:
-        """How far draws may be ahead or behind, in unrolls: room for one of every environment, which come together."""
-        default = max(2 * (batch_size + self.samples_per_insert), num_envs * self.samples_per_insert)
-        return default if self.replay_tolerance is None else self.replay_tolerance
-
     def __post_init__(self) -> None:
         if self.replay_min_size > self.replay_capacity:
             raise UsageError(

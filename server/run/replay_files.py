@@ -85,7 +85,8 @@ class ReplayFiles:
             return False
         for name, tensor in self._contents.tensors.items():
             for start in range(0, len(tensor), _PIECE):
-                tensor[start : start + _PIECE] = torch.from_numpy(files[name][start : start + _PIECE].copy())
+                piece = torch.from_numpy(files[name][start : start + _PIECE].copy())
+                _bits(tensor)[start : start + _PIECE] = piece
         self._contents.set_state(manifest["state"])
         return True
 
@@ -93,7 +94,7 @@ class ReplayFiles:
 def _write(file: Path, tensor: Tensor) -> None:
     array = np.lib.format.open_memmap(file, mode="w+", dtype=_numpy_dtype(tensor), shape=tuple(tensor.shape))
     for start in range(0, len(tensor), _PIECE):
-        array[start : start + _PIECE] = tensor[start : start + _PIECE].cpu().numpy()
+        array[start : start + _PIECE] = _bits(tensor[start : start + _PIECE]).cpu().numpy()
     array.flush()
 
 
@@ -105,5 +106,10 @@ def _open(file: Path, like: Tensor) -> NDArray[Any]:
     return array
 
 
+def _bits(tensor: Tensor) -> Tensor:
+    """The same memory in a dtype that NumPy has too."""
+    return tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
+
+
 def _numpy_dtype(tensor: Tensor) -> np.dtype[Any]:
-    return torch.empty(0, dtype=tensor.dtype).numpy().dtype
+    return _bits(torch.empty(0, dtype=tensor.dtype)).numpy().dtype

@@ -1,29 +1,127 @@
-"""Builds the parts that training and evaluation have in common, from a configuration."""
+"""Assembly of a device process: the parts that act and learn, wired together. Nothing runs yet.
+
+Training, evaluation, tests and benchmarks all build them here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 
 from seedbed.common.errors import UsageError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.interface import Algorithm
-from seedbed.server.experience.account import Collector
+from seedbed.server.algorithms.registry import make_algorithm
+from seedbed.server.experience.account import Collector, DiscardingSink
 from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.open_unrolls import OpenUnrolls
-from seedbed.server.experience.rate_limiter import RateLimiter
-from seedbed.server.experience.replay import Prioritisation, Replay
-from seedbed.server.experience.replay_size import choose_replay_device
-from seedbed.server.experience.rounds import RoundCollector, RoundFifo
-from seedbed.server.experience.stored_unrolls import StoredUnrolls
-from seedbed.server.experience.unroll import UnrollLayout
-from seedbed.server.inference.service import InferenceService
-from seedbed.server.inference.synchronous import SynchronousService
+from seedbed.server.experience.regimes import REGIMES, Regime
+from seedbed.server.experience.source import Source
+from seedbed.server.experience.unroll import FieldSpec, UnrollLayout
+from seedbed.server.inference.graphs import Graphs, capture_cuda_graph
+from seedbed.server.inference.parameters import Parameters
+from seedbed.server.inference.policy import Inference
+from seedbed.server.learning.learner import Learner
 from seedbed.server.networks.interface import PolicyNetwork
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.options.run import RunConfig
+from seedbed.server.run.state import RunState
+from seedbed.server.shared.slots import SlotTable
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What acts and learns, from slots to parameters.
+
+    Attributes:
+        algorithm: what is learnt.
+        regime: how unrolls reach the learner.
+        slots: rows shared with the frontends.
+        unrolls: the open ones.
+        sink: where complete ones go.
+        source: where the learner finds them; never anything without `--train`.
+        learner: changes the parameters.
+        parameters: hand-over to inference.
+        inference: the policy over all slots.
+    """
+
+    algorithm: Algorithm
+    regime: Regime
+    slots: SlotTable
+    unrolls: OpenUnrolls
+    sink: Collector | DiscardingSink
+    source: Source
+    learner: Learner
+    parameters: Parameters
+    inference: Inference
+
+    @property
+    def device(self) -> torch.device:
+        """Of inference and learning."""
+        return self.unrolls.device
+
+    @property
+    def rows_of_a_round(self) -> int | None:
+        """L where acting and learning take turns, None where they do not."""
+        return self.algorithm.num_rows if self.regime.on_policy and not isinstance(self.sink, DiscardingSink) else None
+
+
+def assemble(
+    config: ServerConfig,
+    spec: EnvironmentSpec,
+    state: RunState | None = None,
+    *,
+    greedy_environments: range | None = None,
+) -> Parts:
+    """Builds all parts, and restores those that have a state.
+
+    Args:
+        config: of the run.
+        spec: of its environment.
+        state: where the run stands; at its beginning if None.
+        greedy_environments: indices of the environments that explore nothing; those of the configuration if None.
+
+    Raises:
+        SpecError: the algorithm cannot learn this environment.
+        UsageError: options do not go together, or what they ask for does not fit here.
+    """
+    state = RunState() if state is None else state
+    device = choose_device(config.run)
+    torch.manual_seed(config.environment.seed)
+    algorithm = make_algorithm(config, spec)
+    regime = REGIMES[algorithm.regime]
+    learner = Learner(algorithm, config.optimiser, device)
+    if state.learner is not None:
+        learner.set_state(state.learner)
+    slots = SlotTable(spec, config.num_slots)
+    unrolls = OpenUnrolls(make_layout(config, spec, algorithm, learner.network), slots.num_slots, device)
+    source: Source
+    sink: Collector | DiscardingSink
+    if config.run.train:
+        source, sink = regime.make(config, algorithm, unrolls)
+    else:
+        source, sink = UnrollFifo(unrolls.layout, 1, device), DiscardingSink(unrolls)
+    parameters = Parameters(
+        lambda: make_acting_network(algorithm, device), learner.network, version=learner.num_updates
+    )
+    inference = Inference(
+        algorithm=algorithm,
+        parameters=parameters,
+        slots=slots,
+        unrolls=unrolls,
+        device=device,
+        seed=config.environment.seed,
+        steps_before=state.agent_steps,
+        greedy_environments=config.fleet.greedy_environments if greedy_environments is None else greedy_environments,
+        graphs=Graphs(
+            config.serving.max_inference_batch,
+            capture_cuda_graph if config.serving.cuda_graphs and device.type == "cuda" else None,
+        ),
+    )
+    if state.random is not None:
+        inference.random_state = state.random
+    return Parts(algorithm, regime, slots, unrolls, sink, source, learner, parameters, inference)
 
 
 def choose_device(config: RunConfig) -> torch.device:
@@ -47,56 +145,13 @@ def make_layout(
         spec=spec,
         num_rows=algorithm.num_rows,
         period=algorithm.period,
-        frame_stack=config.network.frame_stack,
         recorded=algorithm.recorded,
-        state_shapes=tuple(tuple(part.shape[1:]) for part in network.initial_state(1)),
-        pixel_block=network.pixel_block,
-        stagger=0 if algorithm.synchronous or algorithm.source == "replay" else algorithm.batch_size,
+        state_specs=tuple(FieldSpec(tuple(part.shape[1:]), part.dtype) for part in network.initial_state(1)),
+        frame_stacks=(config.network.frame_stack,) * len(spec.shown),
+        blocks=network.blocks,
+        trained_rows=algorithm.trained_rows,
+        stagger=algorithm.batch_size if REGIMES[algorithm.regime].staggers else 0,
     )
-
-
-def make_queue(config: ServerConfig, algorithm: Algorithm, store: OpenUnrolls) -> tuple[UnrollFifo | Replay, Collector]:
-    """What takes unrolls from the open ones to the learner.
-
-    Raises:
-        UsageError: a replay that does not fit into memory, or whose rate would stop both sides.
-    """
-    shown = config.fleet.greedy_environments
-    if algorithm.synchronous:
-        rounds = RoundFifo(store.layout, config.num_slots, store.device)
-        return rounds, RoundCollector(store, rounds, shown)
-    queue: UnrollFifo | Replay
-    if algorithm.source == "replay":
-        queue = _make_replay(config, algorithm, store)
-    else:
-        queue = UnrollFifo(store.layout, config.queue_unrolls, store.device)
-    return queue, Collector(store, queue, shown)
-
-
-def _make_replay(config: ServerConfig, algorithm: Algorithm, store: OpenUnrolls) -> Replay:
-    options = config.algorithm_options.replay
-    limiter = RateLimiter(
-        samples_per_insert=options.samples_per_insert,
-        min_size=options.replay_min_size,
-        tolerance=options.tolerance(config.learning.batch_size, config.fleet.num_envs),
-        batch_size=algorithm.batch_size,
-    )
-    device = choose_replay_device(options.replay_device, store.device, store.layout, options.replay_capacity)
-    return Replay(
-        StoredUnrolls(store.layout, options.replay_capacity, device, store.device),
-        limiter,
-        Prioritisation(
-            alpha=options.priority_exponent, beta=options.importance_exponent, initial=algorithm.initial_priorities
-        ),
-        seed=config.environment.seed,
-    )
-
-
-def make_service(config: ServerConfig, algorithm: Algorithm) -> Callable[..., InferenceService]:
-    """What makes the loop of the inference thread. Only who learns has anything to wait for."""
-    if not (algorithm.synchronous and config.run.train):
-        return InferenceService
-    return partial(SynchronousService, num_rows=algorithm.num_rows, patience_s=config.serving.round_patience_s)
 
 
 def make_acting_network(algorithm: Algorithm, device: torch.device) -> PolicyNetwork:

@@ -1,4 +1,4 @@
-"""The composition root of training: builds the parts, runs the device loops, stops them in order.
+"""A training run: starts the device loops, supervises, logs and saves, stops everything in order.
 
 Threads of this process: inference (owns slots, leases, agent states and open unrolls), learner, and the main one, which
 supervises, logs and writes checkpoints. Frontends and local clients are processes of their own.
@@ -14,22 +14,13 @@ from importlib.metadata import version
 import torch
 
 from seedbed.common.report import report
-from seedbed.common.specs import EnvironmentSpec
-from seedbed.common.timestep import EpisodeEnd
-from seedbed.server.algorithms.interface import Algorithm
-from seedbed.server.algorithms.registry import make_algorithm
-from seedbed.server.experience.account import DiscardingSink
-from seedbed.server.experience.open_unrolls import OpenUnrolls
-from seedbed.server.experience.replay import Replay
-from seedbed.server.inference.parameters import Parameters
 from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
-from seedbed.server.learning.learner import Learner
 from seedbed.server.learning.loop import LearnerLoop
 from seedbed.server.learning.thread import LearnerThread
 from seedbed.server.monitoring.interval_log import IntervalLog
-from seedbed.server.monitoring.metrics import EpisodeWindow, MetricsWriter
+from seedbed.server.monitoring.metrics import MetricsWriter
 from seedbed.server.monitoring.progress import Progress
-from seedbed.server.monitoring.watch import make_watch
+from seedbed.server.monitoring.watch import Watch, make_watch
 from seedbed.server.monitoring.watchdog import end_process
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.checkpoint import CheckpointStore
@@ -37,9 +28,10 @@ from seedbed.server.run.directory import RunDirectory
 from seedbed.server.run.replay_files import ReplayFiles
 from seedbed.server.run.saving import Saver
 from seedbed.server.run.state import RunState
-from seedbed.server.shared.slots import SlotTable
-from seedbed.server.training.assemble import choose_device, make_acting_network, make_layout, make_queue, make_service
+from seedbed.server.training.assemble import Parts, assemble
 from seedbed.server.training.local_clients import LocalClients
+from seedbed.server.training.opening import OpenedRun
+from seedbed.server.training.run_clock import RunClock
 from seedbed.server.training.stop_signal import StopSignal
 
 logger = logging.getLogger(__name__)
@@ -53,118 +45,42 @@ class TrainingRun:
     def __init__(
         self,
         config: ServerConfig,
-        spec: EnvironmentSpec,
-        directory: RunDirectory,
-        state: RunState,
-        stop: StopSignal,
+        parts: Parts,
+        clock: RunClock,
+        server: PolicyServer,
+        learner: LearnerThread,
         *,
-        local: bool,
-        progress: Progress,
+        clients: LocalClients | None,
+        watch: Watch,
+        interval_log: IntervalLog,
+        saver: Saver,
+        replay_files: ReplayFiles,
+        stop: StopSignal,
     ) -> None:
-        """Builds and restores; nothing runs yet.
-
-        Args:
-            config: of the run.
-            spec: the environment's.
-            directory: where the run lives.
-            state: where it stands; a fresh one for a new run.
-            stop: says when somebody asks to finish.
-            local: start environment clients on this machine.
-            progress: shows the run to a person.
-        """
-        self._config = config
-        self._state = state
+        """Takes what `make_training_run` built; nothing runs yet."""
+        self._run = config.run
+        self._parts = parts
+        self._clock = clock
+        self._server = server
+        self._learner = learner
+        self._clients = clients
+        self._watch = watch
+        self._interval_log = interval_log
+        self._saver = saver
+        self._replay_files = replay_files
         self._stop = stop
-        slots = SlotTable(spec, config.num_slots)
-        identity = Identity(run_name=directory.name, version=version("seedbed"))
-        frontends = Frontends(config.serving, slots, identity, config.monitoring.stall_limit_s)
-        self._monitoring = make_watch(config, spec, frontends.vitals, identity.version)
-        self._saver = Saver(CheckpointStore(directory.checkpoints), frontends.vitals.device)
-        device = choose_device(config.run)
-        torch.manual_seed(config.environment.seed)
-        algorithm = make_algorithm(config, spec)
-        learner = Learner(algorithm, config.optimiser, device)
-        if state.learner is not None:
-            learner.set_state(state.learner)
-        store = OpenUnrolls(make_layout(config, spec, algorithm, learner.network), slots.num_slots, device)
-        self._queue, self._collector = make_queue(config, algorithm, store)
-        self._replay_files = self._restore_replay(directory)
-        parameters = Parameters(
-            lambda: make_acting_network(algorithm, device), learner.network, version=learner.num_updates
-        )
-        self._episodes = EpisodeWindow.from_state(state.episodes)
-        self._server = self._make_server(frontends, algorithm, parameters, slots, store)
-        self._loop = LearnerLoop(
-            learner,
-            self._queue,
-            parameters,
-            algorithm.batch_size,
-            self._share_done,
-            frontends.vitals.device,
-            state.consumed,
-            config.learning.publish_every,
-        )
-        self._learner = LearnerThread(self._loop, config.monitoring.max_lost_updates, self._on_learner_failure)
-        # With a replay nearly all waits for the learner: environments that take its core make everything slower.
-        yielding = algorithm.source == "replay"
-        self._clients = LocalClients(config, self._server.address, yielding=yielding) if local else None
-        self._telemetry = self._make_telemetry(directory, spec, progress)
-        self._start_s = time.monotonic()
-
-    def _restore_replay(self, directory: RunDirectory) -> ReplayFiles:
-        kept = (
-            self._queue
-            if isinstance(self._queue, Replay) and self._config.algorithm_options.replay.checkpoint_replay
-            else None
-        )
-        files = ReplayFiles(directory.path, kept)
-        files.load(self._state.agent_steps)
-        return files
-
-    def _make_server(
-        self, frontends: Frontends, algorithm: Algorithm, parameters: Parameters, slots: SlotTable, store: OpenUnrolls
-    ) -> PolicyServer:
-        config = self._config
-        server = PolicyServer(
-            config=config.serving,
-            frontends=frontends,
-            algorithm=algorithm,
-            parameters=parameters,
-            slots=slots,
-            unrolls=store,
-            sink=self._collector if config.run.train else DiscardingSink(store),
-            on_episode=self._on_episode,
-            device=store.device,
-            seed=config.environment.seed,
-            steps_before=self._state.agent_steps,
-            greedy_environments=config.fleet.greedy_environments,
-            make_service=make_service(config, algorithm),
-        )
-        if self._state.random is not None:
-            server.inference.random_state = self._state.random
-        return server
-
-    def _make_telemetry(self, directory: RunDirectory, spec: EnvironmentSpec, progress: Progress) -> IntervalLog:
-        state, local = self._state, self._clients is not None
-        return IntervalLog(
-            self._config.run,
-            spec,
-            MetricsWriter(directory.path, resume_step=state.agent_steps, resume_wall_s=state.wall_s),
-            progress,
-            waiting_for="local environments" if local else f"seedbed env --server {self._server.address}",
-        )
 
     def run(self) -> str:
         """Trains until a stop condition or a signal, then saves. Returns why it ended, for people."""
-        self._monitoring.start()
+        self._watch.start()
         try:
             reached = self._train()
             self._shut_down(reached)
             self._learner.check()
             self._save(reached, last=True)
         finally:
-            self._monitoring.stop()
-        self._telemetry.close(f"{reached or 'stopped'}; {self._current_state().describe()}")
+            self._watch.stop()
+        self._interval_log.close(f"{reached or 'stopped'}; {self._clock.now().describe()}")
         return reached or f"stopped by {self._stop.name}"
 
     def _train(self) -> str | None:
@@ -196,15 +112,15 @@ class TrainingRun:
 
     def _supervise(self) -> str | None:
         """Watches, logs and saves. Returns the stop condition that was reached, or None after a signal."""
-        run = self._config.run
+        run = self._run
         next_log_s = time.monotonic()
         next_save_s = next_log_s + run.checkpoint_interval_s
         vitals = self._server.vitals.device
         while self._stop.name is None:
             time.sleep(_TICK_S)
-            vitals["queued_unrolls"] = len(self._queue)
+            vitals["queued_unrolls"] = len(self._parts.source)
             self._check_alive()
-            state = self._current_state()
+            state = self._clock.now()
             reached = state.stop_condition(run)
             if time.monotonic() >= next_log_s or reached:
                 self._log(state)
@@ -219,7 +135,7 @@ class TrainingRun:
     def _check_alive(self) -> None:
         """A dead part is replaced where that loses nothing, and otherwise ends the run."""
         self._server.check()
-        self._monitoring.check()
+        self._watch.check()
         if self._clients is not None:
             self._clients.check()
         self._learner.check()
@@ -227,51 +143,101 @@ class TrainingRun:
     def _shut_down(self, reached: str | None) -> None:
         """Local clients leave; then nothing is answered and remote ones are told; then the learner; then the files."""
         self._server.announce_stop()
-        self._queue.close()  # or a full queue could hold inference up
+        self._parts.source.close()  # or a full queue could hold inference up
         if self._clients is not None:
             self._clients.stop()
         self._server.stop("finished" if reached else "restarting")
         self._learner.join()
-        self._collector.finish()
+        self._parts.sink.finish()
 
     def _save(self, reached: str | None, *, last: bool = False) -> None:
         """Writes a checkpoint, and with the last one of this start the replay."""
-        learner = self._loop.snapshot()
-        random = self._server.inference.random_state
-        self._saver.save(replace(self._current_state(), finished=reached, random=random, learner=learner))
+        learner = self._learner.loop.snapshot()
+        random = self._parts.inference.random_state
+        self._saver.save(replace(self._clock.now(), finished=reached, random=random, learner=learner))
         if last:
-            self._replay_files.save(self._current_state().agent_steps)
-
-    def _current_state(self) -> RunState:
-        """Where the run stands, without the learner's tensors."""
-        return RunState(
-            agent_steps=self._state.agent_steps + self._server.inference.num_steps,
-            consumed=self._loop.consumed,
-            updates=self._loop.learner.num_updates,
-            wall_s=self._state.wall_s + time.monotonic() - self._start_s,
-            episodes=self._episodes.get_state(),
-        )
+            self._replay_files.save(self._clock.now().agent_steps)
 
     def _log(self, state: RunState) -> None:
-        account = self._collector.account
-        metrics = self._loop.take_metrics() | {
-            **self._queue.metrics(),
-            "transitions_trained": self._loop.trained,
+        loop, account = self._learner.loop, self._parts.sink.account
+        metrics = loop.take_metrics() | {
+            **self._parts.source.metrics(),
+            "transitions_trained": loop.trained,
             "transitions_dropped": account.dropped,
             "unrolls_cut": account.cut_unrolls,
         }
-        self._telemetry.log(state, self._server.vitals, metrics)
+        self._interval_log.log(state, self._server.vitals, metrics)
 
-    def _share_done(self) -> float:
-        """Of the run: by what was learnt from, but by what was done where that is learnt from again and again."""
-        done = self._current_state().agent_steps if isinstance(self._queue, Replay) else self._loop.consumed
-        return done / self._config.run.max_steps
 
-    def _on_episode(self, environment_index: int, end: EpisodeEnd) -> None:
-        self._server.vitals.device.add("episodes")
-        if self._config.fleet.shows_score(environment_index):
-            self._episodes.add(end.episode_return, end.steps, end.frames)
+def make_training_run(
+    opened: OpenedRun, state: RunState, stop: StopSignal, *, local: bool, progress: Progress
+) -> TrainingRun:
+    """Builds a run and restores it; nothing runs yet.
 
-    def _on_learner_failure(self) -> None:
-        self._server.fail()
-        self._queue.close()
+    Args:
+        opened: what was asked for.
+        state: where the run stands; a fresh one for a new run.
+        stop: says when somebody asks to finish.
+        local: start environment clients on this machine.
+        progress: shows the run to a person.
+
+    Raises:
+        SeedbedError: a part could not be built.
+    """
+    config, spec, directory = opened.config, opened.spec, opened.directory
+    parts = assemble(config, spec, state)
+    identity = Identity(run_name=directory.name, version=version("seedbed"))
+    frontends = Frontends(config.serving, parts.slots, identity, config.monitoring.stall_limit_s)
+    vitals = frontends.vitals.device
+    clock = RunClock(config, state, parts, vitals)
+    server = PolicyServer(
+        config=config.serving,
+        frontends=frontends,
+        inference=parts.inference,
+        slots=parts.slots,
+        sink=parts.sink,
+        on_episode=clock.on_episode,
+        device=parts.device,
+        rows_of_a_round=parts.rows_of_a_round,
+    )
+    loop = LearnerLoop(
+        parts.learner,
+        parts.source,
+        parts.parameters,
+        parts.algorithm.batch_size,
+        clock,
+        vitals,
+        config.learning.publish_every,
+    )
+
+    def on_failure() -> None:
+        server.fail()
+        parts.source.close()
+
+    return TrainingRun(
+        config,
+        parts,
+        clock,
+        server,
+        LearnerThread(loop, config.monitoring.max_lost_updates, on_failure),
+        clients=LocalClients(config, server.address, yielding=parts.regime.clients_yield) if local else None,
+        watch=make_watch(config, spec, frontends.vitals, identity.version),
+        interval_log=IntervalLog(
+            config.run,
+            spec,
+            MetricsWriter(directory.path, resume_step=state.agent_steps, resume_wall_s=state.wall_s),
+            progress,
+            waiting_for="local environments" if local else f"seedbed env --server {server.address}",
+        ),
+        saver=Saver(CheckpointStore(directory.checkpoints), vitals),
+        replay_files=_restore_replay(config, parts, directory, state),
+        stop=stop,
+    )
+
+
+def _restore_replay(config: ServerConfig, parts: Parts, directory: RunDirectory, state: RunState) -> ReplayFiles:
+    contents = parts.source.contents
+    kept = contents is not None and config.algorithm_options.replay.checkpoint_replay
+    files = ReplayFiles(directory.path, contents if kept else None)
+    files.load(state.agent_steps)
+    return files

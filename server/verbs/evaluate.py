@@ -11,7 +11,7 @@ import os
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,18 +20,14 @@ from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.options import option, override, parse
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.interface import Algorithm
-from seedbed.server.algorithms.registry import make_algorithm
-from seedbed.server.experience.account import DiscardingSink
-from seedbed.server.experience.open_unrolls import OpenUnrolls
-from seedbed.server.inference.parameters import Parameters
+from seedbed.server.algorithms.registry import find_algorithm
 from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.checkpoint import Checkpoint, load, load_newest
 from seedbed.server.run.directory import CHECKPOINTS_FOLDER, CONFIG_FILE, RunFile, read_run_file
 from seedbed.server.run.resuming import unexposed
 from seedbed.server.run.state import RunState
-from seedbed.server.shared.slots import SlotTable
-from seedbed.server.training.assemble import choose_device, make_acting_network, make_layout
+from seedbed.server.training.assemble import assemble
 from seedbed.server.training.local_clients import LocalClients
 from seedbed.server.training.resolve import config_of
 from seedbed.server.verbs.scores import human_normalised, summarise
@@ -125,6 +121,7 @@ def _evaluation_config(config: ServerConfig, options: EvalConfig, num_envs: int)
             "serving.port": 0,
             "serving.num_slots": None,
             "run.device": options.device,
+            "run.train": False,
         },
     )
 
@@ -132,32 +129,21 @@ def _evaluation_config(config: ServerConfig, options: EvalConfig, num_envs: int)
 def _make_server(
     config: ServerConfig, run: RunFile, checkpoint: Checkpoint, options: EvalConfig, collection: EpisodeCollection
 ) -> PolicyServer:
-    slots = SlotTable(run.spec, config.num_slots)
-    frontends = Frontends(config.serving, slots, Identity(run_name="evaluation", version=run.version))
-    device = choose_device(config.run)
-    algorithm = make_algorithm(config, run.spec)
-    greedy = _acts_greedily(options, algorithm)
-    network = algorithm.make_network()
-    learner = RunState.from_checkpoint(checkpoint).learner
-    assert learner is not None, "every checkpoint holds the learner"
-    network.load_state_dict(learner["network"])
-    store = OpenUnrolls(make_layout(config, run.spec, algorithm, network), slots.num_slots, device)
+    greedy = _acts_greedily(options, find_algorithm(config.algorithm))
+    state = replace(RunState.from_checkpoint(checkpoint), random=None)  # the evaluation draws by its own seed
+    parts = assemble(config, run.spec, state, greedy_environments=range(config.fleet.num_envs if greedy else 0))
     return PolicyServer(
         config=config.serving,
-        frontends=frontends,
-        algorithm=algorithm,
-        parameters=Parameters(lambda: make_acting_network(algorithm, device), network.to(device)),
-        slots=slots,
-        unrolls=store,
-        sink=DiscardingSink(store),
+        frontends=Frontends(config.serving, parts.slots, Identity(run_name="evaluation", version=run.version)),
+        inference=parts.inference,
+        slots=parts.slots,
+        sink=parts.sink,
         on_episode=collection.add,
-        device=device,
-        seed=config.environment.seed,
-        greedy_environments=range(config.fleet.num_envs if greedy else 0),
+        device=parts.device,
     )
 
 
-def _acts_greedily(options: EvalConfig, algorithm: Algorithm) -> bool:
+def _acts_greedily(options: EvalConfig, algorithm: type[Algorithm]) -> bool:
     return algorithm.evaluates_greedily if options.greedy is None else options.greedy
 
 
@@ -182,7 +168,7 @@ def _result(run: RunFile, checkpoint: Checkpoint, options: EvalConfig, returns: 
         "preset": spec.preset,
         "agent_steps": checkpoint.agent_steps,
         "frames": checkpoint.agent_steps * spec.frames_per_step,
-        "policy": "greedy" if _acts_greedily(options, make_algorithm(config_of(run), spec)) else "sampled",
+        "policy": "greedy" if _acts_greedily(options, find_algorithm(config_of(run).algorithm)) else "sampled",
         "episodes": summary.episodes,
         "mean": summary.mean,
         "standard_error": summary.standard_error,

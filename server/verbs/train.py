@@ -22,7 +22,7 @@ from seedbed.server.training.allocator import keep_freed_memory
 from seedbed.server.training.command_line import Given
 from seedbed.server.training.opening import open_run
 from seedbed.server.training.resolve import config_of, omitted_in
-from seedbed.server.training.run import TrainingRun
+from seedbed.server.training.run import make_training_run
 from seedbed.server.training.stop_signal import StopSignal
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def train(given: Given, stop: StopSignal, *, local: bool) -> int:
     if sys.stderr.isatty():  # lines that other processes write would tear the live table
         os.environ.setdefault(LEVEL_VARIABLE, "warning")
     try:
-        run = TrainingRun(config, spec, directory, state, stop, local=local, progress=progress)
+        run = make_training_run(opened, state, stop, local=local, progress=progress)
         gc.freeze()  # it all stays: no collection, which stops every thread, need look at it again, nor the very end
         run.run()
     except (SeedbedError, torch.OutOfMemoryError) as error:

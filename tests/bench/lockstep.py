@@ -12,11 +12,11 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from seedbed.common.options import override
 from seedbed.env_client.environments.rows import make_environments
-from seedbed.server.experience.account import Collector
-from seedbed.server.experience.fifo import UnrollFifo
+from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.options.config import ServerConfig
-from tests.bench.device_parts import DeviceParts
+from seedbed.server.training.assemble import assemble
 
 _EPISODES = 100  # whose mean is the score, as in `seedbed train`
 
@@ -36,12 +36,12 @@ class Lockstep:
         self._environments = make_environments(
             environment.env, environment.atari_preset, range(num_envs), environment.seed
         )
-        parts = DeviceParts.build(config, self._environments.spec)
+        room = num_envs + config.learning.batch_size  # nobody could wait for more
+        alone = {"serving.num_slots": num_envs, "serving.queue_unrolls": room}
+        parts = assemble(override(config, alone), self._environments.spec)
         self._learner, self._parameters = parts.learner, parts.parameters
         self._slots, self._inference = parts.slots, parts.inference
-        room = num_envs + parts.algorithm.batch_size  # nobody could wait for more
-        self._queue = UnrollFifo(parts.store.layout, room, parts.store.device)
-        self._collector = Collector(parts.store, self._queue)
+        self._queue, self._sink = parts.source, parts.sink
         self.returns: deque[float] = deque(maxlen=_EPISODES)
         self.metrics: list[Mapping[str, torch.Tensor]] = []
 
@@ -53,7 +53,7 @@ class Lockstep:
         while self._inference.num_steps < self._config.run.max_steps:
             turn += 1
             self._slots.accept(0, rows.num_rows, turn, rows)
-            self._collector.hand_over(self._inference.remember(self._inference.act(everybody)))
+            self._sink.hand_over(self._inference.remember(self._inference.act(everybody)))
             self._learn()
             rows = self._environments.step(self._slots.actions)
             self.returns.extend(end.episode_return for end in rows.episode_ends)
@@ -63,7 +63,7 @@ class Lockstep:
         learning = self._config.learning
         while len(self._queue) >= learning.batch_size:
             batch = self._queue.get(learning.batch_size)
-            assert batch is not None
+            assert isinstance(batch, TrainBatch)
             progress = self._inference.num_steps / self._config.run.max_steps
             self.metrics.append(self._learner.update(batch, progress).metrics)
             if len(self.metrics) % learning.publish_every == 0:

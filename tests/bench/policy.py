@@ -7,7 +7,7 @@ replay, and as soon as it is a train batch's turn, it is trained on and publishe
 from __future__ import annotations
 
 import time
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,17 +15,15 @@ import torch
 from seedbed.common.options import override
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import StepType
-from seedbed.server.algorithms.interface import Algorithm
-from seedbed.server.experience.account import Collector
+from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.replay import Replay
 from seedbed.server.experience.rounds import RoundCollector, RoundFifo
 from seedbed.server.inference.policy import Slots
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.shared.slots import SlotTable
-from seedbed.server.training.assemble import make_queue
+from seedbed.server.training.assemble import assemble
 from tests.bench.components import Cost, Stopwatch, inference_batch
-from tests.bench.device_parts import DeviceParts
 
 _REPLAY_CAPACITY = 1000  # at most: full-size ones take long to fill
 
@@ -45,18 +43,26 @@ class PolicyAlone:
     def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
         """Builds everything as a run does."""
         num_envs = config.fleet.num_envs
-        parts = DeviceParts.build(config, spec)
-        self.learner, self._parameters, self.store = parts.learner, parts.parameters, parts.store
+        parts = assemble(_alone(config), spec)
+        self.learner, self._parameters, self.store = parts.learner, parts.parameters, parts.unrolls
         self._slots, self._inference = parts.slots, parts.inference
-        self._device, layout = parts.store.device, parts.store.layout
-        algorithm = parts.algorithm
-        self.batch_size = num_envs if algorithm.synchronous else algorithm.batch_size
-        self._make_queue(config, algorithm)
+        self._device, layout = parts.device, parts.unrolls.layout
+        algorithm, rounds = parts.algorithm, parts.regime.on_policy
+        self.batch_size = num_envs if rounds else algorithm.batch_size
+        self.queue, self._sink = parts.source, parts.sink
+        self._shown = config.fleet.greedy_environments
+        self._rounds: RoundCollector | None = None
+        if rounds:  # their own queue differs in `learn` alone, which waits for another thread
+            self.queue = UnrollFifo(layout, 2 * num_envs, self._device)
+            self._sink = self._rounds = RoundCollector(self.store, cast(RoundFifo, self.queue), self._shown)
+        self._replays = isinstance(self.queue, Replay)
+        self._owed = 0.0  # unrolls that a replay's ratio allows to be drawn
+        self._per_insert = config.algorithm_options.replay.samples_per_insert if self._replays else 0.0
         self._inference.begin(np.arange(num_envs), 1, range(num_envs))
         self.batch_rows = inference_batch(config)
         self.train_batch = f"{self.batch_size} unrolls of {layout.num_rows} rows"
         self._batches = [np.arange(i, min(i + self.batch_rows, num_envs)) for i in range(0, num_envs, self.batch_rows)]
-        self._steps_per_period = layout.num_rows - 1 if algorithm.synchronous else layout.period
+        self._steps_per_period = layout.num_rows - 1 if rounds else layout.period
         self._watches = self._new_watches()
         _fill_with_noise(self._slots)
         self._period()  # the first one is slower
@@ -76,27 +82,6 @@ class PolicyAlone:
             num_steps += self._steps_per_period * self._slots.num_slots
         return {name: watch.per_step(num_steps) for name, watch in self._watches.items()}
 
-    def _make_queue(self, config: ServerConfig, algorithm: Algorithm) -> None:
-        """A queue with room for all that one thread can put there before it takes anything."""
-        self._rounds: RoundCollector | None = None
-        self._owed = 0.0  # unrolls that a replay's ratio allows to be drawn
-        self._shown = config.fleet.greedy_environments
-        self.queue: UnrollFifo | Replay
-        self._collector: Collector
-        if algorithm.source == "replay":
-            self._per_insert = config.algorithm_options.replay.samples_per_insert
-            capacity = min(config.algorithm_options.replay.replay_capacity, _REPLAY_CAPACITY)
-            # One thread must not wait for itself, so it keeps to the ratio on its own.
-            values = {"replay_capacity": capacity, "replay_min_size": 1, "replay_tolerance": 1e9}
-            changed = override(config, {f"algorithm_options.replay.{name}": value for name, value in values.items()})
-            self.queue, self._collector = make_queue(changed, algorithm, self.store)
-            return
-        self.queue = UnrollFifo(self.store.layout, 2 * self.batch_size, self._device)
-        if algorithm.synchronous:  # its own queue differs in `learn` alone, which waits for another thread
-            self._collector = self._rounds = RoundCollector(self.store, cast(RoundFifo, self.queue), self._shown)
-        else:
-            self._collector = Collector(self.store, self.queue, self._shown)
-
     def _new_watches(self) -> dict[str, Stopwatch]:
         return {name: Stopwatch(self._synchronise) for name in ("inference", "hand_over", "training")}
 
@@ -115,13 +100,13 @@ class PolicyAlone:
         for start in range(0, len(complete), self.batch_size):
             part = complete[start : start + self.batch_size]
             with self._watches["hand_over"].running():
-                self._collector.hand_over(part)
+                self._sink.hand_over(part)
             self._owed += self._per_insert * sum(slot not in self._shown for slot in part.tolist())
             while self._may_train():
                 self._train()
 
     def _may_train(self) -> bool:
-        waiting = self._owed if isinstance(self.queue, Replay) else len(self.queue)
+        waiting = self._owed if self._replays else len(self.queue)
         return waiting >= self.batch_size
 
     def _end_round(self, rounds: RoundCollector) -> None:
@@ -138,7 +123,7 @@ class PolicyAlone:
         with self._watches["hand_over"].running():
             replay = self.queue if isinstance(self.queue, Replay) else None
             batch = replay.sample(self.batch_size) if replay is not None else self.queue.get(self.batch_size)
-        assert batch is not None
+        assert isinstance(batch, TrainBatch)
         with self._watches["training"].running():
             update = self.learner.update(batch, 0.0)
             self._parameters.publish(self.learner.network, self.learner.num_updates)
@@ -149,6 +134,23 @@ class PolicyAlone:
     def _synchronise(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
+
+
+def _alone(config: ServerConfig) -> ServerConfig:
+    """Without waiting: one thread must not wait for itself, so it keeps to a replay's ratio on its own."""
+    values: dict[str, Any] = {
+        "serving.num_slots": config.fleet.num_envs,
+        "serving.queue_unrolls": 2 * max(config.learning.batch_size, config.fleet.num_envs),
+    }
+    replay = getattr(config.algorithm_options, "replay", None)
+    if replay is not None:
+        small = {
+            "replay_capacity": min(replay.replay_capacity, _REPLAY_CAPACITY),
+            "replay_min_size": 1,
+            "replay_tolerance": 1e9,
+        }
+        values |= {f"algorithm_options.replay.{name}": value for name, value in small.items()}
+    return override(config, values)
 
 
 def _fill_with_noise(slots: SlotTable) -> None:

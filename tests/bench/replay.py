@@ -35,25 +35,25 @@ def measure_replay(policy: PolicyAlone, seconds: float) -> dict[str, float]:
     replay, learner, size = policy.queue, policy.learner, policy.batch_size
     assert isinstance(replay, Replay), "expected an algorithm that learns from a replay"
     policy.measure(0)  # every open unroll is full of real rows
-    slots = np.arange(min(8, policy.store.position.size))
+    unrolls = policy.store.provenance(np.arange(min(8, policy.store.position.size)))
     while len(replay) < replay.capacity:
-        replay.insert(policy.store, slots)
+        replay.insert(policy.store, unrolls)
     batch = replay.sample(size)
     update = learner.update(batch, 0.0)
     priorities = torch.ones(size) if update.priorities is None else update.priorities
-    insert = _repeat(lambda: replay.insert(policy.store, slots), seconds)
+    insert = _repeat(lambda: replay.insert(policy.store, unrolls), seconds)
     sample = _repeat(lambda: replay.sample(size), seconds)
     prioritise = _repeat(lambda: replay.update_priorities(batch, priorities), seconds)
     learn = _repeat(lambda: learner.update(batch, 0.0), seconds)
     return {
         "capacity": replay.capacity,
         "batch_size": size,
-        "insert_us_per_unroll": insert / len(slots),
+        "insert_us_per_unroll": insert / len(unrolls),
         "sample_us_per_batch": sample,
         "update_priorities_us_per_batch": prioritise,
         "learner_update_us_per_batch": learn,
         "replay_share_of_update": (sample + prioritise) / learn,
-        "inserts_per_s": len(slots) / insert * 1e6,
+        "inserts_per_s": len(unrolls) / insert * 1e6,
         "samples_per_s": size / sample * 1e6,
     }
 

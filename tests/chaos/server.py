@@ -72,7 +72,7 @@ class Recorder(Audit):
 
     def run(self, fifo: UnrollFifo) -> None:
         """Until the queue is closed."""
-        while (batch := fifo.get(EchoAlgorithm.batch_size)) is not None:
+        while isinstance(batch := fifo.get(EchoAlgorithm.batch_size), TrainBatch):
             for number in range(len(batch.provenance)):
                 self._history.write("unroll", **unroll_record(batch, number))
 

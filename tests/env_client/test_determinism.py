@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.options.network import NetworkConfig
 from tests.reference.acting import World
 
@@ -19,7 +20,7 @@ def train_in_turn(seed: int, num_updates: int = 12) -> tuple[list[Tensor], int]:
         while len(world.fifo) < BATCH_SIZE:
             world.run(1)
         batch = world.fifo.get(BATCH_SIZE)
-        assert batch is not None
+        assert isinstance(batch, TrainBatch)
         world.learner.update(batch, update / num_updates)
         world.parameters.publish(world.learner.network, world.learner.num_updates)
     return list(world.learner.network.parameters()), world.inference.num_steps

@@ -23,7 +23,7 @@ from seedbed.server.experience.account import Collector
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.open_unrolls import OpenUnrolls
-from seedbed.server.experience.unroll import UnrollLayout
+from seedbed.server.experience.unroll import FieldSpec, UnrollLayout
 from seedbed.server.inference.parameters import Parameters
 from seedbed.server.inference.policy import Inference
 from seedbed.server.learning.learner import Learner
@@ -82,10 +82,11 @@ class World:
             spec=self.spec,
             num_rows=self.algorithm.num_rows,
             period=self.algorithm.period,
-            frame_stack=network.frame_stack,
+            frame_stacks=(network.frame_stack,) * len(self.spec.shown),
             recorded=self.algorithm.recorded,
-            pixel_block=self.learner.network.pixel_block,
-            state_shapes=tuple(tuple(part.shape[1:]) for part in self.learner.network.initial_state(1)),
+            blocks=self.learner.network.blocks,
+            state_specs=tuple(FieldSpec(tuple(x.shape[1:]), x.dtype) for x in self.learner.network.initial_state(1)),
+            trained_rows=self.algorithm.trained_rows,
         )
         self.slots = SlotTable(self.spec, num_slots)
         self.store = OpenUnrolls(self.layout, num_slots, CPU)
@@ -163,7 +164,7 @@ class World:
         found = []
         while len(self.fifo) >= self.algorithm.batch_size:
             batch = self.fifo.get(self.algorithm.batch_size)
-            assert batch is not None
+            assert isinstance(batch, TrainBatch)
             found.append(batch)
         return found
 

@@ -24,6 +24,7 @@ from seedbed.server.options.network import NetworkConfig
 from seedbed.server.shared.id_channel import IdChannel
 from seedbed.server.shared.vitals import VitalsTable
 from tests.reference.acting import World
+from tests.reference.clock import StoppedClock
 
 GRACE_S = 10.0
 PATIENCE_S = 5.0
@@ -79,7 +80,7 @@ class RoundWorld(World):
         self.clients: list[Client] = []
         self.trained: list[TrainBatch] = []
         self.before_update: Callable[[TrainBatch], None] = lambda batch: None
-        self.loop = LearnerLoop(self.learner, self.fifo, self.parameters, 0, lambda: 0.0, VitalsTable(0).device)
+        self.loop = LearnerLoop(self.learner, self.fifo, self.parameters, 0, StoppedClock(), VitalsTable(0).device)
         self._streams = itertools.count()
         self._names = itertools.count()
         self._failure: BaseException | None = None

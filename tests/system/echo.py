@@ -30,6 +30,7 @@ from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.open_unrolls import OpenUnrolls
 from seedbed.server.experience.unroll import FieldSpec, Provenance, UnrollLayout
 from seedbed.server.inference.parameters import Parameters
+from seedbed.server.inference.policy import Inference
 from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
 from seedbed.server.networks.interface import AgentState, Inputs, Outputs, PolicyNetwork
 from seedbed.server.options.serving import ServingConfig
@@ -137,7 +138,7 @@ class Audit:
 
     def run(self, fifo: UnrollFifo) -> None:
         """Until the queue is closed."""
-        while (batch := fifo.get(EchoAlgorithm.batch_size)) is not None:
+        while isinstance(batch := fifo.get(EchoAlgorithm.batch_size), TrainBatch):
             self.trained += int(batch.valid.sum())
             for number, source in enumerate(batch.provenance):
                 self._check_source(source)
@@ -225,9 +226,8 @@ class EchoServer:
             spec=ECHO_SPEC,
             num_rows=algorithm.num_rows,
             period=algorithm.period,
-            frame_stack=1,
             recorded=algorithm.recorded,
-            state_shapes=((1,),),
+            state_specs=(FieldSpec((1,), torch.float32),),
         )
         self.audit = audit or Audit()
         self.episodes: list[tuple[int, EpisodeEnd]] = []
@@ -238,14 +238,18 @@ class EchoServer:
         self.server = PolicyServer(
             config=config,
             frontends=processes,
-            algorithm=algorithm,
-            parameters=Parameters(algorithm.make_network, network),
+            inference=Inference(
+                algorithm=algorithm,
+                parameters=Parameters(algorithm.make_network, network),
+                slots=slots,
+                unrolls=self.store,
+                device=_CPU,
+                seed=0,
+            ),
             slots=slots,
-            unrolls=self.store,
             sink=self.collector,
             on_episode=self._on_episode,
             device=_CPU,
-            seed=0,
         )
         self.address = self.server.address
         self._stop_reason = stop_reason

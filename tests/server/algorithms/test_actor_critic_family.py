@@ -185,4 +185,4 @@ def test_all_of_them_learn_the_same_kind_of_network() -> None:
     keys = [list(Learner(world.algorithm, OptimiserConfig(), CPU).network.state_dict()) for world in worlds]
     assert keys[0] == keys[1] == keys[2]
     assert all(set(world.algorithm.recorded) == {"behaviour_logits"} for world in worlds)
-    assert [world.algorithm.synchronous for world in worlds] == [True, False, True]
+    assert [world.algorithm.regime for world in worlds] == ["rounds", "queue", "rounds"]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from seedbed.server.experience.account import Collector, DiscardingSink
+from seedbed.server.experience.account import Collector, DiscardingSink, num_new
+from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.open_unrolls import OpenUnrolls
 from seedbed.server.experience.unroll import Provenance
@@ -37,10 +38,10 @@ class Books:
     def train(self, batch_size: int) -> None:
         """Takes a batch; remembers each transition, of which overlapping unrolls bring some again."""
         batch = self.fifo.get(batch_size)
-        assert batch is not None
+        assert isinstance(batch, TrainBatch)
         for source in batch.provenance:
             new = {(source.lease, source.first_seq + t) for t in range(source.length - 1)} - self.seen
-            assert len(new) == self.collector.new_transitions(source)
+            assert len(new) == num_new(self.layout, source)
             self.seen |= new
             self.taken += len(new)
 
@@ -90,7 +91,7 @@ def test_what_a_closed_queue_refuses_is_dropped_and_counted() -> None:
     books.streams.begin(books.store, slots)
     for _ in range(4):
         complete = books.streams.step(books.store, slots)
-    books.fifo.put(books.store, slots[:1])  # full: the next put would wait
+    books.fifo.put(books.store, books.store.provenance(slots[:1]))  # full: the next put would wait
     books.fifo.close()
     books.collector.hand_over(complete)
     assert (books.collector.account.queued, books.collector.account.dropped) == (0, 9)
@@ -114,7 +115,7 @@ def test_cutting_twice_counts_once() -> None:
 def test_new_transitions_of_an_unroll(first_seq: int, length: int, new: int) -> None:
     """L = 13, period 4: nine rows, so eight transitions, are those of the unroll before."""
     source = Provenance(slot=0, lease=1, environment_index=0, first_seq=first_seq, length=length)
-    assert Books(13, 4).collector.new_transitions(source) == new
+    assert num_new(numbers_layout(13, 4, 1), source) == new
 
 
 def test_a_server_that_does_not_train_forgets_unrolls_and_goes_on() -> None:

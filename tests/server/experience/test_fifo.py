@@ -13,6 +13,7 @@ import torch
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.open_unrolls import OpenUnrolls
+from seedbed.server.experience.source import Empty
 from seedbed.server.experience.unroll import UnrollLayout
 from tests.reference.unrolls import ExpectedUnroll, Streams, complete_unrolls, cut_unroll, numbers_layout
 
@@ -73,17 +74,17 @@ def test_train_batches_are_those_cut_from_the_raw_streams(
         streams.begin(store, np.array(free, np.int64))
         complete = streams.step(store, streams.some())
         expected += [complete_unrolls(streams.open[slot], layout)[-1] for slot in complete.tolist()]
-        assert fifo.put(store, complete) == len(complete)
+        assert fifo.put(store, store.provenance(complete)) == len(complete)
         store.complete(complete)
         leaving = np.array([slot for slot in streams.open if streams.random.random() < 0.04], np.int64)
         worth, _ = store.cut(leaving)
-        assert fifo.put(store, worth) == len(worth)
+        assert fifo.put(store, store.provenance(worth)) == len(worth)
         cuts = {log.slot: cut_unroll(log, layout) for log in streams.end(leaving)}
         expected += [unroll for slot in worth.tolist() if (unroll := cuts[slot]) is not None]
         store.position[leaving] = 0
         while len(fifo) >= batch_size:
             batch = fifo.get(batch_size)
-            assert batch is not None
+            assert isinstance(batch, TrainBatch)
             for b in range(batch_size):
                 expected.pop(0).check(batch, b, layout)
                 num_checked += 1
@@ -94,9 +95,9 @@ def test_train_batches_are_those_cut_from_the_raw_streams(
 
 def test_batches_have_time_first_and_stacks_behind() -> None:
     scene = Scene(numbers_layout(6, 5, 4), capacity=4)
-    scene.fifo.put(scene.store, scene.fill(2))
+    scene.fifo.put(scene.store, scene.store.provenance(scene.fill(2)))
     batch = scene.fifo.get(2)
-    assert batch is not None
+    assert isinstance(batch, TrainBatch)
     assert batch.observations[0].shape == (6, 2, 4, 3)
     assert batch.fields["reward"].shape == (6, 2)
     assert batch.fields["logits"].shape == (6, 2, 2)
@@ -110,10 +111,10 @@ def test_first_in_first_out_through_many_turns_of_the_places() -> None:
     put, got = [], []
     for turn in range(20):
         order = np.roll(slots, turn)
-        scene.fifo.put(scene.store, order)
+        scene.fifo.put(scene.store, scene.store.provenance(order))
         put += order.tolist()
         batch = scene.fifo.get(3)
-        assert batch is not None
+        assert isinstance(batch, TrainBatch)
         got += source_slots(batch)
         identity = [[float(slot), slot + 1.0] for slot in source_slots(batch)]
         assert batch.observations[0][0, :, 0, :2].tolist() == identity, "the contents are not those of the slots named"
@@ -124,7 +125,7 @@ def test_put_waits_while_the_queue_is_full() -> None:
     scene = simple_scene(capacity=2)
     slots = scene.fill(5)
     results: list[int] = []
-    writer = threading.Thread(target=lambda: results.append(scene.fifo.put(scene.store, slots)))
+    writer = threading.Thread(target=lambda: results.append(scene.fifo.put(scene.store, scene.store.provenance(slots))))
     writer.start()
     eventually(lambda: len(scene.fifo) == 2)
     time.sleep(0.15)  # longer than a turn of its wait
@@ -133,7 +134,7 @@ def test_put_waits_while_the_queue_is_full() -> None:
     got: list[int] = []
     for _ in range(5):
         batch = scene.fifo.get(1)
-        assert batch is not None
+        assert isinstance(batch, TrainBatch)
         got += source_slots(batch)
         assert batch.observations[0][0, 0, 0, 0] == got[-1]
     writer.join(10)
@@ -144,15 +145,15 @@ def test_put_waits_while_the_queue_is_full() -> None:
 def test_get_waits_for_a_whole_batch() -> None:
     scene = simple_scene(capacity=4)
     slots = scene.fill(3)
-    results: list[TrainBatch | None] = []
+    results: list[TrainBatch | Empty] = []
     reader = threading.Thread(target=lambda: results.append(scene.fifo.get(3)))
     reader.start()
-    scene.fifo.put(scene.store, slots[:2])
+    scene.fifo.put(scene.store, scene.store.provenance(slots[:2]))
     reader.join(0.05)
     assert reader.is_alive()
-    scene.fifo.put(scene.store, slots[2:])
+    scene.fifo.put(scene.store, scene.store.provenance(slots[2:]))
     reader.join(10)
-    assert results[0] is not None
+    assert isinstance(results[0], TrainBatch)
     assert source_slots(results[0]) == [0, 1, 2]
 
 
@@ -160,13 +161,15 @@ def test_close_wakes_both_sides_and_says_how_many_went_in() -> None:
     scene = simple_scene(capacity=2)
     slots = scene.fill(5)
     results: dict[str, object] = {}
-    writer = threading.Thread(target=lambda: results.update(put=scene.fifo.put(scene.store, slots)))
+    writer = threading.Thread(
+        target=lambda: results.update(put=scene.fifo.put(scene.store, scene.store.provenance(slots)))
+    )
     writer.start()
     eventually(lambda: len(scene.fifo) == 2)
     scene.fifo.close()
     writer.join(10)
     assert results == {"put": 2}
-    assert scene.fifo.get(1) is None
+    assert scene.fifo.get(1) is Empty.CLOSED
     assert [source.slot for source in scene.fifo.drain()] == [0, 1]
 
     waiting = simple_scene(capacity=2)
@@ -174,14 +177,14 @@ def test_close_wakes_both_sides_and_says_how_many_went_in() -> None:
     reader.start()
     waiting.fifo.close()
     reader.join(10)
-    assert results["get"] is None
+    assert results["get"] is Empty.CLOSED
 
 
 def test_drain_frees_the_places() -> None:
     scene = simple_scene(capacity=3)
     slots = scene.fill(3)
     for _ in range(3):
-        assert scene.fifo.put(scene.store, slots) == 3
+        assert scene.fifo.put(scene.store, scene.store.provenance(slots)) == 3
         assert [source.slot for source in scene.fifo.drain()] == [0, 1, 2]
         assert len(scene.fifo) == 0
 
@@ -189,12 +192,12 @@ def test_drain_frees_the_places() -> None:
 def test_an_unroll_in_the_queue_is_a_copy() -> None:
     scene = simple_scene(capacity=4)
     slots = scene.fill(2)
-    scene.fifo.put(scene.store, slots)
+    scene.fifo.put(scene.store, scene.store.provenance(slots))
     for tensor in (*scene.store.rows.observations, *scene.store.rows.fields.values()):
         tensor.fill_(77)
     for capture in scene.store._captures:
         capture.fill_(77)
     batch = scene.fifo.get(2)
-    assert batch is not None
+    assert isinstance(batch, TrainBatch)
     for b, slot in enumerate(slots.tolist()):
         complete_unrolls(scene.streams.open[slot], scene.layout)[0].check(batch, b, scene.layout)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seedbed.server.experience.frames import gather_stacks, windows
+from seedbed.server.experience.frames import StackIndex, windows
 
 
 def stack_by_hand(frames: Tensor, newest: int, age: int, frame_stack: int) -> Tensor:
@@ -24,7 +24,7 @@ def test_stacks_are_those_stacked_by_hand(frame_stack: int, shape: tuple[int, ..
     newest = torch.randint(frame_stack - 1, 20, (30,), generator=generator)
     age = torch.randint(0, 7, (30,), generator=generator)
     before = frames.clone()
-    stacks = gather_stacks(frames, newest, age, frame_stack)
+    stacks = StackIndex(newest, age, frame_stack).gather(frames)
     expected = [stack_by_hand(frames, int(n), int(a), frame_stack) for n, a in zip(newest, age, strict=True)]
     assert stacks.dtype == dtype
     assert torch.equal(stacks, torch.stack(expected))
@@ -33,9 +33,9 @@ def test_stacks_are_those_stacked_by_hand(frame_stack: int, shape: tuple[int, ..
 
 def test_a_first_row_sees_itself_alone() -> None:
     frames = torch.arange(1.0, 6.0)
-    assert gather_stacks(frames, torch.tensor([4]), torch.tensor([0]), 4).tolist() == [[0.0, 0.0, 0.0, 5.0]]
-    assert gather_stacks(frames, torch.tensor([4]), torch.tensor([1]), 4).tolist() == [[0.0, 0.0, 4.0, 5.0]]
-    assert gather_stacks(frames, torch.tensor([3]), torch.tensor([3]), 4).tolist() == [[1.0, 2.0, 3.0, 4.0]]
+    assert StackIndex(torch.tensor([4]), torch.tensor([0]), 4).gather(frames).tolist() == [[0.0, 0.0, 0.0, 5.0]]
+    assert StackIndex(torch.tensor([4]), torch.tensor([1]), 4).gather(frames).tolist() == [[0.0, 0.0, 4.0, 5.0]]
+    assert StackIndex(torch.tensor([3]), torch.tensor([3]), 4).gather(frames).tolist() == [[1.0, 2.0, 3.0, 4.0]]
 
 
 def test_windows_overlap_without_copying() -> None:

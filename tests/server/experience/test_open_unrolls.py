@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from seedbed.server.experience.open_unrolls import OpenUnrolls
-from seedbed.server.experience.unroll import UnrollLayout
-from tests.reference.unrolls import ExpectedUnroll, Streams, complete_unrolls, cut_unroll, numbers_layout
+from tests.reference.unrolls import ExpectedUnroll, Streams, check_state, complete_unrolls, cut_unroll, numbers_layout
 
 CPU = torch.device("cpu")
 LAYOUTS = pytest.mark.parametrize(
@@ -32,15 +33,17 @@ def check_open(store: OpenUnrolls, slot: int, expected: ExpectedUnroll) -> None:
     """The open unroll of a slot, read from the storage itself: frames once each, history in front."""
     (source,) = store.provenance(np.array([slot]))
     assert source == expected.provenance
-    log, start, history = expected.log, expected.start, store.layout.history
+    log, start = expected.log, expected.start
     for t in range(expected.length):
-        assert store.rows.observations[0][slot, history + t].tolist() == log.rows[start + t].observation
+        for array, history in enumerate(store.layout.histories):
+            assert store.rows.observations[array][slot, history + t].tolist() == log.rows[start + t].stored[array]
         for name, value in log.rows[start + t].values.items():
             assert store.rows.fields[name][slot, t].tolist() == value, name
-    for back in range(1, min(history, start) + 1):
-        assert store.rows.observations[0][slot, history - back].tolist() == log.rows[start - back].observation
-    (state,) = store.initial_state(np.array([slot]))
-    assert state.tolist() == [[slot, log.serial, start]], "not the state that enters row 0"
+    for array, history in enumerate(store.layout.histories):
+        for back in range(1, min(history, start) + 1):
+            frame = store.rows.observations[array][slot, history - back]
+            assert frame.tolist() == log.rows[start - back].stored[array]
+    check_state([part[0] for part in store.initial_state(np.array([slot]))], log.rows[start])
 
 
 def test_the_first_unrolls_of_one_slot_narrated() -> None:
@@ -135,9 +138,6 @@ def test_a_new_lease_sees_nothing_of_the_last_one() -> None:
 
 
 def test_feed_forward_unrolls_have_no_state() -> None:
-    layout = numbers_layout(6, 5, 1)
-    layout = UnrollLayout(
-        spec=layout.spec, num_rows=6, period=5, frame_stack=1, recorded=layout.recorded, state_shapes=()
-    )
+    layout = dataclasses.replace(numbers_layout(6, 5, 1), state_specs=())
     store = OpenUnrolls(layout, 2, CPU)
     assert store.initial_state(np.array([0, 1])) == ()

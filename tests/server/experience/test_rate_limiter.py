@@ -9,7 +9,7 @@ import pytest
 
 from seedbed.common.errors import UsageError
 from seedbed.common.options import override
-from seedbed.server.experience.rate_limiter import RateLimiter
+from seedbed.server.experience.rate_limiter import RateLimiter, roomy_tolerance
 from seedbed.server.presets.registry import preset_values
 from seedbed.server.training.resolve import defaults_of
 
@@ -86,9 +86,10 @@ def test_options_that_make_no_sense(samples_per_insert: float, min_size: int) ->
 def test_by_default_an_unroll_of_every_environment_goes_in_at_once(preset: str, algorithm: str) -> None:
     """They come together, since environments start together: else the learner waits while the next ones are made."""
     config = override(defaults_of(algorithm), preset_values(preset, algorithm))
-    num_envs, batch_size, replay = config.fleet.num_envs, config.learning.batch_size, config.algorithm_options.replay
-    per_insert = replay.samples_per_insert
-    limiter = make(per_insert, batch_size, replay.tolerance(batch_size, num_envs))
+    num_envs, batch_size = config.fleet.num_envs, config.learning.batch_size
+    per_insert = config.algorithm_options.replay.samples_per_insert
+    tolerance = roomy_tolerance(samples_per_insert=per_insert, batch_size=batch_size, num_environments=num_envs)
+    limiter = make(per_insert, batch_size, tolerance)
     limiter.inserts = 5
     while limiter.num_inserts_allowed():  # as far as actors may be ahead
         limiter.inserts += 1

@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from seedbed.server.experience import replay as replay_module
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.open_unrolls import OpenUnrolls
 from seedbed.server.experience.rate_limiter import RateLimiter
 from seedbed.server.experience.replay import Prioritisation, Replay
+from seedbed.server.experience.source import Empty
 from seedbed.server.experience.stored_unrolls import StoredUnrolls
 from seedbed.server.experience.unroll import UnrollLayout
 from tests.reference.unrolls import ExpectedUnroll, Streams, complete_unrolls, cut_unroll, numbers_layout
@@ -83,11 +83,11 @@ def test_what_is_drawn_is_what_was_put_in_last(num_rows: int, period: int, frame
         streams.begin(store, np.array(free, np.int64))
         complete = streams.step(store, streams.some())
         expected += [complete_unrolls(streams.open[slot], layout)[-1] for slot in complete.tolist()]
-        assert replay.put(store, complete) == len(complete)
+        assert replay.put(store, store.provenance(complete)) == len(complete)
         store.complete(complete)
         leaving = np.array([slot for slot in streams.open if streams.random.random() < 0.04], np.int64)
         worth, _ = store.cut(leaving)
-        replay.put(store, worth)
+        replay.put(store, store.provenance(worth))
         cuts = {log.slot: cut_unroll(log, layout) for log in streams.end(leaving)}
         expected += [unroll for slot in worth.tolist() if (unroll := cuts[slot]) is not None]
         store.position[leaving] = 0
@@ -106,7 +106,7 @@ def test_what_is_drawn_is_what_was_put_in_last(num_rows: int, period: int, frame
 def test_unrolls_are_drawn_in_proportion_to_their_priorities_with_the_weights_that_correct_it() -> None:
     scene = Scene()
     replay = make_replay(scene.layout, 8, alpha=0.6, beta=0.4, initial=lambda batch: torch.tensor([1.0, 2.0, 4.0, 1.0]))
-    replay.put(scene.store, scene.slots[:4])
+    replay.put(scene.store, scene.store.provenance(scene.slots[:4]))
     counts: Counter[int] = Counter()
     weight: dict[int, float] = {}
     for _ in range(1000):
@@ -125,7 +125,7 @@ def test_unrolls_are_drawn_in_proportion_to_their_priorities_with_the_weights_th
 def test_with_beta_one_the_weights_give_the_uniform_mean() -> None:
     scene = Scene()
     replay = make_replay(scene.layout, 8, beta=1.0)
-    replay.put(scene.store, scene.slots)
+    replay.put(scene.store, scene.store.provenance(scene.slots))
     sums, total = 0.0, 0.0
     for _ in range(2000):
         batch = replay.sample(8)
@@ -140,7 +140,7 @@ def test_with_beta_one_the_weights_give_the_uniform_mean() -> None:
 def test_new_priorities_count_from_the_next_draw_on() -> None:
     scene = Scene()
     replay = make_replay(scene.layout, 8)
-    replay.put(scene.store, scene.slots)
+    replay.put(scene.store, scene.store.provenance(scene.slots))
     batch = replay.sample(64)
     replay.update_priorities(batch, torch.tensor([100.0 * (source.slot == 3) for source in batch.provenance]))
     assert {source.slot for source in replay.sample(64).provenance} == {3}
@@ -149,9 +149,9 @@ def test_new_priorities_count_from_the_next_draw_on() -> None:
 def test_a_priority_of_an_unroll_that_was_overwritten_is_ignored() -> None:
     scene = Scene()
     replay = make_replay(scene.layout, 3)
-    replay.put(scene.store, scene.slots[:3])
+    replay.put(scene.store, scene.store.provenance(scene.slots[:3]))
     batch = replay.sample(32)
-    replay.put(scene.store, scene.slots[3:4])  # takes the place of slot 0
+    replay.put(scene.store, scene.store.provenance(scene.slots[3:4]))  # takes the place of slot 0
     before = {source.slot for source in replay.sample(64).provenance}
     assert before == {1, 2, 3}
     replay.update_priorities(batch, torch.tensor([0.0 if source.slot else 1e9 for source in batch.provenance]))
@@ -165,7 +165,7 @@ def test_a_priority_that_is_not_finite_spoils_nothing(value: float) -> None:
     replay = make_replay(
         scene.layout, 8, initial=lambda batch: torch.tensor([value if x.slot == 2 else 1.0 for x in batch.provenance])
     )
-    replay.put(scene.store, scene.slots)
+    replay.put(scene.store, scene.store.provenance(scene.slots))
     assert {source.slot for source in replay.sample(64).provenance} == {0, 1, 3, 4}
     replay.update_priorities(replay.sample(64), torch.full((64,), value))
     batch = replay.sample(64)
@@ -177,13 +177,13 @@ def test_a_priority_that_is_not_finite_spoils_nothing(value: float) -> None:
 def test_a_batch_of_which_a_part_is_overwritten_while_it_is_gathered_is_drawn_again() -> None:
     scene = Scene()
     replay = make_replay(scene.layout, 3)
-    replay.put(scene.store, scene.slots[:3])
+    replay.put(scene.store, scene.store.provenance(scene.slots[:3]))
     gather = replay._storage.gather
 
     def interrupted(*args: object) -> TrainBatch:
         batch = gather(*args)  # type: ignore[arg-type]
         replay._storage.gather = gather  # type: ignore[method-assign]
-        replay.put(scene.store, scene.slots[3:5])
+        replay.put(scene.store, scene.store.provenance(scene.slots[3:5]))
         return batch
 
     replay._storage.gather = interrupted  # type: ignore[method-assign, assignment]
@@ -196,7 +196,7 @@ def test_a_batch_of_which_a_part_is_overwritten_while_it_is_gathered_is_drawn_ag
 def test_what_is_being_overwritten_is_not_drawn() -> None:
     scene = Scene()
     replay = make_replay(scene.layout, 3)
-    replay.put(scene.store, scene.slots[:3])
+    replay.put(scene.store, scene.store.provenance(scene.slots[:3]))
     replay.sample(8)  # reads the notes: place 0 has a priority from now on
     seen: set[int] = set()
     copy_in = replay._storage.copy_in
@@ -206,7 +206,7 @@ def test_what_is_being_overwritten_is_not_drawn() -> None:
         copy_in(store, slots, places)
 
     replay._storage.copy_in = watched  # type: ignore[method-assign]
-    replay.put(scene.store, scene.slots[3:4])
+    replay.put(scene.store, scene.store.provenance(scene.slots[3:4]))
     assert seen == {1, 2}
 
 
@@ -214,13 +214,13 @@ def test_two_threads_at_full_speed_never_see_a_torn_unroll() -> None:
     """Every row of an unroll says which lease it is of; the writer overwrites three places as fast as it can."""
     scene = Scene(numbers_layout(30, 29, 1))
     replay = make_replay(scene.layout, 3, batch_size=2)
-    replay.put(scene.store, scene.slots[:3])
+    replay.put(scene.store, scene.store.provenance(scene.slots[:3]))
     stop = threading.Event()
 
     def write() -> None:
         while not stop.is_set():
             for slot in scene.slots:
-                replay.insert(scene.store, np.array([slot]))
+                replay.insert(scene.store, scene.store.provenance(np.array([slot])))
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -241,32 +241,35 @@ def test_two_threads_at_full_speed_never_see_a_torn_unroll() -> None:
     replay.check_valid()
 
 
-def test_both_sides_wait_for_the_ratio_and_wake_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay_module, "_POLL_S", 60.0)  # they must not need it
+def test_both_sides_wait_for_the_ratio_and_wake_one_another() -> None:
     scene = Scene()
     replay = make_replay(scene.layout, 20, samples_per_insert=2.0, min_size=3, tolerance=3.0, batch_size=4)
     done: list[object] = []
-    reader = threading.Thread(target=lambda: done.append([replay.get(4) is not None for _ in range(3)]))
+    reader = threading.Thread(target=lambda: done.append([isinstance(replay.get(4), TrainBatch) for _ in range(3)]))
     reader.start()
-    replay.put(scene.store, scene.slots[:3])
+    replay.put(scene.store, scene.store.provenance(scene.slots[:3]))
     reader.join(0.3)
     assert reader.is_alive(), "three inserts owe nothing: a batch would lead by 4"
-    replay.put(scene.store, scene.slots[:1])  # owed 2: after a batch 2 too many were drawn, which is allowed
+    replay.put(
+        scene.store, scene.store.provenance(scene.slots[:1])
+    )  # owed 2: after a batch 2 too many were drawn, which is allowed
     eventually(lambda: replay._limiter.samples == 4)
     for _ in range(4):
-        replay.put(scene.store, scene.slots[:1])
+        replay.put(scene.store, scene.store.provenance(scene.slots[:1]))
     reader.join(10)
     assert done == [[True, True, True]]
-    writer = threading.Thread(target=lambda: done.append(replay.put(scene.store, np.tile(scene.slots, 4))))
+    writer = threading.Thread(
+        target=lambda: done.append(replay.put(scene.store, scene.store.provenance(np.tile(scene.slots, 4))))
+    )
     writer.start()
     eventually(lambda: not replay._limiter.num_inserts_allowed())
     inserts = replay._limiter.inserts
-    assert replay.get(4) is not None
+    assert isinstance(replay.get(4), TrainBatch)
     eventually(lambda: replay._limiter.inserts == inserts + 2)
     replay.close()
     writer.join(10)
     assert done[1] == replay._limiter.inserts - 8 < 20
-    assert replay.get(4) is None
+    assert replay.get(4) is Empty.CLOSED
 
 
 def test_the_ratio_is_kept_over_a_long_run() -> None:
@@ -275,13 +278,13 @@ def test_the_ratio_is_kept_over_a_long_run() -> None:
     stop = threading.Event()
 
     def read() -> None:
-        while replay.get(8) is not None:
+        while replay.get(8) is not Empty.CLOSED:
             pass
 
     reader = threading.Thread(target=read)
     reader.start()
     for _ in range(600):
-        replay.put(scene.store, scene.slots)
+        replay.put(scene.store, scene.store.provenance(scene.slots))
     stop.set()
     replay.close()
     reader.join(10)
@@ -293,7 +296,7 @@ def test_the_ratio_is_kept_over_a_long_run() -> None:
 def test_a_state_restored_draws_what_the_original_draws() -> None:
     scene = Scene()
     one, two = make_replay(scene.layout, 4), make_replay(scene.layout, 4)
-    one.put(scene.store, scene.slots)
+    one.put(scene.store, scene.store.provenance(scene.slots))
     one.update_priorities(one.sample(4), torch.tensor([3.0, 1.0, 2.0, 5.0]))
     for name, tensor in two.tensors.items():
         tensor.copy_(one.tensors[name])
@@ -306,6 +309,6 @@ def test_a_state_restored_draws_what_the_original_draws() -> None:
         assert ours.sample is not None
         assert theirs.sample is not None
         assert torch.equal(ours.sample.weights, theirs.sample.weights)
-    one.put(scene.store, scene.slots[:2])
-    two.put(scene.store, scene.slots[:2])
+    one.put(scene.store, scene.store.provenance(scene.slots[:2]))
+    two.put(scene.store, scene.store.provenance(scene.slots[:2]))
     assert one.get_state() == two.get_state()

@@ -14,6 +14,7 @@ from seedbed.server.experience.batch import TrainBatch, valid_transitions
 from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.open_unrolls import OpenUnrolls
 from seedbed.server.experience.rounds import RoundCollector, RoundFifo
+from seedbed.server.experience.source import Empty
 from tests.reference.unrolls import ExpectedUnroll, Streams, numbers_layout
 
 CPU = torch.device("cpu")
@@ -33,9 +34,7 @@ class Scene:
 
     def batch(self) -> TrainBatch:
         """All that waits."""
-        batch = UnrollFifo.get(self.fifo, len(self.fifo))
-        assert batch is not None
-        return batch
+        return UnrollFifo._take(self.fifo, len(self.fifo))
 
 
 def test_learn_returns_when_the_learner_asks_again_not_when_it_takes() -> None:
@@ -43,7 +42,7 @@ def test_learn_returns_when_the_learner_asks_again_not_when_it_takes() -> None:
     may_update = threading.Event()
 
     def learner() -> None:
-        while (batch := scene.fifo.get(99)) is not None:
+        while isinstance(batch := scene.fifo.get(99), TrainBatch):
             tape.append(f"take {len(batch.provenance)}")
             may_update.wait(10)
             tape.append("publish")
@@ -81,7 +80,7 @@ def test_a_closed_queue_lets_both_go() -> None:
     scene.fifo.close()
     waiting.join(10)
     assert not waiting.is_alive()
-    assert scene.fifo.get(1) is None
+    assert scene.fifo.get(1) is Empty.CLOSED
 
 
 @pytest.mark.parametrize("frame_stack", [1, 4])

@@ -10,7 +10,9 @@ import torch
 
 from seedbed.server.experience.batch import valid_transitions
 from seedbed.server.experience.unroll import TIMESTEP_FIELDS, UnrollRows
-from tests.reference.unrolls import numbers_layout
+from tests.reference.unrolls import STATE, numbers_layout
+
+ACTIONS = ("action.action", "last_action.action", "action.torque", "last_action.torque")
 
 
 @pytest.mark.parametrize(
@@ -26,12 +28,12 @@ def test_captures_are_as_many_as_unrolls_that_hold_one_row(num_rows: int, period
 
 @pytest.mark.parametrize(("num_rows", "period", "frame_stack"), [(5, 5, 1), (5, 0, 1), (1, 1, 1), (5, 4, 0)])
 def test_impossible_layouts_are_refused(num_rows: int, period: int, frame_stack: int) -> None:
-    with pytest.raises(ValueError, match=r"expected 1 <= period < num_rows and frame_stack >= 1, got"):
+    with pytest.raises(ValueError, match=r"expected 1 <= period < num_rows and frame stacks of at least 1, got"):
         numbers_layout(num_rows, period, frame_stack)
 
 
 def test_only_unrolls_that_share_one_row_are_staggered() -> None:
-    with pytest.raises(ValueError, match="expected unrolls to be staggered only where they share one row"):
+    with pytest.raises(ValueError, match="expected unrolls to be staggered only where each trains on its last rows"):
         numbers_layout(13, 4, 1, stagger=1)
 
 
@@ -50,11 +52,12 @@ def test_first_unrolls_end_at_different_times_that_are_spread_evenly() -> None:
 def test_rows_hold_every_field_and_the_history_before_them() -> None:
     layout = numbers_layout(5, 4, 4)
     rows = UnrollRows(layout, 2, torch.device("cpu"))
-    assert set(rows.fields) == {*TIMESTEP_FIELDS, "action.action", "last_action.action", "logits"}
+    assert set(rows.fields) == {*TIMESTEP_FIELDS, *ACTIONS, "action_mask", "logits"}
     assert rows.fields["logits"].shape == (2, 5, 2)
-    assert rows.observations[0].shape == (2, 3 + 5, 3)
-    assert [part.shape for part in rows.state] == [(2, 3)]
-    feed_forward = UnrollRows(dataclasses.replace(layout, state_shapes=()), 2, torch.device("cpu"))
+    assert [tuple(x.shape) for x in rows.observations] == [(2, 3 + 5, 3), (2, 4 + 5, 1, 2, 4), (2, 5)]
+    assert [x.dtype for x in rows.observations] == [torch.float32, torch.uint8, torch.int64]
+    assert [(tuple(part.shape[1:]), part.dtype) for part in rows.state] == [(x.shape, x.dtype) for x in STATE]
+    feed_forward = UnrollRows(dataclasses.replace(layout, state_specs=()), 2, torch.device("cpu"))
     assert feed_forward.state == ()
 
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seedbed.server.experience.unroll import Provenance
+from seedbed.server.experience.source import Empty
 from seedbed.server.learning.learner import Update
 from seedbed.server.learning.loop import LearnerLoop
 from seedbed.server.shared.vitals import VitalsTable
+from tests.reference.clock import StoppedClock
 
 
 class CountingLearner:
@@ -62,35 +63,34 @@ class TapeParameters:
 
 
 class Batches:
-    """A source that gives named batches of two unrolls, 5 and 3 rows long, with six valid transitions."""
+    """A source that gives named batches of two unrolls, with six transitions to train on, five of them valid."""
 
     def __init__(self, names: Iterator[str], tape: list[Any]) -> None:
         self.names = names
         self.tape = tape
 
-    def get(self, batch_size: int) -> Any:
+    def get(self, size: int, timeout_s: float) -> Any:
+        """A space among the names is no batch, yet."""
         name = next(self.names, None)
-        self.tape.append(("get", batch_size))
-        if name is None:
-            return None
-        valid = torch.ones(4, 2, dtype=torch.bool)
-        valid[2:, 1] = False
-        sources = (Provenance(0, 1, 0, 0, 5), Provenance(1, 1, 1, 0, 3))
-        return SimpleNamespace(name=name, valid=valid, provenance=sources)
+        self.tape.append(("get", size))
+        if name in (None, " "):
+            return Empty.CLOSED if name is None else Empty.NOT_YET
+        return SimpleNamespace(name=name, num_transitions=6, num_valid=torch.tensor(5))
 
     def update_priorities(self, batch: Any, priorities: Tensor) -> None:
         self.tape.append(("priorities", batch.name, priorities.tolist()))
 
 
-def make_loop(names: Iterator[str], tape: list[Any], consumed: int = 0, publish_every: int = 1) -> LearnerLoop:
+def make_loop(
+    names: Iterator[str], tape: list[Any], publish_every: int = 1, clock: StoppedClock | None = None
+) -> LearnerLoop:
     return LearnerLoop(
         CountingLearner(tape),  # type: ignore[arg-type]
-        Batches(names, tape),
+        Batches(names, tape),  # type: ignore[arg-type]
         TapeParameters(tape),  # type: ignore[arg-type]
         2,
-        lambda: 0.25,
+        clock or StoppedClock(0.25),
         VitalsTable(0).device,
-        consumed,
         publish_every,
     )
 
@@ -124,10 +124,20 @@ def test_priorities_go_back_to_the_source_after_publishing() -> None:
 
 
 def test_transitions_are_counted_with_and_without_the_masked_ones() -> None:
-    loop = make_loop(iter("abc"), [], consumed=1000)
+    clock = StoppedClock()
+    loop = make_loop(iter("abc"), [], clock=clock)
     loop.run()
-    assert loop.consumed == 1000 + 3 * (4 + 2)
-    assert loop.trained == 3 * 6
+    assert clock.consumed == 3 * 6
+    assert loop.trained == 3 * 5
+
+
+def test_a_batch_that_is_late_is_asked_for_again() -> None:
+    tape: list[Any] = []
+    clock = StoppedClock()
+    loop = make_loop(iter(" a  "), tape, clock=clock)
+    loop.run()
+    assert [event[0] for event in tape] == ["get", "get", "update", "publish", "get", "get", "get"]
+    assert clock.consumed == 6
 
 
 def test_metrics_are_means_or_maxima_since_the_last_look() -> None:
