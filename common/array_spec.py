@@ -105,9 +105,8 @@ class ArraySpec:
         least, most = max(limits.min, -_MAX_INTEGER), min(limits.max, _MAX_INTEGER)
         self._require(least <= min(self.low) and max(self.high) <= most, f"bounds from {least} to {most}", str(self))
         if self.kind == "binary":
-            self._require(
-                (self.low, self.high) == ((0.0,), (1.0,)), "bounds 0 and 1 where values are binary", str(self)
-            )
+            bits = (self.dtype, self.low, self.high) == ("uint8", (0.0,), (1.0,))
+            self._require(bits, "uint8 with bounds 0 and 1 where values are binary", str(self))
 
     def _require(self, right: bool, expected: str, got: str) -> None:
         if not right:

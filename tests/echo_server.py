@@ -12,10 +12,11 @@ import grpc
 import grpc.aio
 import numpy as np
 
-from seedbed.common.codec import StepsReader, pack_actions, protocol_version, spec_from_message
+from seedbed.common.codec import pack_actions, protocol_version, spec_from_message
 from seedbed.common.echo import echo_action, echo_decode
 from seedbed.common.errors import ERROR_NAME_KEY
 from seedbed.common.timestep import StepType
+from seedbed.common.unpacking import StepsReader
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto.seedbed_pb2_grpc import SeedbedServicer, add_SeedbedServicer_to_server
 

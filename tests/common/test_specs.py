@@ -113,7 +113,8 @@ def test_num_actions_needs_one_discrete_action(actions: tuple[ArraySpec, ...]) -
         ({"kind": "discrete", "low": (0,), "high": (2,), "dtype": "float32"}, "expected integers with finite bounds"),
         ({"kind": "discrete", "low": (0,), "high": (256,), "dtype": "uint8"}, "expected bounds from 0 to 255"),
         ({"kind": "discrete", "low": (-(2**60),), "high": (0,)}, f"expected bounds from -{2**53} to {2**53}"),
-        ({"kind": "binary", "low": (0,), "high": (2,)}, "expected bounds 0 and 1 where values are binary"),
+        ({"kind": "binary", "low": (0,), "high": (2,), "dtype": "uint8"}, "expected uint8 with bounds 0 and 1 where"),
+        ({"kind": "binary", "low": (0,), "high": (1,)}, "expected uint8 with bounds 0 and 1 where values are binary"),
     ],
 )
 def test_impossible_arrays_are_refused(changes: dict[str, Any], message: str) -> None:
