@@ -20,7 +20,7 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.body_options import body_options
 from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss, batch_inputs
 from seedbed.server.experience.batch import TrainBatch
-from seedbed.server.experience.unroll import FieldSpec
+from seedbed.server.experience.unroll import FieldSpec, action_field
 from seedbed.server.losses.policy_gradient import (
     baseline_loss,
     entropy,
@@ -82,6 +82,7 @@ class ActorCriticAlgorithm(Algorithm):
         self._learning = learning
         self._network = network
         self._spec = spec
+        self._action = action_field(spec.actions[0].name)
         self.recorded = {"behaviour_logits": FieldSpec((spec.num_actions,), torch.float32)}
         self.num_rows = learning.unroll_length + 1
         self.period = learning.unroll_length
@@ -102,7 +103,7 @@ class ActorCriticAlgorithm(Algorithm):
         action = _sample(logits, acting.generator)
         if acting.greedy is not None:
             action = torch.where(acting.greedy, logits.argmax(-1), action)
-        return Decision(action, {"behaviour_logits": logits}, state)
+        return Decision((action,), (action,), {"behaviour_logits": logits}, state)
 
     def loss(self, network: PolicyNetwork, target: PolicyNetwork | None, batch: TrainBatch) -> Loss:
         """Policy gradient, baseline and entropy terms."""
@@ -122,7 +123,7 @@ class ActorCriticAlgorithm(Algorithm):
         fields = batch.fields
         outputs: Outputs = network.unroll(batch_inputs(batch), batch.state)[0]
         logits, behaviour_logits = outputs.logits[:-1], fields["behaviour_logits"][:-1]
-        action = fields["action"][:-1]
+        action = fields[self._action][:-1]
         return Learnt(
             logits=logits,
             behaviour_logits=behaviour_logits,

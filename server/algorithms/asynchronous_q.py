@@ -19,6 +19,7 @@ from seedbed.server.algorithms.body_options import body_options
 from seedbed.server.algorithms.exploration import annealed_epsilon, epsilon_greedy
 from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss, batch_inputs
 from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.experience.unroll import action_field
 from seedbed.server.losses.policy_gradient import masked_reduce
 from seedbed.server.losses.q_learning import q_loss, values_of
 from seedbed.server.losses.returns import lambda_returns
@@ -43,6 +44,7 @@ class AsynchronousQ(Algorithm):
         self._network = config.network
         self._exploration_steps = config.asynchronous_q.exploration_steps
         self._spec = spec
+        self._action = action_field(spec.actions[0].name)
         self.recorded = {}
         self.num_rows = config.learning.unroll_length + 1
         self.period = config.learning.unroll_length
@@ -63,7 +65,8 @@ class AsynchronousQ(Algorithm):
         epsilon = annealed_epsilon(acting.environment_indices, acting.agent_steps, self._exploration_steps)
         if acting.greedy is not None:
             epsilon = epsilon.masked_fill(acting.greedy, 0.0)
-        return Decision(epsilon_greedy(outputs.q_values, epsilon, acting.generator), {}, state)
+        action = epsilon_greedy(outputs.q_values, epsilon, acting.generator)
+        return Decision((action,), (action,), {}, state)
 
     def loss(self, network: PolicyNetwork, target: PolicyNetwork | None, batch: TrainBatch) -> Loss:
         """Half the mean squared error of the actions taken."""
@@ -71,7 +74,7 @@ class AsynchronousQ(Algorithm):
         fields, valid, inputs = batch.fields, batch.valid, batch_inputs(batch)
         q_values = network.unroll(inputs, batch.state)[0].q_values[:-1]
         with torch.no_grad():
-            values = self.row_values(target.unroll(inputs, batch.state)[0].q_values, fields["action"])
+            values = self.row_values(target.unroll(inputs, batch.state)[0].q_values, fields[self._action])
         targets = lambda_returns(
             rewards=clip_rewards(fields["reward"][1:], self._learning.reward_clipping),
             discounts=self._learning.discount * fields["discount"][1:],
@@ -79,7 +82,7 @@ class AsynchronousQ(Algorithm):
             valid=valid,
             lambda_=self.lambda_,
         )
-        action = fields["action"][:-1]
+        action = fields[self._action][:-1]
         total = q_loss(q_values=q_values, actions=action, targets=targets, valid=valid, reduction="mean")
         taken = values_of(q_values.detach(), action)
         metrics = {

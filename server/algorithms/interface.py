@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from seedbed.server.experience.batch import TrainBatch
-from seedbed.server.experience.unroll import FieldSpec
+from seedbed.server.experience.unroll import ACTION_MASK, LAST_ACTION, FieldSpec
 from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork
 
 
@@ -26,12 +26,14 @@ class Decision(NamedTuple):
     """The answer to an inference batch.
 
     Attributes:
-        action: int64 `[N]`.
+        actions: one `[N, *spec.shape]` for each action array: the samples, of which the learner asks the probability.
+        sent: the same actions as they go over the wire and into the next row's `last_action`.
         recorded: `[N, ...]` for every name in `Algorithm.recorded`.
         state: `[N, ...]` each, the agent state after these rows.
     """
 
-    action: Tensor
+    actions: tuple[Tensor, ...]
+    sent: tuple[Tensor, ...]
     recorded: Mapping[str, Tensor]
     state: AgentState
 
@@ -130,4 +132,5 @@ class Algorithm(ABC):
 def batch_inputs(batch: TrainBatch) -> Inputs:
     """The rows of a train batch as a network reads them, `[L, B, ...]`."""
     fields = batch.fields
-    return Inputs(batch.observations, fields["step_type"], fields["reward"], fields["last_action"])
+    last_action = tuple(array for name, array in fields.items() if name.startswith(LAST_ACTION))
+    return Inputs(batch.observations, fields["step_type"], fields["reward"], last_action, fields.get(ACTION_MASK))

@@ -23,7 +23,7 @@ from seedbed.server.algorithms.body_options import body_options
 from seedbed.server.algorithms.exploration import epsilon_greedy, epsilon_ladder
 from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss, batch_inputs
 from seedbed.server.experience.batch import TrainBatch
-from seedbed.server.experience.unroll import FieldSpec
+from seedbed.server.experience.unroll import FieldSpec, action_field
 from seedbed.server.losses.policy_gradient import masked_reduce
 from seedbed.server.losses.q_learning import values_of
 from seedbed.server.losses.rewards import clip_rewards
@@ -69,6 +69,7 @@ class ReplayedQ(Algorithm):
         self._network = config.network
         self._priority_eta = config.replay.priority_eta
         self._spec = spec
+        self._action = action_field(spec.actions[0].name)
         self._burn_in = burn_in
         self._lookahead = lookahead
         self.recorded = {"q_values": FieldSpec((spec.num_actions,), torch.float32)}
@@ -98,7 +99,8 @@ class ReplayedQ(Algorithm):
         epsilon = self._epsilon[acting.environment_indices % len(self._epsilon)]
         if acting.greedy is not None:
             epsilon = epsilon.masked_fill(acting.greedy, 0.0)
-        return Decision(epsilon_greedy(q_values, epsilon, acting.generator), {"q_values": q_values}, state)
+        action = epsilon_greedy(q_values, epsilon, acting.generator)
+        return Decision((action,), (action,), {"q_values": q_values}, state)
 
     def loss(self, network: PolicyNetwork, target: PolicyNetwork | None, batch: TrainBatch) -> Loss:
         """Half the squared errors, summed over an unroll, weighted, and averaged over the batch."""
@@ -158,7 +160,7 @@ class ReplayedQ(Algorithm):
         )
         if self._q.rescale_values:
             targets = rescale(targets)
-        action = torch.where(valid, fields["action"][self._burn_in : -1], 0)
+        action = torch.where(valid, fields[self._action][self._burn_in : -1], 0)
         q_taken = values_of(torch.where(valid.unsqueeze(-1), q_online[:-1], 0.0), action)
         trained = torch.arange(len(valid), device=valid.device)[:, None] < len(valid) - self._lookahead
         return Errors(targets - q_taken, valid & trained)

@@ -30,13 +30,20 @@ TIMESTEP_FIELDS: Mapping[str, torch.dtype] = {
     "step_type": torch.uint8,
     "reward": torch.float32,
     "discount": torch.float32,
-    "last_action": torch.int64,
-    "action": torch.int64,
     "age": torch.int64,
     "policy_version": torch.int64,
 }
-"""Recorded for every algorithm. `last_action` is 0 at FIRST; `age` counts steps since FIRST; `policy_version` is the
-one that acted."""
+"""Recorded for every algorithm, beside the fields of actions and mask. `age` counts steps since FIRST;
+`policy_version` is the one that acted."""
+
+ACTION = "action."
+"""What the names of fields begin with that hold samples of actions; the name of the action array follows."""
+
+LAST_ACTION = "last_action."
+"""The same for actions as they were sent in answer to the row before; 0 at FIRST."""
+
+ACTION_MASK = "action_mask"
+"""Field of the row's action mask, where the environment has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +109,23 @@ class UnrollLayout:
 
     def fields(self) -> dict[str, FieldSpec]:
         """Every per-row field but the observations."""
-        return {name: FieldSpec((), dtype) for name, dtype in TIMESTEP_FIELDS.items()} | dict(self.recorded)
+        fields = {name: FieldSpec((), dtype) for name, dtype in TIMESTEP_FIELDS.items()}
+        for spec in self.spec.actions:
+            field = FieldSpec(spec.shape, torch.float32 if spec.kind == "box" else torch.int64)
+            fields |= {action_field(spec.name): field, last_action_field(spec.name): field}
+        if self.spec.mask_position is not None:
+            fields[ACTION_MASK] = FieldSpec((self.spec.num_mask_entries,), torch.uint8)
+        return fields | dict(self.recorded)
+
+
+def action_field(name: str) -> str:
+    """The field of the samples of an action array."""
+    return f"{ACTION}{name}"
+
+
+def last_action_field(name: str) -> str:
+    """The field of an action array as it was sent in answer to the row before."""
+    return f"{LAST_ACTION}{name}"
 
 
 class UnrollRows:

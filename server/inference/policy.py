@@ -20,6 +20,7 @@ from torch import Tensor
 from seedbed.common.timestep import StepType
 from seedbed.server.algorithms.interface import Acting, Algorithm, Decision
 from seedbed.server.experience.open_unrolls import OpenUnrolls
+from seedbed.server.experience.unroll import ACTION_MASK, action_field, last_action_field
 from seedbed.server.inference.graphs import Graphs
 from seedbed.server.inference.parameters import Parameters
 from seedbed.server.networks.interface import AgentState, Inputs
@@ -48,7 +49,6 @@ class _Arrived(NamedTuple):
     discount: Tensor
     age: Tensor
     host_age: NDArray[np.int64]
-    host_last_action: NDArray[np.int64]
 
 
 class Inference:
@@ -94,7 +94,13 @@ class Inference:
         network, _ = parameters.acquire()
         self._state: AgentState = network.initial_state(slots.num_slots, device)
         self._age = np.zeros(slots.num_slots, np.int64)
-        self._last_action = np.zeros(slots.num_slots, np.int64)
+        self._last_actions = tuple(
+            np.zeros((slots.num_slots, *spec.shape), np.float32 if spec.kind == "box" else np.int64)
+            for spec in slots.spec.actions
+        )
+        self._action_fields = [action_field(spec.name) for spec in slots.spec.actions]
+        self._last_action_fields = [last_action_field(spec.name) for spec in slots.spec.actions]
+        self._mask_position = slots.spec.mask_position
         self._environment = np.zeros(slots.num_slots, np.int64)
         self._greedy = np.zeros(slots.num_slots, bool)
         self._gather = _Gather(slots, device)
@@ -125,14 +131,15 @@ class Inference:
         """
         network, version = self._parameters.acquire()
         arrived = self._arrive(slots)
-        self._age[slots], self._last_action[slots] = arrived.host_age, arrived.host_last_action
+        self._age[slots] = arrived.host_age
         index, inputs = self._put(slots), arrived.inputs
         state = tuple(part.index_select(0, index) for part in self._state)
         acting = self._acting(slots)
         decision = self._algorithm.act(self._graphs.of(network), inputs, state, acting)
-        action = decision.action.cpu().numpy()
-        self._slots.answer(slots, [action], version)
-        self._last_action[slots] = action
+        sent = [action.cpu().numpy() for action in decision.sent]
+        self._slots.answer(slots, sent, version)
+        for table, action in zip(self._last_actions, sent, strict=True):
+            table[slots] = action
         self.num_steps += int(np.count_nonzero(self._slots.step_type[slots] != StepType.LAST))
         return Answered(slots, inputs, arrived.discount, arrived.age, state, decision, version)
 
@@ -148,8 +155,8 @@ class Inference:
         for table, part in zip(self._state, decision.state, strict=True):
             table.index_copy_(0, index, part)
         fields = {
-            **_timestep_fields(answered.inputs, answered.discount, answered.age),
-            "action": decision.action,
+            **self._timestep_fields(answered.inputs, answered.discount, answered.age),
+            **dict(zip(self._action_fields, decision.actions, strict=True)),
             "policy_version": torch.full_like(answered.age, answered.policy_version),
             **decision.recorded,
         }
@@ -162,18 +169,30 @@ class Inference:
         The same timestep is answered later and then begins the next unroll: see `OpenUnrolls.restart`.
         """
         arrived = self._arrive(slots)
-        self._unrolls.bootstrap(slots, _timestep_fields(arrived.inputs, arrived.discount, arrived.age))
+        self._unrolls.bootstrap(slots, self._timestep_fields(arrived.inputs, arrived.discount, arrived.age))
 
     def _arrive(self, slots: Slots) -> _Arrived:
         """What these slots sent; changes nothing but the newest observation of each open unroll."""
         observations, step_type, reward, discount = self._gather(slots)
         first = self._slots.step_type[slots] == StepType.FIRST
         host_age = np.where(first, 0, self._age[slots] + 1)
-        host_last_action = np.where(first, 0, self._last_action[slots])
+        last_action = tuple(self._put(_zero_where(first, table[slots])) for table in self._last_actions)
         age = self._put(host_age)
         stacks = self._unrolls.observe(slots, observations, age)
-        inputs = Inputs(stacks, step_type, reward, self._put(host_last_action))
-        return _Arrived(inputs, discount, age, host_age, host_last_action)
+        mask = None if self._mask_position is None else observations[self._mask_position]
+        inputs = Inputs(stacks, step_type, reward, last_action, mask)
+        return _Arrived(inputs, discount, age, host_age)
+
+    def _timestep_fields(self, inputs: Inputs, discount: Tensor, age: Tensor) -> dict[str, Tensor]:
+        """What is recorded of a row whatever answers it."""
+        fields = {
+            "step_type": inputs.step_type,
+            "reward": inputs.reward,
+            "discount": discount,
+            "age": age,
+            **dict(zip(self._last_action_fields, inputs.last_action, strict=True)),
+        }
+        return fields if inputs.mask is None else fields | {ACTION_MASK: inputs.mask}
 
     def _acting(self, slots: Slots) -> Acting:
         greedy = self._greedy[slots] if self._greedy_environments else None
@@ -188,15 +207,10 @@ class Inference:
         return torch.from_numpy(values).to(self._device, non_blocking=True)
 
 
-def _timestep_fields(inputs: Inputs, discount: Tensor, age: Tensor) -> dict[str, Tensor]:
-    """What is recorded of a row whatever answers it."""
-    return {
-        "step_type": inputs.step_type,
-        "reward": inputs.reward,
-        "discount": discount,
-        "last_action": inputs.last_action,
-        "age": age,
-    }
+def _zero_where(first: NDArray[np.bool_], actions: NDArray[Any]) -> NDArray[Any]:
+    """Zeroes, in a copy of its own, the rows of `[N, ...]` that `first` `[N]` names."""
+    actions[first] = 0
+    return actions
 
 
 class _Gather:

@@ -82,7 +82,7 @@ class LSTM(Core):
         first = (inputs.step_type == StepType.FIRST).unsqueeze(-1)
         reward = inputs.reward.clamp(-1.0, 1.0).unsqueeze(-1).masked_fill(first, 0.0)
         # Not F.one_hot: what a row carries at FIRST need not be an action.
-        last_action = ((inputs.last_action.unsqueeze(-1) == self._actions) & ~first).to(features.dtype)
+        last_action = ((inputs.last_action[0].unsqueeze(-1) == self._actions) & ~first).to(features.dtype)
         projected = self.input_projection(torch.cat((features, reward, last_action), dim=-1))
 
         hidden, cell = state

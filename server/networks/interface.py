@@ -28,13 +28,17 @@ class Inputs(NamedTuple):
             `pixel_block`, which is quicker, or as they are.
         step_type: uint8 `[...]`, values of `StepType`.
         reward: float32 `[...]`, raw, of the transition that led to the row.
-        last_action: int64 `[...]`, action_{t-1}; ignored at FIRST.
+        last_action: one `[..., *spec.shape]` for each action array, as it was sent in answer to the row before; ignored
+            at FIRST.
+        mask: uint8 `[..., M]`, 1 for the values of discrete actions that are allowed (`ROLE_ACTION_MASK` of the wire);
+            None where the environment has no mask.
     """
 
     observations: tuple[Tensor, ...]
     step_type: Tensor
     reward: Tensor
-    last_action: Tensor
+    last_action: tuple[Tensor, ...]
+    mask: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Inputs:
         """Applies `function` to every tensor."""
@@ -42,7 +46,8 @@ class Inputs(NamedTuple):
             tuple(map(function, self.observations)),
             function(self.step_type),
             function(self.reward),
-            function(self.last_action),
+            tuple(map(function, self.last_action)),
+            None if self.mask is None else function(self.mask),
         )
 
 

@@ -160,7 +160,7 @@ class Streams:
     def hold(self, store: OpenUnrolls, slots: Slots) -> None:
         """Sends the next timestep as the last row of each unroll, without an answer; `step` sends the same again."""
         fields, _ = self._observe(store, slots)
-        answers = ("action", "policy_version", "logits")
+        answers = ("action.action", "policy_version", "logits")
         store.bootstrap(slots, {name: values for name, values in fields.items() if name not in answers})
         self._held |= {slot: self.open[slot].rows.pop() for slot in slots.tolist()}
 
@@ -197,8 +197,8 @@ class Streams:
                 "step_type": int(step_type),
                 "reward": key + 0.5,
                 "discount": float(seq % 2),
-                "last_action": key + 1,
-                "action": key + 2,
+                "last_action.action": key + 1,
+                "action.action": key + 2,
                 "age": age,
                 "policy_version": seq,
                 "logits": [float(key), float(-key)],

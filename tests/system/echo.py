@@ -84,7 +84,7 @@ class EchoAlgorithm(Algorithm):
     def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
         """The echo."""
         action = torch.from_numpy(echo_action(inputs.observations[0][:, -1].numpy()))
-        return Decision(action, {"state": state[0]}, network.step(inputs, state)[1])
+        return Decision((action,), (action,), {"state": state[0]}, network.step(inputs, state)[1])
 
     def loss(self, network: PolicyNetwork, target: PolicyNetwork | None, batch: TrainBatch) -> Loss:
         """Nobody learns here."""
@@ -160,8 +160,10 @@ class Audit:
         index, episode, step = echo_decode(observation)
         last, first = step == echo_length(index, episode), step == 0
         self._expect(index == source.environment_index, "a foreign row", source)
-        self._expect(rows["action"] == echo_action(observation), "an action that answers another observation", source)
-        self._expect(rows["reward"] == echo_reward(observation, rows["last_action"]), "a foreign reward", source)
+        self._expect(
+            rows["action.action"] == echo_action(observation), "an action that answers another observation", source
+        )
+        self._expect(rows["reward"] == echo_reward(observation, rows["last_action.action"]), "a foreign reward", source)
         self._expect(rows["age"] == step, "a wrong age", source)
         self._expect((rows["step_type"] == StepType.FIRST) == first, "FIRST misplaced", source)
         self._expect((rows["step_type"] == StepType.LAST) == last, "LAST misplaced", source)
@@ -169,8 +171,8 @@ class Audit:
         self._expect(rows["discount"] == np.where(terminated, 0, 1), "a wrong discount", source)
         self._expect(np.where(first, 0, rows["state"][:, 0] - step) == 0, "an agent state of another row", source)
         self._expect(np.array_equal(batch.state[0][number], rows["state"][0]), "a wrong initial state", source)
-        self._expect(np.where(first, 0, rows["last_action"])[1:] == np.where(first[1:], 0, rows["action"][:-1]),
-                     "a wrong last action", source)  # fmt: skip
+        came_before = np.where(first[1:], 0, rows["action.action"][:-1])
+        self._expect(np.where(first, 0, rows["last_action.action"])[1:] == came_before, "a wrong last action", source)
         following = np.where(last[:-1], episode[1:] == episode[:-1] + 1, episode[1:] == episode[:-1])
         self._expect(following & (step[1:] == np.where(last[:-1], 0, step[:-1] + 1)), "a step is missing", source)
         valid = batch.valid[:, number].numpy()

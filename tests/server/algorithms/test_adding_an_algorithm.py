@@ -44,7 +44,7 @@ def test_it_acts_and_learns() -> None:
     world.run(40)
     batch = world.batches()[0]
     reward = torch.zeros_like(batch.fields["reward"])
-    reward[1:] = (batch.fields["action"][:-1] == 2).float()
+    reward[1:] = (batch.fields["action.action"][:-1] == 2).float()
     fields = {**batch.fields, "reward": reward, "discount": torch.zeros_like(batch.fields["discount"])}
 
     def likelihood() -> float:

@@ -48,7 +48,7 @@ def expected_loss(name: str, world: World, batch: TrainBatch) -> float:
     for b in range(num_unrolls):
         rewards = [min(1.0, max(-1.0, float(fields["reward"][t + 1, b]))) for t in range(num_steps)]
         discounts = [0.99 * float(fields["discount"][t + 1, b]) for t in range(num_steps)]
-        actions = fields["action"][:, b].tolist()
+        actions = fields["action.action"][:, b].tolist()
         if name == "one_step_sarsa":
             values = [float(q_target[t, b, actions[t]]) for t in range(num_steps + 1)]
         else:
@@ -115,15 +115,18 @@ def test_acting_explores_all_the_time_at_first_and_less_and_less() -> None:
         world = world_of("one_step_q", exploration_steps=1000)
         indices = torch.arange(4).repeat(500)
         inputs = Inputs(
-            (torch.randn(2000, 1, 6),), torch.ones(2000, dtype=torch.uint8), torch.zeros(2000), torch.zeros(2000).long()
+            (torch.randn(2000, 1, 6),),
+            torch.ones(2000, dtype=torch.uint8),
+            torch.zeros(2000),
+            (torch.zeros(2000).long(),),
         )
         acting = Acting(indices, torch.Generator().manual_seed(0), agent_steps, None)
         network, state = world.learner.network, world.learner.network.initial_state(2000)
         with torch.no_grad():
-            action = world.algorithm.act(network, inputs, state, acting).action
+            action = world.algorithm.act(network, inputs, state, acting).actions[0]
             best = network.step(inputs, state)[0].q_values.argmax(-1)
             greedy = replace(acting, greedy=indices == 3)
-            shown = world.algorithm.act(network, inputs, state, greedy).action
+            shown = world.algorithm.act(network, inputs, state, greedy).actions[0]
         assert torch.equal(shown[indices == 3], best[indices == 3])
         shares.append([(action != best)[indices == index].float().mean().item() for index in range(4)])
     assert shares[0] == pytest.approx([0.8] * 4, abs=0.06)

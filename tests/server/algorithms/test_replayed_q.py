@@ -150,7 +150,7 @@ def expected_loss(world: World, batch: TrainBatch, target: PolicyNetwork) -> tup
                 algorithm._q.n_step,
             )
             worth = textbook_rescale(worth) if rescaled else worth
-            errors.append(worth - online_q[t, b, int(batch.fields["action"][t, b])].item())
+            errors.append(worth - online_q[t, b, int(batch.fields["action.action"][t, b])].item())
         total += weight * 0.5 * sum(error**2 for error in errors)
         priorities.append(priority(errors, algorithm._priority_eta) if errors else 0.0)
     return total / len(priorities), priorities
@@ -269,7 +269,7 @@ def test_environments_explore_at_their_own_rates_and_greedy_ones_not_at_all() ->
         for b, source in enumerate(log_batch.provenance):
             index = source.environment_index % 8
             length = source.length
-            other[index] += (log_batch.fields["action"][:length, b] != best[:length, b]).sum()
+            other[index] += (log_batch.fields["action.action"][:length, b] != best[:length, b]).sum()
             rows[index] += length
     seen = rows > 100
     rate = 0.8 * expected  # one action of five is the best one anyway

@@ -124,7 +124,7 @@ def test_a_held_row_ends_one_unroll_and_begins_the_next(lengths: tuple[int, ...]
             ExpectedUnroll(log, start, length).check(cut_to(batch, length), b, scene.layout)
             last = scene.streams._held[slot]
             assert batch.observations[0][length, b, -1].tolist() == last.observation
-            for name in ("step_type", "reward", "discount", "last_action", "age"):
+            for name in ("step_type", "reward", "discount", "last_action.action", "age"):
                 assert batch.fields[name][length, b].item() == last.values[name]
             assert bool(batch.valid[length - 1, b]) == (log.rows[-1].step_type != StepType.LAST)
         start += length

@@ -50,7 +50,7 @@ def test_first_unrolls_end_at_different_times_that_are_spread_evenly() -> None:
 def test_rows_hold_every_field_and_the_history_before_them() -> None:
     layout = numbers_layout(5, 4, 4)
     rows = UnrollRows(layout, 2, torch.device("cpu"))
-    assert set(rows.fields) == {*TIMESTEP_FIELDS, "logits"}
+    assert set(rows.fields) == {*TIMESTEP_FIELDS, "action.action", "last_action.action", "logits"}
     assert rows.fields["logits"].shape == (2, 5, 2)
     assert rows.observations[0].shape == (2, 3 + 5, 3)
     assert [part.shape for part in rows.state] == [(2, 3)]

@@ -42,7 +42,7 @@ def random_rows(count: int, seed: int = 0) -> tuple[Inputs, tuple[Tensor, ...]]:
         (torch.randn(count, 1, 3, generator=generator),),
         torch.randint(0, 3, (count,), dtype=torch.uint8, generator=generator),
         torch.randn(count, generator=generator),
-        torch.randint(0, 4, (count,), generator=generator),
+        (torch.randint(0, 4, (count,), generator=generator),),
     )
     return inputs, tuple(torch.randn(count, 5, generator=generator) for _ in range(2))
 

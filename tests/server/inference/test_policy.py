@@ -43,7 +43,7 @@ def log_rhos(network: PolicyNetwork, batch: TrainBatch) -> Tensor:
     """Learnt against recorded probability of each action on a valid row, `[M]`."""
     with torch.no_grad():
         outputs, _ = network.unroll(batch_inputs(batch), batch.state)
-    action = batch.fields["action"][:-1]
+    action = batch.fields["action.action"][:-1]
     ratio = log_prob(outputs.logits[:-1], action) - log_prob(batch.fields["behaviour_logits"][:-1], action)
     return ratio[batch.valid]
 
@@ -92,7 +92,7 @@ def step_through(networks: dict[int, PolicyNetwork], batch: TrainBatch, b: int) 
             tuple(x[t, b : b + 1] for x in inputs.observations),
             inputs.step_type[t, b : b + 1],
             inputs.reward[t, b : b + 1],
-            inputs.last_action[t, b : b + 1],
+            (inputs.last_action[0][t, b : b + 1],),
         )
         with torch.no_grad():
             outputs, state = networks[int(batch.fields["policy_version"][t, b])].step(row, state)
@@ -133,10 +133,10 @@ def test_every_row_holds_what_was_sent_and_what_was_answered(name: str) -> None:
                 assert fields["reward"] == sent.reward
                 assert fields["discount"] == sent.discount
                 assert fields["step_type"] == sent.step_type
-                assert fields["action"] == sent.action
+                assert fields["action.action"] == sent.action
                 assert fields["policy_version"] == sent.version
                 first = sent.step_type == StepType.FIRST
-                assert fields["last_action"] == (0 if first else log[source.first_seq + t - 1].action)
+                assert fields["last_action.action"] == (0 if first else log[source.first_seq + t - 1].action)
                 assert (fields["age"] == 0) == first
                 assert np.array_equal(batch.observations[0][t, b, -1].numpy(), sent.observation)
                 num_rows += 1
@@ -193,8 +193,8 @@ def test_actions_are_drawn_from_the_logits() -> None:
             world._send(slot)
         decision = world.inference.act(slots).decision
         expected += decision.recorded["behaviour_logits"].softmax(-1).sum(0)
-        drawn += torch.bincount(decision.action, minlength=5)
-        assert torch.equal(torch.from_numpy(world.slots.actions[0]), decision.action)
+        drawn += torch.bincount(decision.actions[0], minlength=5)
+        assert torch.equal(torch.from_numpy(world.slots.actions[0]), decision.actions[0])
     standard_deviation = (expected * (1 - expected / 6000)).sqrt()
     assert ((drawn - expected).abs() < 4 * standard_deviation).all()
 
@@ -207,8 +207,8 @@ def test_greedy_takes_the_best_action() -> None:
         world._send(slot)
     decision = world.inference.act(slots).decision
     best = decision.recorded["behaviour_logits"].argmax(-1)
-    assert torch.equal(decision.action[50:], best[50:]), "the environment of slot s is 100 + s"
-    assert not torch.equal(decision.action[:50], best[:50])
+    assert torch.equal(decision.actions[0][50:], best[50:]), "the environment of slot s is 100 + s"
+    assert not torch.equal(decision.actions[0][:50], best[:50])
 
 
 def test_what_greedy_environments_do_is_shown_and_not_learnt_from() -> None:

@@ -34,7 +34,7 @@ def check_batch(world: RoundWorld, batch: TrainBatch) -> None:
             assert batch.fields["step_type"][t, b] == sent.step_type
             assert batch.fields["age"][t, b] == steps_since_first([row.step_type for row in log], source.first_seq + t)
             if t and sent.step_type != StepType.FIRST:
-                assert batch.fields["last_action"][t, b] == batch.fields["action"][t - 1, b]
+                assert batch.fields["last_action.action"][t, b] == batch.fields["action.action"][t - 1, b]
 
 
 def steps_since_first(step_types: list[int], t: int) -> int:

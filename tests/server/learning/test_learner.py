@@ -159,7 +159,7 @@ def test_what_stands_after_a_cut_changes_nothing(network: NetworkConfig) -> None
         batch,
         reward=batch.fields["reward"].masked_fill(beyond, 1e3),
         discount=batch.fields["discount"].masked_fill(beyond, 0.5),
-        action=batch.fields["action"].masked_fill(beyond, 3),
+        **{"action.action": batch.fields["action.action"].masked_fill(beyond, 3)},
         behaviour_logits=batch.fields["behaviour_logits"].masked_fill(beyond[..., None], -7.0),
     )
     filled = dataclasses.replace(

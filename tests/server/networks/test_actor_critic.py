@@ -53,7 +53,7 @@ def some_inputs(options: dict[str, Any], seed: int = 0) -> Inputs:
         (observation,),
         step_type,
         torch.randn(T, B, generator=generator),
-        torch.randint(0, A, (T, B), generator=generator),
+        (torch.randint(0, A, (T, B), generator=generator),),
     )
 
 
@@ -138,7 +138,7 @@ def test_the_first_policy_is_nearly_uniform() -> None:
 def test_only_a_recurrent_network_reads_reward_and_last_action() -> None:
     for options, reads in ((NETWORKS["feed-forward"], False), (NETWORKS["recurrent"], True)):
         network, inputs = make(options), some_inputs(options)
-        changed = inputs._replace(reward=-inputs.reward, last_action=(inputs.last_action + 1) % A)
+        changed = inputs._replace(reward=-inputs.reward, last_action=((inputs.last_action[0] + 1) % A,))
         before, after = (network.unroll(x, network.initial_state(B))[0].logits for x in (inputs, changed))
         assert torch.equal(before, after) is not reads
 

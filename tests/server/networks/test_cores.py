@@ -32,7 +32,7 @@ def some_inputs() -> tuple[Tensor, Inputs]:
         observations=(),
         step_type=step_type,
         reward=3.0 * torch.randn(T, B, generator=generator),
-        last_action=torch.randint(0, A, (T, B), generator=generator),
+        last_action=(torch.randint(0, A, (T, B), generator=generator),),
     )
     return torch.randn(T, B, F, generator=generator), inputs
 
@@ -57,7 +57,7 @@ def oracle(core: LSTM, features: Tensor, inputs: Inputs, state: AgentState) -> t
         hidden, memory = state[0][b : b + 1], state[1][b : b + 1]
         for t in range(T):
             reward, action = [inputs.reward[t, b].clamp(-1, 1).item()], [0.0] * A
-            action[int(inputs.last_action[t, b])] = 1.0
+            action[int(inputs.last_action[0][t, b])] = 1.0
             if inputs.step_type[t, b] == StepType.FIRST:
                 hidden, memory = torch.zeros(1, H), torch.zeros(1, H)
                 reward, action = [0.0], [0.0] * A
@@ -107,10 +107,10 @@ def test_nothing_before_first_matters_not_even_nan() -> None:
     for x in spoilt:
         x[2] = math.nan
     spoilt[0].requires_grad_()
-    reward, last_action = inputs.reward.clone(), inputs.last_action.clone()
+    reward, last_action = inputs.reward.clone(), inputs.last_action[0].clone()
     first = inputs.step_type == StepType.FIRST
     reward[first], last_action[first] = math.nan, -1
-    outputs, state = core(features, inputs._replace(reward=reward, last_action=last_action), spoilt)
+    outputs, state = core(features, inputs._replace(reward=reward, last_action=(last_action,)), spoilt)
     assert torch.equal(outputs, clean)
     assert all(torch.equal(x, y) for x, y in zip(state, clean_state, strict=True))
     (gradient,) = torch.autograd.grad(outputs.sum(), spoilt[0])
@@ -136,7 +136,7 @@ def test_reward_and_last_action_are_read_and_reward_is_clipped() -> None:
     ones, _ = core(features, inputs._replace(reward=inputs.reward.sign()), some_state())
     assert torch.equal(larger, ones)
     assert not torch.equal(before, ones)
-    other, _ = core(features, inputs._replace(last_action=(inputs.last_action + 1) % A), some_state())
+    other, _ = core(features, inputs._replace(last_action=((inputs.last_action[0] + 1) % A,)), some_state())
     assert not torch.isclose(other[1], before[1]).all(-1).any()
 
 

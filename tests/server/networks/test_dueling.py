@@ -27,7 +27,7 @@ def make_rows(num_rows: int, batch: int) -> Inputs:
         (torch.randn(num_rows, batch, 1, 6, generator=generator),),
         step_type,
         torch.randn(num_rows, batch, generator=generator),
-        torch.randint(0, 5, (num_rows, batch), generator=generator),
+        (torch.randint(0, 5, (num_rows, batch), generator=generator),),
     )
 
 
