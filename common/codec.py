@@ -1,7 +1,4 @@
-"""Arrays <-> message bytes: the only file in common/ that knows the generated classes.
-
-Packing trusts its caller, which is our own code. Unpacking trusts nobody: every length and every value that could
-poison a batch is checked against the agreed spec, and the error names what was expected and what came.
+"""Arrays and specs -> messages, and specs back. Packing trusts its caller, which is our own code.
 
 Shapes: E rows of one lease.
 """
@@ -9,21 +6,14 @@ Shapes: E rows of one lease.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NoReturn
 
-import numpy as np
-from numpy.typing import NDArray
-
-from seedbed.common.errors import InvalidMessageError, SpecError, VersionError
+from seedbed.common.errors import SpecError, UnavailableError, VersionError
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, Kind, Role
 from seedbed.common.timestep import (
     DISCOUNT_DTYPE,
-    MAX_COUNT,
     REWARD_DTYPE,
     STEP_TYPE_DTYPE,
     Array,
-    EpisodeEnd,
-    StepType,
     Timesteps,
 )
 from seedbed.proto import seedbed_pb2 as pb
@@ -46,8 +36,6 @@ _KIND_CODES: dict[Kind, pb.Kind] = {
 _KIND_NAMES = {code: name for name, code in _KIND_CODES.items()}
 _ROLE_CODES: dict[Role, pb.Role] = {"value": pb.ROLE_VALUE, "action_mask": pb.ROLE_ACTION_MASK}
 _ROLE_NAMES = {code: name for name, code in _ROLE_CODES.items()}
-
-_LAST = int(StepType.LAST)
 
 
 def protocol_version() -> pb.ProtocolVersion:
@@ -103,10 +91,14 @@ def described_spec(reply: pb.DescribeResponse) -> EnvironmentSpec:
     """The only spec that a server serves.
 
     Raises:
-        SpecError: it serves none, or several.
+        UnavailableError: it does not know yet.
+        SpecError: it serves several.
     """
-    if len(reply.specs) != 1:
-        raise SpecError(f"expected a server with one environment, it describes {len(reply.specs)}")
+    if not reply.specs:
+        raise UnavailableError("the server has no environment yet and takes that of the first client with --env")
+    if len(reply.specs) > 1:
+        names = ", ".join(spec.environment for spec in reply.specs)
+        raise SpecError(f"expected a server with one environment, got one with {len(reply.specs)} ({names}): say --env")
     return spec_from_message(reply.specs[0])
 
 
@@ -149,57 +141,6 @@ def pack_steps(seq: int, rows: Timesteps) -> pb.ClientMessage:
     return pb.ClientMessage(steps=steps)
 
 
-class StepsReader:
-    """Reads and checks the Steps of one lease. What is the same in each of them is worked out once."""
-
-    def __init__(self, spec: EnvironmentSpec, num_rows: int) -> None:
-        """Prepares for messages of a spec.
-
-        Args:
-            spec: what the lease agreed on.
-            num_rows: E of the lease.
-        """
-        self._num_rows = num_rows
-        self._no_reward = bytes(num_rows * REWARD_DTYPE.itemsize)
-        self._going_on = np.ones(num_rows, DISCOUNT_DTYPE).tobytes()
-        self._layout = [
-            (array, array.numpy_dtype, num_rows * array.row_bytes, (num_rows, *array.shape))
-            for array in spec.observations
-        ]
-
-    def read(self, message: pb.Steps) -> Timesteps:
-        """One timestep of each row; the arrays are read-only views of the message's bytes.
-
-        Raises:
-            InvalidMessageError: a length, a step type or a value is not what the contract allows.
-        """
-        step_types, rewards, discounts = message.step_type, message.reward, message.discount
-        step_type = _vector("step_type", step_types, STEP_TYPE_DTYPE, self._num_rows)
-        reward = _vector("reward", rewards, REWARD_DTYPE, self._num_rows)
-        discount = _vector("discount", discounts, DISCOUNT_DTYPE, self._num_rows)
-        # Most messages carry the same few bytes here, and comparing bytes costs a tenth of what numpy's checks do.
-        if (highest := max(step_types)) > _LAST:
-            raise InvalidMessageError(f"step_type: expected 0, 1 or 2, got {highest}")
-        if rewards != self._no_reward:
-            _require_finite("reward", reward)
-        if discounts != self._going_on and not ((discount >= 0) & (discount <= 1)).all():
-            raise InvalidMessageError(f"discount: expected values from 0 to 1, got {discount.tolist()}")
-        ends = _unpack_ends(message.episode_ends, step_type) if message.episode_ends else ()
-        return Timesteps(step_type, reward, discount, self._read_observations(message.observations), ends)
-
-    def _read_observations(self, parts: Sequence[bytes]) -> tuple[Array, ...]:
-        _check_count("observations", parts, len(self._layout))
-        arrays = []
-        for part, (spec, dtype, num_bytes, shape) in zip(parts, self._layout, strict=True):
-            if len(part) != num_bytes:
-                _refuse_length("observations", spec, part, self._num_rows)
-            array = np.frombuffer(part, dtype).reshape(shape)
-            if dtype.kind == "f":
-                _require_finite(f"observation {spec.name!r}", array)
-            arrays.append(array)
-        return tuple(arrays)
-
-
 def pack_actions(seq: int, actions: Sequence[Array], policy_version: int) -> pb.ServerMessage:
     """The answer to Steps `seq`: one array `[E, ...]` for each action spec."""
     message = pb.ServerMessage()
@@ -208,22 +149,6 @@ def pack_actions(seq: int, actions: Sequence[Array], policy_version: int) -> pb.
     part.actions.extend([array.tobytes() for array in actions])
     part.policy_version = policy_version
     return message
-
-
-def unpack_actions(message: pb.Actions, spec: EnvironmentSpec, num_rows: int) -> tuple[Array, ...]:
-    """Reads the answer: one array `[E, ...]` for each action spec.
-
-    Raises:
-        InvalidMessageError: a length or a value is not what the spec says.
-    """
-    actions = _unpack_arrays("actions", message.actions, spec.actions, num_rows)
-    for part, array_spec in zip(actions, spec.actions, strict=True):
-        array: NDArray[Any] = part
-        if not ((array >= array_spec.sent_low) & (array <= array_spec.sent_high)).all():  # NaN is in no range
-            raise InvalidMessageError(
-                f"actions[{array_spec.name!r}]: expected {array_spec} as it travels, got {array.tolist()}"
-            )
-    return actions
 
 
 def _array_spec_to_message(spec: ArraySpec) -> pb.ArraySpec:
@@ -257,56 +182,3 @@ def _array_spec_from_message(message: pb.ArraySpec) -> ArraySpec:
         role=_ROLE_NAMES[message.role],
         source_dtype=message.source_dtype,
     )
-
-
-def _vector(name: str, data: bytes, dtype: np.dtype[Any], num_rows: int) -> NDArray[Any]:
-    if len(data) != num_rows * dtype.itemsize:
-        raise InvalidMessageError(
-            f"{name}: expected {num_rows * dtype.itemsize} bytes ({dtype.name}[{num_rows}]), got {len(data)}"
-        )
-    return np.frombuffer(data, dtype)
-
-
-def _unpack_arrays(
-    kind: str, data: Sequence[bytes], specs: Sequence[ArraySpec], num_rows: int
-) -> tuple[NDArray[Any], ...]:
-    _check_count(kind, data, len(specs))
-    arrays = []
-    for part, spec in zip(data, specs, strict=True):
-        if len(part) != num_rows * spec.row_bytes:
-            _refuse_length(kind, spec, part, num_rows)
-        arrays.append(np.frombuffer(part, spec.numpy_dtype).reshape(num_rows, *spec.shape))
-    return tuple(arrays)
-
-
-def _check_count(kind: str, data: Sequence[bytes], num_arrays: int) -> None:
-    if len(data) != num_arrays:
-        raise InvalidMessageError(f"{kind}: expected {num_arrays} arrays, got {len(data)}")
-
-
-def _refuse_length(kind: str, spec: ArraySpec, part: bytes, num_rows: int) -> NoReturn:
-    expected = f"{num_rows * spec.row_bytes} bytes ({num_rows} rows of {spec})"
-    raise InvalidMessageError(f"{kind}[{spec.name!r}]: expected {expected}, got {len(part)}")
-
-
-def _unpack_ends(messages: Sequence[pb.EpisodeEnd], step_type: NDArray[Any]) -> tuple[EpisodeEnd, ...]:
-    """At most one for each row that is LAST: else one message could fill the statistics of a whole run."""
-    rows = [message.row for message in messages]
-    if len(set(rows)) != len(rows) or not all(row < len(step_type) and step_type[row] == StepType.LAST for row in rows):
-        last = np.flatnonzero(step_type == StepType.LAST).tolist()
-        raise InvalidMessageError(f"episode_ends: expected rows out of {last}, which are LAST, once each, got {rows}")
-    for message in messages:
-        if not abs(message.episode_return) <= MAX_COUNT:
-            raise InvalidMessageError(
-                f"episode_ends: expected a return from -2^53 to 2^53, got {message.episode_return}"
-            )
-        if max(message.steps, message.frames) > MAX_COUNT:
-            got = f"{message.steps} and {message.frames}"
-            raise InvalidMessageError(f"episode_ends: expected at most 2^53 steps and frames, got {got}")
-    return tuple(EpisodeEnd(end.row, end.episode_return, end.steps, end.frames) for end in messages)
-
-
-def _require_finite(name: str, array: NDArray[Any]) -> None:
-    if not np.isfinite(array).all():
-        rows = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
-        raise InvalidMessageError(f"{name}: expected finite numbers, got NaN or infinity in rows {rows.tolist()}")

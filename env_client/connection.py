@@ -30,6 +30,7 @@ REPLY_TIMEOUT_S = 10.0
 """For Describe and for Welcome: both cost the server nothing."""
 
 _MESSAGE_ALLOWANCE_BYTES = 64 * 1024
+_MAX_MESSAGE_BYTES = 2**31 - 1  # what gRPC's option, a C int, can hold
 _NOT_CONNECTED = "failed to connect"  # gRPC's words where not even a connection came about
 
 
@@ -73,7 +74,10 @@ class Endpoint:
             AuthError: a certificate or key cannot be used.
         """
         options: ChannelOptions = (
-            ("grpc.max_receive_message_length", max_reply_bytes * 5 // 4 + _MESSAGE_ALLOWANCE_BYTES),
+            (
+                "grpc.max_receive_message_length",
+                min(max_reply_bytes * 5 // 4 + _MESSAGE_ALLOWANCE_BYTES, _MAX_MESSAGE_BYTES),
+            ),
             # A dead peer is noticed within 15 s. gRPC's own defaults (no pings) would never notice one.
             ("grpc.keepalive_time_ms", 10_000),
             ("grpc.keepalive_timeout_ms", 5_000),
@@ -202,7 +206,8 @@ async def describe_server(endpoint: Endpoint) -> EnvironmentSpec:
 
     Raises:
         VersionError: it speaks another protocol.
-        SeedbedError: it refused, or stayed away too long.
+        SpecError: it serves several environments.
+        SeedbedError: it refused, or stayed away too long, or had no environment for too long.
     """
     backoff = Backoff(give_up_after_s=endpoint.give_up_after_s)
     line = Line(endpoint)
@@ -211,10 +216,10 @@ async def describe_server(endpoint: Endpoint) -> EnvironmentSpec:
             call = line.stub.Describe(pb.DescribeRequest(), timeout=REPLY_TIMEOUT_S, metadata=endpoint.metadata)
             try:
                 reply = await call
-            except grpc.aio.AioRpcError as error:
-                await wait_out(backoff, error_from_rpc(error), endpoint, f"asking {endpoint.target} what it serves")
-                continue
-            check_protocol(reply.protocol, "server")
-            return described_spec(reply)
+                check_protocol(reply.protocol, "server")
+                return described_spec(reply)
+            except (grpc.aio.AioRpcError, SeedbedError) as error:
+                known = error if isinstance(error, SeedbedError) else error_from_rpc(error)
+                await wait_out(backoff, known, endpoint, f"asking {endpoint.target} what it serves")
     finally:
         await line.close()

@@ -21,11 +21,12 @@ from typing import Any, Literal
 
 import grpc.aio
 
-from seedbed.common.codec import check_protocol, pack_steps, unpack_actions
+from seedbed.common.codec import check_protocol, pack_steps
 from seedbed.common.errors import InvalidMessageError, SeedbedError, SequenceError, UnavailableError
 from seedbed.common.grpc_channel import error_from_rpc
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import Array, Timesteps
+from seedbed.common.unpacking import ActionsReader
 from seedbed.env_client.actor import IndicesChanged, LeaseLost, RunFinished
 from seedbed.env_client.connection import (
     REPLY_TIMEOUT_S,
@@ -62,9 +63,9 @@ class Lease:
         self._line = line
         self._endpoint = endpoint
         self._hello = hello
-        self._spec = spec
         self._group = hello.hello.group
         self._num_rows = len(hello.hello.environments)
+        self._reader = ActionsReader(spec, self._num_rows)
         self._note_connection = note_connection
         self._backoff = Backoff(give_up_after_s=endpoint.give_up_after_s)
         self._stream: _Stream | None = None
@@ -173,7 +174,7 @@ class Lease:
         if message.seq != self._seq:
             raise InvalidMessageError(f"expected actions for seq {self._seq}, got seq {message.seq}")
         self._backoff.reset()
-        return unpack_actions(message, self._spec, self._num_rows)
+        return self._reader.read(message)
 
 
 class _Stream:

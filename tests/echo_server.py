@@ -12,10 +12,11 @@ import grpc
 import grpc.aio
 import numpy as np
 
-from seedbed.common.codec import StepsReader, pack_actions, protocol_version, spec_from_message
-from seedbed.common.echo import echo_action, echo_decode
+from seedbed.common.codec import pack_actions, protocol_version, spec_from_message
+from seedbed.common.echo import echo_actions, echo_decode
 from seedbed.common.errors import ERROR_NAME_KEY
 from seedbed.common.timestep import StepType
+from seedbed.common.unpacking import StepsReader
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto.seedbed_pb2_grpc import SeedbedServicer, add_SeedbedServicer_to_server
 
@@ -31,6 +32,7 @@ class EchoServer(SeedbedServicer):
         refuse: what to do with the n-th Hello instead of welcoming it.
         granted: environment indices of each lease; those that the client left to the server are its wishes + `offset`.
         num_steps: Steps so far.
+        specs: what Describe answers; nothing to the first `knows_after` that ask.
         told: how many of them Welcome names; None: all, as it should.
     """
 
@@ -44,7 +46,8 @@ class EchoServer(SeedbedServicer):
         self.told: int | None = None
         self.run_ids: set[int] = set()
         self.protocol = protocol_version()
-        self.spec: pb.EnvironmentSpec | None = None
+        self.specs: list[pb.EnvironmentSpec] = []
+        self.knows_after = self.num_asked = 0
         self.metadata: list[Any] = []
         self.peers: set[str] = set()
         self.check = True  # False: rows are not echoes
@@ -64,7 +67,9 @@ class EchoServer(SeedbedServicer):
         await self._server.stop(None)
 
     async def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.DescribeResponse:
-        return pb.DescribeResponse(protocol=self.protocol, specs=[self.spec] if self.spec else [])
+        self.num_asked += 1
+        specs = [] if self.num_asked <= self.knows_after else self.specs
+        return pb.DescribeResponse(protocol=self.protocol, specs=specs)
 
     async def Act(self, request_iterator: AsyncIterator[pb.ClientMessage], context: Any) -> None:
         self.metadata.append(context.invocation_metadata())
@@ -90,6 +95,7 @@ class EchoServer(SeedbedServicer):
             last_seq=last_seq,
             grace_s=60,
             environment_indices=indices[: self.told],
+            tasks=[0] * len(indices),
         )
         await context.write(pb.ServerMessage(welcome=welcome))
         async for message in request_iterator:
@@ -103,14 +109,14 @@ class EchoServer(SeedbedServicer):
         last_seq, cached = self.leases[key]
         assert steps.seq in (last_seq, last_seq + 1)
         if steps.seq == last_seq + 1:
-            rows = StepsReader(spec_from_message(hello.spec), len(hello.environments)).read(steps)
+            spec = spec_from_message(hello.spec)
+            rows = StepsReader(spec, len(hello.environments)).read(steps)
             assert steps.seq > 1 or (rows.step_type == StepType.FIRST).all()
-            actions = np.zeros(len(hello.environments), np.int64)
             if self.check:
                 index, _, _ = echo_decode(rows.observations[0])
                 assert index.tolist() == self.granted[key]
-                actions = echo_action(rows.observations[0])
-            cached = pack_actions(steps.seq, [actions], 0).SerializeToString()
+            actions = echo_actions(spec.actions, rows.observations[0] if self.check else np.zeros((rows.num_rows, 3)))
+            cached = pack_actions(steps.seq, actions, 0).SerializeToString()
             self.leases[key] = (steps.seq, cached)
         number, self.num_steps = self.num_steps, self.num_steps + 1
         if number in self.faults:

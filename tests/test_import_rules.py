@@ -82,7 +82,16 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "grpc_health": ("server.frontend.health_service",),
     "grpc_tools": ("proto.generate",),
     "prometheus_client": ("server.monitoring.prometheus",),
-    "numpy": ("common.codec", "common.echo", "common.specs", "common.timestep", "env_client", "server"),
+    "numpy": (
+        "common.array_spec",
+        "common.codec",
+        "common.echo",
+        "common.specs",
+        "common.timestep",
+        "common.unpacking",
+        "env_client",
+        "server",
+    ),
 }
 
 # Entry point -> what starting it must not load.

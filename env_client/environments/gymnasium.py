@@ -1,33 +1,16 @@
-"""Any Gymnasium environment with arrays as observations and discrete actions."""
+"""Gymnasium environments: spaces of arrays, and masks of what is allowed."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from seedbed.common.errors import MissingExtraError, SpecError
-from seedbed.common.specs import MAX_BOUNDS, ArraySpec, EnvironmentSpec, discrete
+from seedbed.common.specs import ArraySpec, EnvironmentSpec, action_mask
+from seedbed.env_client.environments.action_masks import MaskFlattener, MaskSource, find_mask_source
 from seedbed.env_client.environments.interface import Row, Status
-
-_DTYPES = {
-    "bool": "uint8",
-    "uint8": "uint8",
-    "int8": "int32",
-    "int16": "int32",
-    "uint16": "int32",
-    "int32": "int32",
-    "int64": "int64",
-    "float16": "float32",
-    "float32": "float32",
-    "float64": "float32",
-}
-"""What travels for each dtype of a space. Only float64 loses digits, which no network would have used."""
-
-SUPPORTED = "supported are Box, Discrete and MultiBinary observations and Discrete actions"
+from seedbed.env_client.environments.spaces import ActionMapping, Containers, action_specs, observation_specs
 
 
 class GymnasiumEnvironment:
@@ -46,33 +29,36 @@ class GymnasiumEnvironment:
         self._env = _make(environment_id)
         self._seed: int | None = seed
         self.frames = 0
-        observation_space, action_space = self._env.observation_space, self._env.action_space
-        self._action_start = int(getattr(action_space, "start", 0))
+        self._first: tuple[Any, Mapping[str, Any]] | BaseException | None = None
+        self._mask_source: MaskSource | None = None
         try:
-            if type(action_space).__name__ != "Discrete":
-                raise SpecError(f"action space {action_space}: {SUPPORTED}")
-            self.spec = EnvironmentSpec(
-                environment=self._env.spec.id,
-                observations=(array_spec("observation", observation_space),),
-                actions=(array_spec("action", action_space),),
-            )
+            actions = action_specs(self._env.action_space)
+            observations = observation_specs(self._env.observation_space, actions)
+            self._shown = Containers([spec.name for spec in observations])
+            masked = any(spec.role == "action_mask" for spec in observations)
+            if not masked and any(spec.num_mask_entries for spec in actions) and self._shows_masks(actions):
+                observations = (*observations, action_mask(actions))
+            self.spec = EnvironmentSpec(environment=self._env.spec.id, observations=observations, actions=actions)
         except SpecError as error:
             self._env.close()
             raise SpecError(f"{environment_id}: {error}") from None
+        self._environment_action = ActionMapping(actions)
+        self._flatten_mask = MaskFlattener(actions)
 
     def reset(self, observation: Row) -> None:
         """Starts an episode."""
-        value, _ = self._env.reset(seed=self._seed)
-        self._seed = None
+        first, self._first = self._first, None
+        if isinstance(first, BaseException):
+            raise first
+        value, info = first or self._reset()
         self.frames = 0
-        self._write(value, observation)
+        self._write(value, info, False, observation)
 
     def step(self, action: Row, observation: Row) -> tuple[float, Status]:
         """Takes one step; an episode that is terminated and truncated at once counts as terminated."""
-        taken = int(action[0]) + self._action_start
-        value, reward, terminated, truncated, _ = self._env.step(taken)
+        value, reward, terminated, truncated, info = self._env.step(self._environment_action(action))
         self.frames += 1
-        self._write(value, observation)
+        self._write(value, info, terminated or truncated, observation)
         if terminated:
             return float(reward), Status.TERMINATED
         return float(reward), Status.TRUNCATED if truncated else Status.RUNNING
@@ -81,41 +67,32 @@ class GymnasiumEnvironment:
         """Closes the environment, with its windows."""
         self._env.close()
 
-    def _write(self, value: Any, observation: Row) -> None:
-        observation[0][...] = value
+    def _shows_masks(self, actions: Sequence[ArraySpec]) -> bool:
+        """Only a reset tells. It is the one that the first episode begins with, and so is what it may raise."""
+        try:
+            self._first = self._reset()
+        except (Exception, SystemExit) as fault:  # as `Supervised` has it
+            self._first = fault
+            return False
+        self._mask_source = find_mask_source(self._env, self._first[1], actions)
+        return self._mask_source is not None
 
+    def _reset(self) -> tuple[Any, Mapping[str, Any]]:
+        seed, self._seed = self._seed, None
+        value, info = self._env.reset(seed=seed)
+        return value, info
 
-def array_spec(name: str, space: Any) -> ArraySpec:
-    """What travels for a space.
-
-    Args:
-        name: of the array.
-        space: a Gymnasium space.
-
-    Raises:
-        SpecError: the space is not one array of numbers.
-    """
-    kind = type(space).__name__
-    if kind == "Discrete":
-        return discrete(name, int(space.n), start=int(space.start))
-    if kind == "MultiBinary":
-        shape = tuple(space.shape)
-        return ArraySpec(name=name, dtype="uint8", shape=shape, low=(0,), high=(1,), kind="binary", source_dtype="int8")
-    if kind == "Box" and space.dtype.name in _DTYPES:
-        return ArraySpec(
-            name=name,
-            dtype=_DTYPES[space.dtype.name],
-            shape=tuple(space.shape),
-            low=_bounds(space.low, np.min),
-            high=_bounds(space.high, np.max),
-            source_dtype=space.dtype.name,
-        )
-    raise SpecError(f"{name} space {space}: {SUPPORTED}")
-
-
-def _bounds(bounds: NDArray[Any], widest: Callable[[NDArray[Any]], Any]) -> tuple[float, ...]:
-    """One bound for each element; of too many the widest alone."""
-    return tuple(bounds.flatten().tolist()) if bounds.size <= MAX_BOUNDS else (float(widest(bounds)),)
+    def _write(self, value: Any, info: Mapping[str, Any], over: bool, observation: Row) -> None:
+        parts = self._shown.parts(value)
+        if self._mask_source is not None:
+            parts.append(self._mask_source(info, over))
+        for part, spec, target in zip(parts, self.spec.observations, observation, strict=True):
+            if spec.role == "value":
+                target[...] = part
+            elif part is None:
+                target[...] = 1
+            else:
+                self._flatten_mask(part, target)
 
 
 def _make(environment_id: str) -> Any:

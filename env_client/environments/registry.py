@@ -1,8 +1,8 @@
 """How an id becomes an environment.
 
 Ids: "ALE/Pong-v5" (or "Pong"), "seedbed/Catch-v0", "seedbed/MemoryChain-v0", "seedbed/Synthetic-v0",
-"seedbed/Echo-v0", and everything that Gymnasium has registered. Options of the built-in ones follow after commas:
-"seedbed/MemoryChain-v0,length=12".
+"seedbed/Echo-v0" and its kin (`echo.py`), and everything that Gymnasium has registered. Options of the built-in ones
+follow after commas: "seedbed/MemoryChain-v0,length=12".
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import TypeVar
 import numpy as np
 
 from seedbed.common.errors import SpecError
+from seedbed.env_client.environments.echo import ECHO_SPECS, Echo, EchoOptions
 from seedbed.env_client.environments.interface import Environment
-from seedbed.env_client.environments.synthetic import Echo, EchoOptions, Synthetic, SyntheticOptions
+from seedbed.env_client.environments.synthetic import Synthetic, SyntheticOptions
 from seedbed.env_client.environments.tasks import Catch, MemoryChain, MemoryChainOptions
 
 Builder = Callable[[int, int], Environment]
@@ -78,10 +79,10 @@ def _built_in(environment_id: str) -> Builder:
     if name == "seedbed/Synthetic-v0":
         full_id, synthetic = _read_options(name, given, SyntheticOptions())
         return lambda _, seed: Synthetic(full_id, synthetic, seed)
-    if name == "seedbed/Echo-v0":
-        full_id, echo = _read_options(name, given, EchoOptions())
-        return lambda index, seed: Echo(full_id, echo, index, seed)
-    known = [f"seedbed/{task}-v0" for task in ("Catch", "MemoryChain", "Synthetic", "Echo")]
+    if name in ECHO_SPECS:
+        _, echo = _read_options(name, given, EchoOptions())
+        return lambda index, seed: Echo(name, echo, index, seed)
+    known = [*(f"seedbed/{task}-v0" for task in ("Catch", "MemoryChain", "Synthetic")), *ECHO_SPECS]
     near = difflib.get_close_matches(name, known, n=1) or known
     raise SpecError(f"unknown environment {environment_id!r}: did you mean {', '.join(near)}?")
 

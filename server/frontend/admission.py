@@ -15,6 +15,10 @@ from seedbed.common.timestep import StepType
 from seedbed.proto import seedbed_pb2 as pb
 
 _IS_FIRST = bytes(value == StepType.FIRST for value in range(256))  # for `bytes.translate`
+MAX_SPEC_BYTES = 64 * 1024
+"""Of the spec in a Hello. Reading a megabyte of array specs would take a frontend seconds, and it has other clients."""
+
+_MAX_ENVIRONMENT_BYTES = 16  # of one Hello.environments, beside the task's name
 _MAX_NAME_LENGTH = 128  # it goes into logs, and is remembered when its client is long gone
 
 
@@ -53,6 +57,7 @@ def check_hello(hello: pb.Hello, config: FrontendConfig) -> None:
         InvalidMessageError: it does not say who it is, or asks for more than there is.
     """
     codec.check_protocol(hello.protocol, "client")
+    _check_sizes(hello, config)
     differences = config.spec.differences(codec.spec_from_message(hello.spec))
     if differences:
         raise SpecError("the client's environment is not the one this server serves: " + "; ".join(differences))
@@ -65,12 +70,23 @@ def check_hello(hello: pb.Hello, config: FrontendConfig) -> None:
         raise InvalidMessageError(
             f"Hello: expected a run_id that is not 0, and group 0 or 1, got {hello.run_id} and {hello.group}"
         )
-    if not 1 <= len(hello.environments) <= config.num_slots:
-        got = len(hello.environments)
-        raise InvalidMessageError(f"Hello: expected 1 to {config.num_slots} environments, got {got}")
     tasks = {environment.task for environment in hello.environments}
     if tasks != {config.spec.environment}:
         raise SpecError(f"expected the task {config.spec.environment!r} only, got {sorted(tasks)}")
+
+
+def _check_sizes(hello: pb.Hello, config: FrontendConfig) -> None:
+    """Before anything is read into objects."""
+    num_environments = len(hello.environments)
+    if not 1 <= num_environments <= config.num_slots:
+        raise InvalidMessageError(f"Hello: expected 1 to {config.num_slots} environments, got {num_environments}")
+    spec_bytes, rest_bytes = hello.spec.ByteSize(), hello.ByteSize() - hello.spec.ByteSize()
+    if spec_bytes > MAX_SPEC_BYTES:
+        raise InvalidMessageError(f"Hello: expected a spec of at most {MAX_SPEC_BYTES} bytes, got {spec_bytes}")
+    task_bytes = len(config.spec.environment.encode())
+    most_bytes = MAX_SPEC_BYTES + num_environments * (task_bytes + _MAX_ENVIRONMENT_BYTES)
+    if rest_bytes > most_bytes:
+        raise InvalidMessageError(f"Hello: expected at most {most_bytes} bytes beside the spec, got {rest_bytes}")
 
 
 def check_first(step_types: bytes, expected: NDArray[np.bool_]) -> None:

@@ -25,10 +25,11 @@ from seedbed.common.errors import (
     UnavailableError,
     named_error,
 )
+from seedbed.common.unpacking import StepsReader
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto import seedbed_pb2_grpc
 from seedbed.server.frontend.admission import FrontendConfig, check_first, check_hello
-from seedbed.server.frontend.rpc import abort, first_done, read_message
+from seedbed.server.frontend.rpc import abort, first_done, read_message, text_of
 from seedbed.server.frontend.status import status_message
 from seedbed.server.shared.id_channel import Control, IdChannel
 from seedbed.server.shared.slots import SlotTable
@@ -37,6 +38,9 @@ from seedbed.server.shared.vitals import VitalsTable
 logger = logging.getLogger(__name__)
 
 _HELLO_TIMEOUT_S = 10.0
+
+_DEFECTS = (InvalidMessageError, PipeliningError, SequenceError)
+"""Errors after which a client's lease, if it has one, ends at once. A broken connection leaves it in grace."""
 
 
 @dataclass(slots=True, eq=False)
@@ -48,7 +52,7 @@ class _Stream:
     wake: asyncio.Future[None]  # what the writer waits for
     lease: int = -1
     num_rows: int = 0
-    reader: codec.StepsReader = field(init=False)  # from the grant on
+    reader: StepsReader = field(init=False)  # from the grant on
     in_flight_seq: int = 0  # 0: no Steps waits for its answer
     read_s: float = 0.0  # when that Steps was read
     error: SeedbedError | None = None
@@ -103,7 +107,9 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
             await first_done(self._read(stream, context), self._write(stream, context))
         except SeedbedError as error:
             self._vitals.refuse(error)
-            logger.info("stream of %s ended: %s", context.peer(), error)
+            logger.info("stream of %s ended: %s", context.peer(), text_of(error))
+            if isinstance(error, _DEFECTS):  # it would only come back with the same; nobody waits for that
+                self._send({"type": "goodbye", "stream": stream.number})
             await abort(context, error)
         finally:
             self._leave(stream)
@@ -131,7 +137,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         )
         grant = await stream.granted
         stream.lease, stream.num_rows = grant["lease"], len(hello.environments)
-        stream.reader = codec.StepsReader(self.config.spec, stream.num_rows)
+        stream.reader = StepsReader(self.config.spec, stream.num_rows)
         self._by_lease[stream.lease] = stream
         self._vitals.add("streams_opened")
         welcome = pb.Welcome(

@@ -11,7 +11,7 @@ import grpc
 from seedbed.common.credentials import Reloaded, ServerCredentials, watch_tokens
 from seedbed.common.logs import setup_logging
 from seedbed.proto import seedbed_pb2_grpc
-from seedbed.server.frontend.admission import FrontendConfig
+from seedbed.server.frontend.admission import MAX_SPEC_BYTES, FrontendConfig
 from seedbed.server.frontend.authentication import TokenRequired
 from seedbed.server.frontend.frontend import Frontend
 from seedbed.server.frontend.health_service import HealthService
@@ -19,7 +19,8 @@ from seedbed.server.shared.id_channel import IdChannel
 from seedbed.server.shared.slots import SlotTable
 from seedbed.server.shared.vitals import VitalsTable
 
-_MESSAGE_OVERHEAD_BYTES = 64 * 1024
+_MESSAGE_OVERHEAD_BYTES = 2 * MAX_SPEC_BYTES  # of a Steps, and of a Hello beside its environments
+_MAX_MESSAGE_BYTES = 2**31 - 1  # what gRPC's option, a C int, can hold
 _MAX_CONNECTIONS = 16_384
 _SPARE_DESCRIPTORS = 128  # so that a flood of connections leaves some for everything else
 _CONNECTION_AGE_GRACE_MS = 1_000
@@ -54,7 +55,7 @@ def run_frontend(config: FrontendConfig, slots: SlotTable, vitals: VitalsTable, 
 
 async def _serve(config: FrontendConfig, slots: SlotTable, vitals: VitalsTable, channel: IdChannel) -> None:
     row_bytes = sum(spec.row_bytes for spec in config.spec.observations)
-    max_bytes = config.num_slots * (row_bytes * 5 // 4 + 64) + _MESSAGE_OVERHEAD_BYTES
+    max_bytes = min(config.num_slots * (row_bytes * 5 // 4 + 64) + _MESSAGE_OVERHEAD_BYTES, _MAX_MESSAGE_BYTES)
     options = (
         *_SERVER_OPTIONS,
         ("grpc.max_receive_message_length", max_bytes),

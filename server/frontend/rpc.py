@@ -39,11 +39,14 @@ async def first_done(*coroutines: Coroutine[Any, Any, None]) -> None:
             raise error
 
 
+def text_of(error: SeedbedError) -> str:
+    """The text of an error, for a log or a status, cut: it may quote what the client sent."""
+    text = str(error)
+    return text if len(text) <= _MAX_TEXT_LENGTH else f"{text[:_MAX_TEXT_LENGTH]}... ({len(text)} characters)"
+
+
 async def abort(context: Any, error: SeedbedError) -> NoReturn:
     """Ends a call with the status of an error, and its name, which several share a status."""
     code = getattr(grpc.StatusCode, error.status)
-    text = str(error)
-    if len(text) > _MAX_TEXT_LENGTH:  # it may quote what the client sent
-        text = f"{text[:_MAX_TEXT_LENGTH]}... ({len(text)} characters)"
-    await context.abort(code, text, trailing_metadata=((ERROR_NAME_KEY, type(error).__name__),))
+    await context.abort(code, text_of(error), trailing_metadata=((ERROR_NAME_KEY, type(error).__name__),))
     raise AssertionError("abort returns never")

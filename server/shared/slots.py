@@ -9,6 +9,10 @@ A frontend may die between any two writes. So `accepted_seq` is written last, in
 checked against belongs to a number: `was_last` has a column for even and one for odd numbers, and what stands under the
 accepted one is not touched before the next is accepted.
 
+Who reads rows at any time, without being told that it is its turn, may find half of them new. So `begun_seq` is written
+first: a copy is whole where `begun_seq` equals `accepted_seq`, and both are the same before and after. (Processors that
+keep stores in order, as x86 does, and the interpreter's own work between two of them on others, make that hold.)
+
 Shapes: S slots.
 """
 
@@ -42,7 +46,8 @@ class SlotTable:
         step_type: uint8 `[S]`.
         reward, discount: float32 `[S]`.
         was_last: bool `[S, 2]`, whether the row was LAST in Steps `seq`, in column `seq % 2`.
-        accepted_seq: uint64 `[S]`, the last Steps a frontend copied in.
+        begun_seq: uint64 `[S]`, the last Steps a frontend has begun to copy in.
+        accepted_seq: uint64 `[S]`, the last Steps a frontend has copied in.
         answered_seq: uint64 `[S]`, the last Steps whose actions stand in `actions`.
         policy_version: uint64 `[S]`, updates in the parameters that answered.
         accepted_s, answered_s: float64 `[S]`, when those two were written, by the monotonic clock all processes share.
@@ -54,6 +59,7 @@ class SlotTable:
     reward: NDArray[np.float32]
     discount: NDArray[np.float32]
     was_last: NDArray[np.bool_]
+    begun_seq: NDArray[np.uint64]
     accepted_seq: NDArray[np.uint64]
     answered_seq: NDArray[np.uint64]
     policy_version: NDArray[np.uint64]
@@ -74,6 +80,7 @@ class SlotTable:
     def accept(self, lease: int, num_rows: int, seq: int, rows: Timesteps) -> None:
         """Copies one Steps into the rows of a lease (frontend side)."""
         where = slice(lease, lease + num_rows)
+        self.begun_seq[lease] = seq
         for table, array in zip(self.observations, rows.observations, strict=True):
             table[where] = array
         self.step_type[where] = rows.step_type
@@ -90,6 +97,7 @@ class SlotTable:
     def clear(self, lease: int, num_rows: int) -> None:
         """Makes rows ready for a new lease (device side): their next timestep must be FIRST, its seq 1."""
         self.was_last[lease : lease + num_rows] = True
+        self.begun_seq[lease] = 0
         self.accepted_seq[lease] = 0
         self.answered_seq[lease] = 0
 
@@ -115,6 +123,7 @@ class SlotTable:
             "reward": [(REWARD_DTYPE, ())],
             "discount": [(DISCOUNT_DTYPE, ())],
             "was_last": [(np.dtype(np.bool_), (2,))],
+            "begun_seq": [(np.dtype("<u8"), ())],
             "accepted_seq": [(np.dtype("<u8"), ())],
             "answered_seq": [(np.dtype("<u8"), ())],
             "policy_version": [(np.dtype("<u8"), ())],

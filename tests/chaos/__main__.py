@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from seedbed.env_client.environments.echo import ECHO_SPECS
 from tests.chaos.arena import Arena, ChaosError
 from tests.chaos.checker import Verdict, check
 from tests.chaos.history import Writer, nemesis_file, read_nemesis, read_servers
@@ -34,6 +35,11 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0, help="of the whole run (default: 600)")
     parser.add_argument("--seed", type=int, help="of the schedule (default: a random one, printed)")
+    parser.add_argument(
+        "--environment",
+        choices=ECHO_SPECS,
+        help="kind of actions and observations (default: one that the seed chooses)",
+    )
     parser.add_argument("--pause-s", type=float, default=_MEAN_PAUSE_S, help="mean time between faults")
     parser.add_argument(
         "--recovery-s",
@@ -49,24 +55,25 @@ def main(argv: Sequence[str]) -> int:
     seed = random.randrange(2**31) if options.seed is None else options.seed
     shutil.rmtree(options.history, ignore_errors=True)
     options.history.mkdir(parents=True)
-    print(f"chaos: seed {seed}, {options.seconds:g} s, history in {options.history}", flush=True)
+    environment = options.environment or random.Random(seed).choice(list(ECHO_SPECS))
+    print(f"chaos: seed {seed}, {environment}, {options.seconds:g} s, history in {options.history}", flush=True)
     began_s = time.monotonic()
     with Writer(nemesis_file(options.history)) as history:
         schedule = make_schedule(seed, options.pause_s)
-        run(options.history, history, seed, schedule, began_s + options.seconds - _END_S, options.recovery_s)
+        arena = Arena(options.history, seed, environment)
+        run(arena, history, schedule, began_s + options.seconds - _END_S, options.recovery_s)
     verdict = check(read_servers(options.history), read_nemesis(options.history))
     print(report(verdict, time.monotonic() - began_s))
     if verdict.violations:
-        print(f"again: python -m tests.chaos --seconds {options.seconds:g} --seed {seed} --pause-s {options.pause_s:g}")
+        again = f"--seconds {options.seconds:g} --seed {seed} --environment {environment} --pause-s {options.pause_s:g}"
+        print(f"again: python -m tests.chaos {again}")
     return 1 if verdict.violations else 0
 
 
-def run(
-    directory: Path, history: Writer, seed: int, schedule: Iterator[Fault], until_s: float, recovery_s: float
-) -> None:
+def run(arena: Arena, history: Writer, schedule: Iterator[Fault], until_s: float, recovery_s: float) -> None:
     """Faults until a monotonic time, then recovery and an orderly end. What goes wrong goes to the history."""
     try:
-        with Arena(directory, seed) as arena:
+        with arena:
             await_recovery(arena, "the start", _START_S)
             Nemesis(arena, history, schedule).run(until_s)
             await_recovery(arena, "the last fault", recovery_s)

@@ -61,14 +61,16 @@ class Arena:
     """Starts and ends everything; use it as a context.
 
     Attributes:
+        environment: what clients step, out of `ECHO_SPECS`.
         incarnation: of the server, from 0.
         clients: all of them.
         episodes: that ended so far, by environment.
         live, used, leases: slots, and leases that hold them, when the server last told.
     """
 
-    def __init__(self, directory: Path, seed: int) -> None:
+    def __init__(self, directory: Path, seed: int, environment: str) -> None:
         self._directory = directory
+        self.environment = environment
         self._port = _free_port()
         self.address = f"127.0.0.1:{self._port}"
         self.incarnation = -1
@@ -111,7 +113,7 @@ class Arena:
         """Starts it, if it is not there."""
         if client.process is None:
             address = client.proxy.address if client.proxy else self.address
-            environment = f"seedbed/Echo-v0,check=1,step_ms={STEP_MS}"
+            environment = f"{self.environment},check=1,step_ms={STEP_MS}"
             options = ("--server", address, "--env", environment, "--client-id", client.name)
             indices = ("--num-envs", str(len(client.indices)), "--first-index", str(client.indices.start))
             client.process = self._start(client.name, _CLIENT, "env", *options, *indices)
@@ -134,6 +136,7 @@ class Arena:
         self._reader, self._serving = Reader(history), False
         self.live = self.used = self.leases = 0
         options = ("--port", str(self._port), "--num-slots", str(NUM_SLOTS), "--history", str(history))
+        options += ("--environment", self.environment)
         self._server = self._start("server", _SERVER, *options)
         self.wait_for(lambda: self._serving, "the server to serve", _START_S)
 

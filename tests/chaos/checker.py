@@ -1,7 +1,8 @@
 """History -> violations: what must hold whatever was done to the processes. Knows no process and no clock.
 
-    rows        action i answers observation i; reward, discount, step type, age, last action and agent state are those
-                of the same row; the first row's agent state is the one stored; a mask where nothing may be learnt from
+    rows        action i answers observation i, each element of each array; the other observations, action mask, reward,
+                discount, step type, age, last actions and agent state are those of the same row; the first row's agent
+                state is the one stored; a mask where nothing may be learnt from
     unrolls     one slot, one lease, one environment; contiguous rows; each follows the one before; no transition twice
     slots       nobody gets a slot or an environment that another lease holds; never more than there are
     account     received = queued + dropped + in open unrolls, at every lease's begin and end; and at the end of a
@@ -21,10 +22,21 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from seedbed.common.echo import echo_action, echo_encode, echo_length, echo_reward, echo_truncates
+from seedbed.common.echo import (
+    echo_actions,
+    echo_elements,
+    echo_encode,
+    echo_length,
+    echo_mask,
+    echo_observations,
+    echo_reward,
+    echo_truncates,
+)
 from seedbed.common.timestep import StepType
+from seedbed.env_client.environments.echo import ECHO_SPECS
 from tests.chaos.history import Record
 from tests.chaos.stranger import ALLOWED
+from tests.system.echo_rows import checksums, samples_of
 
 SHARED_ROWS = 1
 """Of an unroll and the one before it."""
@@ -98,6 +110,7 @@ class _Incarnation:
         self._verdict = verdict
         self._may_lose = may_lose
         self._num_slots = 0
+        self._spec = ECHO_SPECS["seedbed/Echo-v0"]
         self._held: dict[int, int] = {}  # slot -> environment, of the leases that live
         self._granted: dict[int, dict[int, int]] = {}  # lease -> slot -> environment
         self._begun: Counter[int] = Counter()  # environment -> leases
@@ -111,6 +124,7 @@ class _Incarnation:
         match record["kind"]:
             case "start":
                 self._num_slots = record["num_slots"]
+                self._spec = ECHO_SPECS[record["environment"]]
             case "begin":
                 self._begin(record)
             case "cut":
@@ -181,7 +195,7 @@ class _Incarnation:
 
     def _check_rows(self, record: Record) -> None:
         index, episode, step = (np.array(record[name]) for name in ("index", "episode", "step"))
-        action, last_action, state = (np.array(record[name]) for name in ("action", "last_action", "state"))
+        state = np.array(record["state"])
         observation = echo_encode(index, episode, step)
         first, last = step == 0, step == echo_length(index, episode)
         terminated = last & ~echo_truncates(index, episode)
@@ -191,16 +205,33 @@ class _Incarnation:
         step_type = np.where(first, StepType.FIRST, np.where(last, StepType.LAST, StepType.MID))
         for right, what in (
             (index == record["environment"], "a row of another environment"),
-            (action == echo_action(observation), "an action that answers another observation"),
-            (np.array(record["reward"]) == echo_reward(observation, last_action), "a reward of another transition"),
+            (
+                np.array(record["shown"]) == checksums(self._spec, echo_observations(self._spec, observation)),
+                "observation arrays of another row",
+            ),
             (np.array(record["discount"]) == ~terminated, "a termination that is none, or a truncation"),
             (np.array(record["step_type"]) == step_type, "FIRST or LAST misplaced"),
             (np.array(record["age"]) == step, "the age of another row"),
             (first | (state == step), "the agent state of another row"),
             (record["initial_state"] == state[0], "an initial agent state that is not the first row's"),
-            (last_action[1:] == np.where(first[1:], 0, action[:-1]), "the last action of another row"),
             (episode[1:] == following, "rows of other episodes"),
             (step[1:] == np.where(last[:-1], 0, step[:-1] + 1), "a row is missing, or there twice"),
             (np.array(record["valid"]) == valid, "a wrong mask"),
         ):
             self._expect(right, what, record)
+        self._check_actions(record, observation, first)
+
+    def _check_actions(self, record: Record, observation: NDArray[np.float32], first: NDArray[np.bool_]) -> None:
+        specs = self._spec.actions
+        answers = echo_actions(specs, observation)
+        came_before = [np.array(record[f"last_action.{spec.name}"]) for spec in specs]
+        for spec, answer, sample, before in zip(specs, answers, samples_of(specs, answers), came_before, strict=True):
+            action = np.array(record[f"action.{spec.name}"])
+            self._expect(action == sample, "an action that answers another observation", record)
+            sent = np.where(first[1:].reshape(-1, *[1] * len(spec.shape)), 0, answer[:-1])
+            self._expect(before[1:] == sent, "the last action of another row", record)
+        reward = echo_reward(observation, *echo_elements(specs, came_before))
+        self._expect(np.array(record["reward"]) == reward, "a reward of another transition", record)
+        if self._spec.mask_position is not None:
+            mask = np.array(record["action_mask"])
+            self._expect(mask == echo_mask(specs, observation), "the action mask of another row", record)

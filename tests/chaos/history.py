@@ -3,14 +3,15 @@
 A file for each start of the server ("incarnation") and one for the nemesis. Kinds of records, and what they hold
 beside `kind`:
 
-    server   start      num_slots
+    server   start      num_slots, environment: out of `ECHO_SPECS`
              serving    from now on clients are answered
              begin      lease, slots, environments: a new lease holds these slots now
              cut        slots: whose lease is over
              balance    received, queued, dropped, open: where all transitions are, between two inference batches
              unroll     slot, lease, environment, first_seq, length, initial_state; lists over its rows: index, episode,
-                        step (the observation), step_type, reward, discount, action, last_action, age, state; and
-                        over its transitions: valid
+                        step (the first observation), shown (a checksum of all others), step_type, reward, discount,
+                        age, state, action_mask, and action.NAME and last_action.NAME for each action array; over its
+                        transitions: valid
              episode    environment, steps: of an episode that a client reports as ended
              sample     live, used: slots; leases: that hold them
              end        received, dropped: the account of a server that was asked to stop

@@ -192,7 +192,9 @@ class Nemesis:
         seed = int(fault.victim * 2**32)
 
         def run() -> None:
-            self._history.write("stranger", name=name, status=intrude(self._arena.address, name, seed))
+            self._history.write(
+                "stranger", name=name, status=intrude(self._arena.address, self._arena.environment, name, seed)
+            )
 
         stranger = threading.Thread(target=run, name="stranger")
         stranger.start()

@@ -19,13 +19,17 @@ from numpy.typing import NDArray
 
 from seedbed.common.echo import echo_decode
 from seedbed.common.logs import setup_logging
+from seedbed.common.specs import EnvironmentSpec
+from seedbed.env_client.environments.echo import ECHO_SPECS
 from seedbed.server.experience.account import Collector
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.unroll import UnrollLayout
 from tests.chaos.history import Record, Writer
 from tests.chaos.schedule import GRACE_S
-from tests.system.echo import Audit, CountingStore, EchoAlgorithm, EchoServer
+from tests.system.audit import BATCH_SIZE, Audit
+from tests.system.echo import ECHO_SPEC, CountingStore, EchoServer
+from tests.system.echo_rows import checksums
 
 FRONTENDS = 2
 _SAMPLE_S = 0.1
@@ -66,23 +70,25 @@ class RecordingStore(CountingStore):
 class Recorder(Audit):
     """Writes every unroll that comes out of the learner's queue; whether it is right is found out later."""
 
-    def __init__(self, history: Writer) -> None:
-        super().__init__()
+    def __init__(self, history: Writer, spec: EnvironmentSpec) -> None:
+        super().__init__(spec)
         self._history = history
 
     def run(self, fifo: UnrollFifo) -> None:
         """Until the queue is closed."""
-        while isinstance(batch := fifo.get(EchoAlgorithm.batch_size), TrainBatch):
+        while isinstance(batch := fifo.get(BATCH_SIZE), TrainBatch):
             for number in range(len(batch.provenance)):
-                self._history.write("unroll", **unroll_record(batch, number))
+                self._history.write("unroll", **unroll_record(self.spec, batch, number))
 
 
-def unroll_record(batch: TrainBatch, number: int) -> Record:
+def unroll_record(spec: EnvironmentSpec, batch: TrainBatch, number: int) -> Record:
     """One unroll of a train batch: what really came, without the rows that stand there from before."""
     source = batch.provenance[number]
-    fields = {name: tensor[: source.length, number].flatten().tolist() for name, tensor in batch.fields.items()}
+    fields = {name: tensor[: source.length, number].tolist() for name, tensor in batch.fields.items()}
     del fields["policy_version"]  # nobody learns
-    index, episode, step = echo_decode(batch.observations[0][: source.length, number, 0].numpy())
+    fields["state"] = [state for (state,) in fields["state"]]
+    shown = [array[: source.length, number, 0].numpy() for array in batch.observations]
+    index, episode, step = echo_decode(shown[0])
     return {
         "slot": source.slot,
         "lease": source.lease,
@@ -93,6 +99,7 @@ def unroll_record(batch: TrainBatch, number: int) -> Record:
         "index": index.tolist(),
         "episode": episode.tolist(),
         "step": step.tolist(),
+        "shown": checksums(spec, shown),
         "valid": batch.valid[:, number].tolist(),
         **fields,
     }
@@ -103,23 +110,25 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--num-slots", type=int, required=True)
+    parser.add_argument("--environment", choices=ECHO_SPECS, default=ECHO_SPEC.environment)
     parser.add_argument("--history", type=Path, required=True)
     options = parser.parse_args(argv)
     setup_logging("chaos server")
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     with Writer(options.history) as history:
-        return _serve(history, options.port, options.num_slots, stopping)
+        return _serve(history, ECHO_SPECS[options.environment], options.port, options.num_slots, stopping)
 
 
-def _serve(history: Writer, port: int, num_slots: int, stopping: threading.Event) -> int:
-    history.write("start", num_slots=num_slots)
+def _serve(history: Writer, spec: EnvironmentSpec, port: int, num_slots: int, stopping: threading.Event) -> int:
+    history.write("start", num_slots=num_slots, environment=spec.environment)
     echo = EchoServer(
         num_slots=num_slots,
         grace_s=GRACE_S,
+        spec=spec,
         frontends=FRONTENDS,
         port=port,
-        audit=Recorder(history),
+        audit=Recorder(history, spec),
         make_store=partial(RecordingStore, history),
         stop_reason="restarting",
     )

@@ -11,11 +11,12 @@ import grpc
 import numpy as np
 
 from seedbed.common.codec import pack_hello, pack_steps
-from seedbed.common.echo import echo_encode
+from seedbed.common.echo import echo_encode, echo_observations
+from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import StepType, Timesteps
+from seedbed.env_client.environments.echo import ECHO_SPECS
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
-from tests.system.echo import ECHO_SPEC
 
 INDEX = 10_000
 """Of its environment: no client has it."""
@@ -35,14 +36,15 @@ ALLOWED: Mapping[str, frozenset[str]] = {
 """What it does -> how it may be answered."""
 
 
-def intrude(address: str, name: str, seed: int) -> str:
+def intrude(address: str, environment: str, name: str, seed: int) -> str:
     """Does what `ALLOWED` names and returns the name of the status it got."""
     if name == "garbage":
         return _send_garbage(address, random.Random(seed))
+    spec = ECHO_SPECS[environment]
     messages: Mapping[str, Callable[[], list[pb.ClientMessage]]] = {
-        "another spec": lambda: [_hello(seed, "seedbed/Catch-v0")],
-        "Steps before Hello": lambda: [_steps(1)],
-        "pipelining": lambda: [_hello(seed), *map(_steps, range(1, 20))],
+        "another spec": lambda: [_hello(seed, replace(spec, environment="seedbed/Catch-v0"))],
+        "Steps before Hello": lambda: [_steps(spec, 1)],
+        "pipelining": lambda: [_hello(seed, spec), *(_steps(spec, seq) for seq in range(1, 20))],
     }
     with grpc.insecure_channel(address, options=(("grpc.use_local_subchannel_pool", 1),)) as channel:
         try:
@@ -66,22 +68,22 @@ def _send_garbage(address: str, generator: random.Random) -> str:
     return "closed"
 
 
-def _hello(seed: int, environment: str = ECHO_SPEC.environment) -> pb.ClientMessage:
+def _hello(seed: int, spec: EnvironmentSpec) -> pb.ClientMessage:
     return pack_hello(
         client_id="stranger",
         run_id=seed | 1,
         group=0,
         environment_indices=[INDEX],
-        spec=replace(ECHO_SPEC, environment=environment),
+        spec=spec,
     )
 
 
-def _steps(seq: int) -> pb.ClientMessage:
+def _steps(spec: EnvironmentSpec, seq: int) -> pb.ClientMessage:
     """Always the same FIRST."""
     rows = Timesteps(
         step_type=np.full(NUM_ROWS, StepType.FIRST, np.uint8),
         reward=np.zeros(NUM_ROWS, np.float32),
         discount=np.ones(NUM_ROWS, np.float32),
-        observations=(echo_encode([INDEX], 0, 0),),
+        observations=echo_observations(spec, echo_encode([INDEX], 0, 0)),
     )
     return pack_steps(seq, rows)

@@ -11,41 +11,66 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from seedbed.common.echo import echo_action, echo_encode, echo_length, echo_reward, echo_truncates
+from seedbed.common.echo import (
+    echo_actions,
+    echo_elements,
+    echo_encode,
+    echo_length,
+    echo_mask,
+    echo_observations,
+    echo_reward,
+    echo_truncates,
+)
+from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import StepType
+from seedbed.env_client.environments.echo import ECHO_SPECS
 from tests.chaos.checker import check
 from tests.chaos.history import Reader, Record, Writer, nemesis_file, read_nemesis, read_servers, server_file
 from tests.chaos.schedule import TRAITS, Kind, make_schedule
+from tests.system.echo_rows import checksums, samples_of
 
 NUM_ROWS = 8
 NUM_UNROLLS = 6
-ROW_FIELDS = ("index", "episode", "step", "action", "reward", "discount", "step_type", "last_action", "age", "state")
-"""Of an unroll's record: lists over its rows."""
+ONE, MIXED = ECHO_SPECS["seedbed/Echo-v0"], ECHO_SPECS["seedbed/EchoMixed-v0"]
 
 
-def _timesteps(environment: int) -> Iterator[Record]:
+def _timesteps(spec: EnvironmentSpec, environment: int) -> Iterator[Record]:
     """What an environment sends and is answered, without end."""
-    last_action = 0
+    nothing = [np.zeros(part.shape, part.numpy_dtype) for part in spec.actions]
+    names = [part.name for part in spec.actions]
+    sent = nothing
     for episode in itertools.count():
         length = int(echo_length(environment, episode))
         for step in range(length + 1):
             observation = echo_encode(environment, episode, step)
-            last_action = 0 if step == 0 else last_action
-            action, last = int(echo_action(observation)), step == length
+            before, sent = nothing if step == 0 else sent, list(echo_actions(spec.actions, observation))
+            samples, last = samples_of(spec.actions, sent), step == length
+            shown = [part[None] for part in echo_observations(spec, observation)]
             yield {
                 "index": environment,
                 "episode": episode,
                 "step": step,
+                "shown": checksums(spec, shown)[0],
                 "step_type": int(StepType.FIRST if step == 0 else StepType.LAST if last else StepType.MID),
-                "reward": float(echo_reward(observation, last_action)),
+                "reward": float(echo_reward(observation, *echo_elements(spec.actions, before))),
                 "discount": float(not last or bool(echo_truncates(environment, episode))),
-                "action": action,
-                "last_action": last_action,
+                **{f"action.{part.name}": array.tolist() for part, array in zip(spec.actions, samples, strict=True)},
+                **{
+                    f"last_action.{part.name}": array.tolist() for part, array in zip(spec.actions, before, strict=True)
+                },
+                **(
+                    {} if spec.mask_position is None else {"action_mask": echo_mask(spec.actions, observation).tolist()}
+                ),
                 "age": step,
                 "state": float(step),
             }
-            last_action = action
+
+
+def _mask(spec: EnvironmentSpec, observation: NDArray[np.float32]) -> list[int]:
+    mask: list[int] = echo_mask(spec.actions, observation).tolist()
+    return mask
 
 
 def _unroll(rows: list[Record], first_seq: int, **source: int) -> Record:
@@ -62,21 +87,21 @@ def _unroll(rows: list[Record], first_seq: int, **source: int) -> Record:
     }
 
 
-def _lease(lease: int, slot: int, environment: int, last_rows: int = 5) -> list[Record]:
+def _lease(spec: EnvironmentSpec, lease: int, slot: int, environment: int, last_rows: int = 5) -> list[Record]:
     """All unrolls of a lease of one slot; the last one is cut."""
     total = NUM_UNROLLS * (NUM_ROWS - 1) + last_rows
-    rows = list(itertools.islice(_timesteps(environment), total))
+    rows = list(itertools.islice(_timesteps(spec, environment), total))
     starts = range(0, total - 1, NUM_ROWS - 1)
     source = {"slot": slot, "lease": lease, "environment": environment}
     return [_unroll(rows[start : start + NUM_ROWS], start, **source) for start in starts]
 
 
-def _server() -> list[Record]:
+def _server(spec: EnvironmentSpec = ONE) -> list[Record]:
     """Two leases at once, then a third one on the slot of the first, whose client had been killed."""
-    first, second, third = _lease(1, 0, 4), _lease(2, 1, 5), _lease(3, 0, 4)
+    first, second, third = _lease(spec, 1, 0, 4), _lease(spec, 2, 1, 5), _lease(spec, 3, 0, 4)
     queued = sum(unroll["length"] - 1 for unroll in [*first, *second, *third])
     return [
-        {"kind": "start", "num_slots": 3},
+        {"kind": "start", "num_slots": 3, "environment": spec.environment},
         {"kind": "begin", "lease": 1, "slots": [0], "environments": [4]},
         {"kind": "begin", "lease": 2, "slots": [1], "environments": [5]},
         *itertools.chain(*zip(first, second, strict=True)),
@@ -105,8 +130,9 @@ def _find(server: list[Record], kind: str) -> Record:
     return next(record for record in server if record["kind"] == kind)
 
 
-def test_a_good_history() -> None:
-    verdict = check([_server(), _server()], [*_nemesis(), _nemesis()[0] | {"incarnation": 1}])
+@pytest.mark.parametrize("spec", ECHO_SPECS.values(), ids=lambda spec: spec.environment)
+def test_a_good_history(spec: EnvironmentSpec) -> None:
+    verdict = check([_server(spec), _server(spec)], [*_nemesis(), _nemesis()[0] | {"incarnation": 1}])
     assert verdict.violations == []
     assert verdict.faults == {Kind.KILL_CLIENT: 2}
     assert (verdict.incarnations, verdict.leases, verdict.unrolls) == (2, 6, 2 * 3 * (NUM_UNROLLS + 1))
@@ -115,23 +141,28 @@ def test_a_good_history() -> None:
     assert (verdict.episodes, verdict.episode_steps, verdict.balances) == (2, 6, 2)
 
 
+def _row_fields(unroll: Record) -> list[str]:
+    """Of an unroll's record: lists over its rows."""
+    return [name for name, values in unroll.items() if isinstance(values, list) and name != "valid"]
+
+
 def _swap_rows(server: list[Record]) -> None:
     """Actions of two rows of one unroll, as if the batch had been cross-wired."""
-    action = next(a for a in (unroll["action"] for unroll in _unrolls(server)) if a[2] != a[5])
+    action = next(a for a in (unroll["action.action"] for unroll in _unrolls(server)) if a[2] != a[5])
     action[2], action[5] = action[5], action[2]
 
 
 def _misroute(server: list[Record]) -> None:
     """The rows of two environments change places; each is sound in itself."""
     one, other = _unrolls(server)[:2]
-    for name in ROW_FIELDS:
+    for name in _row_fields(one):
         one[name], other[name] = other[name], one[name]
 
 
 def _splice(server: list[Record]) -> None:
     """The second half of an unroll comes from the next incarnation of the client, which begins anew."""
     donor, unroll = _unrolls(server)[0], _unrolls(server)[8]
-    for name in ROW_FIELDS:
+    for name in _row_fields(unroll):
         unroll[name][4:] = donor[name][:4]
 
 
@@ -207,7 +238,7 @@ MUTATIONS: dict[str, tuple[Callable[[list[Record]], None], str]] = {
     "swapped termination": (_set_last(lambda x: 1 - x), "termination that is none"),
     "a wrong step type": (_set_row("step_type", lambda x: (x + 1) % 3), "FIRST or LAST misplaced"),
     "a wrong age": (_set_row("age", lambda x: x + 1), "age of another row"),
-    "a wrong last action": (_set_row("last_action", lambda x: (x + 1) % 7), "last action of another row"),
+    "a wrong last action": (_set_row("last_action.action", lambda x: (x + 1) % 7), "last action of another row"),
     "a stale agent state": (_set_row("state", lambda x: x + 1, row=0), "agent state"),
     "a wrong initial state": (_set("unroll", "initial_state", lambda x: x + 1), "initial agent state"),
     "a wrong mask": (_set_row("valid", lambda x: not x), "a wrong mask"),
@@ -232,6 +263,30 @@ def test_a_spoilt_history(name: str) -> None:
     mutate, words = MUTATIONS[name]
     server = _server()
     mutate(server)
+    violations = check([server], _nemesis()).violations
+    assert any(words in violation for violation in violations), violations
+
+
+def _change_element(values: Any) -> Any:
+    """Another last element, however deep it is."""
+    if isinstance(values, list):
+        return [*values[:-1], _change_element(values[-1])]
+    return 1 - values if values in (0, 1) else values + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("shown", "observation arrays of another row"),
+        ("action_mask", "the action mask of another row"),
+        *((f"action.{part.name}", "an action that answers another observation") for part in MIXED.actions),
+        *((f"last_action.{part.name}", "the last action of another row") for part in MIXED.actions),
+    ],
+)
+def test_one_wrong_element_of_any_array(name: str, words: str) -> None:
+    server = _server(MIXED)
+    row = next(row for row in range(1, 7) if _unrolls(server)[4]["step"][row])
+    _set_row(name, _change_element, row)(server)
     violations = check([server], _nemesis()).violations
     assert any(words in violation for violation in violations), violations
 

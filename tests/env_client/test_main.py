@@ -178,17 +178,27 @@ def test_finished_run_ends_the_client_with_success(server: EchoServer) -> None:
 
 
 def test_without_env_it_steps_what_the_server_serves(server: EchoServer) -> None:
-    server.spec = spec_to_message(describe("seedbed/Echo-v0", ""))
+    """Once it knows: a server may wait for the first client that brings an environment."""
+    server.specs, server.knows_after = [spec_to_message(describe("seedbed/EchoMixed-v0", ""))], 1
     client = start(server, "--num-envs", "2")
     wait_for(lambda: len(server.tape) > 50)
     client.terminate()
     _, log = client.communicate(timeout=10)
     assert client.returncode == 0, log
+    assert "the server has no environment yet and takes that of the first client with --env" in log
+
+
+def test_without_env_a_server_of_several_environments_is_refused(server: EchoServer) -> None:
+    server.specs = [spec_to_message(describe(f"seedbed/{name}-v0", "")) for name in ("Echo", "EchoBox")]
+    client = start(server)
+    _, log = client.communicate(timeout=30)
+    assert client.returncode == 78
+    assert "got one with 2 (seedbed/Echo-v0, seedbed/EchoBox-v0): say --env" in log
 
 
 def test_server_cannot_make_the_client_import(server: EchoServer) -> None:
-    server.spec = spec_to_message(describe("seedbed/Echo-v0", ""))
-    server.spec.environment = "this:Echo-v0"
+    server.specs = [spec_to_message(describe("seedbed/Echo-v0", ""))]
+    server.specs[0].environment = "this:Echo-v0"
     client = start(server)
     _, log = client.communicate(timeout=30)
     assert client.returncode == 78

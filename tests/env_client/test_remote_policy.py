@@ -33,6 +33,7 @@ from seedbed.common.errors import (
 from seedbed.env_client import lease
 from seedbed.env_client.actor import IndicesChanged, LeaseLost, RunFinished, Stopped, run_actor
 from seedbed.env_client.connection import Backoff, Endpoint
+from seedbed.env_client.environments.echo import ECHO_SPECS
 from seedbed.env_client.environments.rows import Environments, describe, make_environments
 from seedbed.env_client.remote_policy import RemotePolicy
 from seedbed.proto import seedbed_pb2 as pb
@@ -69,8 +70,8 @@ def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
 class Checked(Environments):
     """Echo environments that insist on the echo and remember every reset."""
 
-    def __init__(self, indices: Sequence[int]) -> None:
-        built = make_environments("seedbed/Echo-v0,check=1", "", indices, run_seed=0)
+    def __init__(self, indices: Sequence[int], environment: str) -> None:
+        built = make_environments(f"{environment},check=1", "", indices, run_seed=0)
         super().__init__(built._seats)
         self.num_resets = 0
 
@@ -88,6 +89,7 @@ class Client:
         loop: asyncio.AbstractEventLoop,
         num_groups: int = 1,
         assign_indices: bool = False,
+        environment: str = "seedbed/Echo-v0",
         **options: Any,
     ) -> None:
         self._loop = loop
@@ -96,13 +98,14 @@ class Client:
         self.policy = RemotePolicy(
             Endpoint(target=f"127.0.0.1:{server.port}", **options),
             client_id="client-0",
-            spec=describe("seedbed/Echo-v0", ""),
+            spec=describe(environment, ""),
             groups=named,
             assign_indices=assign_indices,
             loop=loop,
         )
         try:
-            self.groups = [Checked(indices) for indices in (self.policy.connect() if assign_indices else named)]
+            granted = self.policy.connect() if assign_indices else named
+            self.groups = [Checked(indices, environment) for indices in granted]
         except SeedbedError:
             self.close()
             raise
@@ -120,8 +123,9 @@ def seqs(server: EchoServer, group: int = 0) -> list[int]:
     return [entry[2] for entry in server.tape if entry[:2] == ("steps", group)]
 
 
-def test_two_groups_get_their_own_echoes(server: EchoServer, loop: asyncio.AbstractEventLoop) -> None:
-    client = Client(server, loop, num_groups=2)
+@pytest.mark.parametrize("environment", ECHO_SPECS)
+def test_two_groups_get_their_own_echoes(server: EchoServer, loop: asyncio.AbstractEventLoop, environment: str) -> None:
+    client = Client(server, loop, num_groups=2, environment=environment)
     client.run(50)
     client.close()
     assert sorted(entry for entry in server.tape if entry[0] == "hello") == [("hello", 0, False), ("hello", 1, False)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,16 +55,20 @@ class DeadlySlots(SlotTable):
 
 
 class _Deadly:
-    """An array, or a number, that kills the process which reads it."""
+    """An array, or a number when it is written for the last time, that kills the process which reads it."""
 
-    seq = 0
+    seq: int | None = None
 
     def __mod__(self, other: int) -> int:
-        return self.seq % other
+        assert self.seq is not None
+        seq, self.seq = self.seq, None  # all that is left is `accepted_seq`
+        return seq % other
 
-    def __int__(self) -> NoReturn:
-        self.__array__()
+    def __int__(self) -> int:
+        return int(self.__array__())
 
-    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        if self.seq is not None:
+            return np.array(self.seq)
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError("not reached")

@@ -1,4 +1,4 @@
-"""A real policy server whose right answers are arithmetic, and an audit of every unroll that it hands on.
+"""A real policy server whose right answers are arithmetic; every unroll that it hands on is audited.
 
 Nothing is faked but the policy and the learner: frontends are processes, and leases, batching, inference, unrolls and
 queue are those of training. What an echo observation must be answered with, what follows it and what it pays are all
@@ -10,8 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -20,27 +19,26 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seedbed.common.credentials import ServerCredentials
-from seedbed.common.echo import ECHO_ACTIONS, echo_action, echo_decode, echo_length, echo_reward, echo_truncates
-from seedbed.common.specs import ArraySpec, EnvironmentSpec
+from seedbed.common.echo import echo_actions
+from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd, StepType
+from seedbed.env_client.environments.echo import ECHO_SPECS
 from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss
 from seedbed.server.experience.account import Collector
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.open_unrolls import OpenUnrolls
-from seedbed.server.experience.unroll import FieldSpec, Provenance, UnrollLayout
+from seedbed.server.experience.unroll import FieldSpec, UnrollLayout
 from seedbed.server.inference.parameters import Parameters
 from seedbed.server.inference.policy import Inference
 from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
 from seedbed.server.networks.interface import AgentState, Inputs, Outputs, PolicyNetwork
 from seedbed.server.options.serving import ServingConfig
 from seedbed.server.shared.slots import SlotTable
+from tests.system.audit import BATCH_SIZE, NUM_ROWS, PERIOD, Audit
+from tests.system.echo_rows import samples_of
 
-ECHO_SPEC = EnvironmentSpec(
-    environment="seedbed/Echo-v0",
-    observations=(ArraySpec(name="observation", dtype="float32", shape=(3,), low=(0,)),),
-    actions=(ArraySpec(name="action", dtype="int64", low=(0,), high=(ECHO_ACTIONS - 1,), kind="discrete"),),
-)
+ECHO_SPEC = ECHO_SPECS["seedbed/Echo-v0"]
 
 _CPU = torch.device("cpu")
 
@@ -74,12 +72,10 @@ class EchoAlgorithm(Algorithm):
     """Answers every observation with its echo, and records the agent state it answered from."""
 
     recorded: Mapping[str, FieldSpec] = {"state": FieldSpec((1,), torch.float32)}
-    num_rows = 8
-    period = 7
-    batch_size = 4
+    num_rows, period, batch_size = NUM_ROWS, PERIOD, BATCH_SIZE
 
-    def __init__(self) -> None:
-        """Needs nothing."""
+    def __init__(self, spec: EnvironmentSpec) -> None:
+        self._actions = spec.actions
 
     @classmethod
     def suits(cls, spec: EnvironmentSpec) -> int | None:
@@ -92,8 +88,10 @@ class EchoAlgorithm(Algorithm):
 
     def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
         """The echo."""
-        action = torch.from_numpy(echo_action(inputs.observations[0][:, -1].numpy()))
-        return Decision((action,), (action,), {"state": state[0]}, network.step(inputs, state)[1])
+        sent = echo_actions(self._actions, inputs.observations[0][:, -1].numpy())
+        samples = samples_of(self._actions, sent)
+        recorded = {"state": state[0]}
+        return Decision(_tensors(samples), _tensors(sent), recorded, network.step(inputs, state)[1])
 
     def loss(self, network: PolicyNetwork, target: PolicyNetwork | None, batch: TrainBatch) -> Loss:
         """Nobody learns here."""
@@ -115,78 +113,9 @@ class CountingStore(OpenUnrolls):
         return super().append(slots, fields, state)
 
 
-@dataclass
-class Audit:
-    """Takes the learner's place: takes train batches and checks them row by row.
-
-    Attributes:
-        problems: what was wrong; the first few.
-        unrolls, cut, transitions, trained: how many were seen; `cut` ones are shorter than they should be, and
-            `trained` are the valid ones among the transitions that no unroll before held.
-        environments: lease -> slot -> environment.
-        sound: indices of environments that keep the rules of the echo; rows of others are not checked.
-    """
-
-    problems: list[str] = field(default_factory=list)
-    unrolls: int = 0
-    cut: int = 0
-    transitions: int = 0
-    trained: int = 0
-    environments: dict[int, dict[int, int]] = field(default_factory=dict)
-    sound: Container[int] = range(2**32)
-    _ends: dict[tuple[int, int], int] = field(default_factory=dict)
-
-    def run(self, fifo: UnrollFifo) -> None:
-        """Until the queue is closed."""
-        while isinstance(batch := fifo.get(EchoAlgorithm.batch_size), TrainBatch):
-            self.trained += int(batch.valid.sum())
-            for number, source in enumerate(batch.provenance):
-                self._check_source(source)
-                if source.environment_index in self.sound:
-                    self._check_rows(batch, number, source)
-
-    def _expect(self, right: Any, what: str, source: Provenance) -> None:
-        if not np.all(right) and len(self.problems) < 20:
-            self.problems.append(f"{what}: {source}")
-
-    def _check_source(self, source: Provenance) -> None:
-        """One slot, one lease, one environment; no step missing, none twice."""
-        key = (source.lease, source.slot)
-        continued = key in self._ends
-        shared = EchoAlgorithm.num_rows - EchoAlgorithm.period if continued else 0
-        self._expect(source.first_seq == self._ends.get(key, 0) - shared, "not where the last unroll ended", source)
-        self._ends[key] = source.first_seq + source.length
-        self.environments.setdefault(source.lease, {}).setdefault(source.slot, source.environment_index)
-        known = self.environments[source.lease][source.slot]
-        self._expect(known == source.environment_index, "a slot changed its environment", source)
-        self.unrolls += 1
-        self.cut += source.length < EchoAlgorithm.num_rows
-        self.transitions += source.length - 1
-
-    def _check_rows(self, batch: TrainBatch, number: int, source: Provenance) -> None:
-        rows = {name: tensor[: source.length, number].numpy() for name, tensor in batch.fields.items()}
-        observation = batch.observations[0][: source.length, number, 0].numpy()
-        index, episode, step = echo_decode(observation)
-        last, first = step == echo_length(index, episode), step == 0
-        self._expect(index == source.environment_index, "a foreign row", source)
-        self._expect(
-            rows["action.action"] == echo_action(observation), "an action that answers another observation", source
-        )
-        self._expect(rows["reward"] == echo_reward(observation, rows["last_action.action"]), "a foreign reward", source)
-        self._expect(rows["age"] == step, "a wrong age", source)
-        self._expect((rows["step_type"] == StepType.FIRST) == first, "FIRST misplaced", source)
-        self._expect((rows["step_type"] == StepType.LAST) == last, "LAST misplaced", source)
-        terminated = last & ~echo_truncates(index, episode)
-        self._expect(rows["discount"] == np.where(terminated, 0, 1), "a wrong discount", source)
-        self._expect(np.where(first, 0, rows["state"][:, 0] - step) == 0, "an agent state of another row", source)
-        self._expect(np.array_equal(batch.state[0][number], rows["state"][0]), "a wrong initial state", source)
-        came_before = np.where(first[1:], 0, rows["action.action"][:-1])
-        self._expect(np.where(first, 0, rows["last_action.action"])[1:] == came_before, "a wrong last action", source)
-        following = np.where(last[:-1], episode[1:] == episode[:-1] + 1, episode[1:] == episode[:-1])
-        self._expect(following & (step[1:] == np.where(last[:-1], 0, step[:-1] + 1)), "a step is missing", source)
-        valid = batch.valid[:, number].numpy()
-        self._expect(valid[: source.length - 1] == ~last[:-1], "a wrong mask", source)
-        self._expect(~valid[source.length - 1 :], "rows that never came are trained on", source)
+def _tensors(arrays: Sequence[NDArray[Any]]) -> tuple[Tensor, ...]:
+    """As they are recorded: floats as they are, all else int64."""
+    return tuple(torch.from_numpy(array if array.dtype.kind == "f" else array.astype(np.int64)) for array in arrays)
 
 
 class EchoServer:
@@ -203,6 +132,7 @@ class EchoServer:
         *,
         num_slots: int,
         grace_s: float,
+        spec: EnvironmentSpec = ECHO_SPEC,
         frontends: int = 2,
         slot_table: type[SlotTable] = SlotTable,
         credentials: ServerCredentials | None = None,
@@ -218,18 +148,18 @@ class EchoServer:
             frontends=frontends,
             credentials=credentials or ServerCredentials(),
         )
-        slots = slot_table(ECHO_SPEC, num_slots)
+        slots = slot_table(spec, num_slots)
         processes = Frontends(config, slots, Identity(run_name="echo", version="0"))
-        algorithm = EchoAlgorithm()
+        algorithm = EchoAlgorithm(spec)
         network = algorithm.make_network()
         layout = UnrollLayout(
-            spec=ECHO_SPEC,
+            spec=spec,
             num_rows=algorithm.num_rows,
             period=algorithm.period,
             recorded=algorithm.recorded,
             state_specs=(FieldSpec((1,), torch.float32),),
         )
-        self.audit = audit or Audit()
+        self.audit = audit or Audit(spec)
         self.episodes: list[tuple[int, EpisodeEnd]] = []
         self.heard_s: list[float] = []
         self.store = make_store(layout, num_slots, _CPU)

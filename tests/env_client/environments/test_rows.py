@@ -197,31 +197,23 @@ class Odd(gymnasium.core.Env):  # type: ignore[name-defined]
         return 11 + action, float(action), self._both and self._steps == 3, self._steps == 3, {}
 
 
-class WithSpaces(Odd):
-    def __init__(self, observation_space: Any, action_space: Any) -> None:
-        super().__init__()
-        self.observation_space = observation_space
-        self.action_space = action_space
-
-
 @pytest.fixture(autouse=True)
 def odd_environments() -> Any:
     before = dict(gymnasium.registry)
     gymnasium.register("Odd-v0", entry_point=Odd)
     gymnasium.register("Both-v0", entry_point=Odd, kwargs={"both": True})
-    gymnasium.register("WithSpaces-v0", entry_point=WithSpaces)
     yield
     gymnasium.registry.clear()
     gymnasium.registry.update(before)
 
 
-def test_offsets_of_discrete_spaces_do_not_travel() -> None:
+def test_offsets_of_discrete_actions_do_not_travel_and_observations_are_as_shown() -> None:
     environments = make_environments("Odd-v0", "", [0, 1], 0)
     assert environments.spec.num_actions == 3
-    assert environments.spec.observations[0].num_values == 5
-    assert environments.reset().observations[0].tolist() == [0, 0]
+    assert environments.spec.observations[0].num_values == (5,)
+    assert environments.reset().observations[0].tolist() == [10, 10]
     rows = environments.step((np.array([0, 2]),))
-    assert rows.observations[0].tolist() == [0, 2]
+    assert rows.observations[0].tolist() == [10, 12]
     assert rows.reward.tolist() == [-1, 1]
 
 
@@ -234,28 +226,6 @@ def test_truncation_keeps_the_discount_unless_terminated_too(environment_id: str
     assert rows.step_type.tolist() == [LAST]
     assert rows.discount.tolist() == [discount]
     assert rows.episode_ends == (EpisodeEnd(0, 0.0, 3, 3),)
-
-
-def test_spaces_become_specs() -> None:
-    from seedbed.env_client.environments.gymnasium import array_spec
-
-    spaces = gymnasium.spaces
-    unbounded = spaces.Box(-np.inf, np.inf, (2, 3), np.float64)
-    assert array_spec("x", unbounded) == ArraySpec(name="x", dtype="float32", shape=(2, 3))
-    mixed = spaces.Box(np.array([-1, -5], np.float32), np.array([np.inf, 2], np.float32))
-    assert array_spec("x", mixed) == ArraySpec(name="x", dtype="float32", shape=(2,), low=(-5,))
-    image = spaces.Box(0, 255, (4, 4, 3), np.uint8)
-    assert array_spec("x", image) == ArraySpec(name="x", dtype="uint8", shape=(4, 4, 3), low=(0,), high=(255,))
-    assert array_spec("x", spaces.MultiBinary(4)) == ArraySpec(name="x", dtype="uint8", shape=(4,), low=(0,), high=(1,))
-
-
-@pytest.mark.parametrize(
-    ("environment_id", "message"),
-    [("Pendulum-v1", "action space Box.*Discrete actions"), ("Blackjack-v1", "observation space Tuple.*supported are")],
-)
-def test_unsupported_spaces_are_named(environment_id: str, message: str) -> None:
-    with pytest.raises(SpecError, match=message):
-        describe(environment_id, "")
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from seedbed.common.codec import StepsReader, pack_steps
+from seedbed.common.codec import pack_steps
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import StepType
+from seedbed.common.unpacking import StepsReader
 from seedbed.env_client.loadtest.rows import NoisePool, SyntheticRows
 
 ACTION = ArraySpec(name="action", dtype="int64", low=(0,), high=(3,), kind="discrete")

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ SPEC = EnvironmentSpec(
     actions=(ArraySpec(name="action", dtype="int64", low=(0,), high=(6,), kind="discrete"),),
 )
 NUM_SLOTS = 7
-PER_SLOT = ("step_type", "reward", "discount", "accepted_seq", "answered_seq", "policy_version")
+PER_SLOT = ("step_type", "reward", "discount", "begun_seq", "accepted_seq", "answered_seq", "policy_version")
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def all_arrays(table: SlotTable) -> list[np.ndarray]:
 def test_arrays_have_the_shapes_and_dtypes_of_the_spec_and_start_at_zero(table: SlotTable) -> None:
     assert [(array.shape, array.dtype.str) for array in table.observations] == [((7, 3, 5), "|u1"), ((7, 2), "<f4")]
     assert [(array.shape, array.dtype.str) for array in table.actions] == [((7,), "<i8")]
-    for name, dtype in zip(PER_SLOT, ("|u1", "<f4", "<f4", "<u8", "<u8", "<u8"), strict=True):
+    for name, dtype in zip(PER_SLOT, ("|u1", "<f4", "<f4", *["<u8"] * 4), strict=True):
         assert (getattr(table, name).shape, getattr(table, name).dtype.str) == ((7,), dtype)
     assert not any(array.any() for array in all_arrays(table))
 
@@ -72,7 +72,7 @@ def test_accept_copies_the_rows_of_one_lease_only(table: SlotTable) -> None:
     for name in ("step_type", "reward", "discount"):
         np.testing.assert_array_equal(getattr(table, name)[2:5], getattr(rows, name))
         assert not getattr(table, name)[[0, 1, 5, 6]].any()
-    assert table.accepted_seq.tolist() == [0, 0, 9, 0, 0, 0, 0]
+    assert table.accepted_seq.tolist() == table.begun_seq.tolist() == [0, 0, 9, 0, 0, 0, 0]
     assert not table.answered_seq.any(), "to accept is not to answer"
 
 
@@ -83,13 +83,13 @@ def test_answer_scatters_actions_to_any_slots(table: SlotTable) -> None:
 
 
 def test_clear_makes_a_lease_start_over_and_leaves_its_neighbours(table: SlotTable) -> None:
-    for array in (table.accepted_seq, table.answered_seq):
+    for array in (table.begun_seq, table.accepted_seq, table.answered_seq):
         array[:] = 1
     table.clear(2, 3)
     assert table.expects_first(2, 3).all()
     assert not table.expects_first(0, 2).any()
     assert not table.expects_first(5, 2).any()
-    for seqs in (table.accepted_seq, table.answered_seq):
+    for seqs in (table.begun_seq, table.accepted_seq, table.answered_seq):
         assert seqs[2] == 0
         assert seqs[[0, 1, 5, 6]].tolist() == [1] * 4
 
@@ -104,20 +104,53 @@ def test_rows_that_were_last_must_be_first_next(table: SlotTable) -> None:
     assert not table.was_last[[0, 4, 5, 6]].any()
 
 
+class _Spy:
+    """An array that notes what a reader would see of the numbers of a lease while it is copied."""
+
+    def __init__(self, array: Any, table: SlotTable, lease: int, seen: list[tuple[int, int]]) -> None:
+        self._array, self._table, self._lease, self._seen = array, table, lease, seen
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        self._seen.append((int(self._table.begun_seq[self._lease]), int(self._table.accepted_seq[self._lease])))
+        return self._array
+
+    def __eq__(self, other: object) -> Any:
+        return self._array == other
+
+
+def test_a_reader_can_tell_that_a_copy_is_torn(table: SlotTable) -> None:
+    """Whatever is copied, `begun_seq` is ahead of `accepted_seq` before the first byte and until after the last."""
+    table.clear(1, 3)
+    for seq in (1, 2, 3):
+        seen: list[tuple[int, int]] = []
+        rows: Any = some_rows(3, base=seq)
+        spied = {name: _Spy(getattr(rows, name), table, 1, seen) for name in ("step_type", "reward", "discount")}
+        observations = tuple(_Spy(array, table, 1, seen) for array in rows.observations)
+        table.accept(1, 3, seq, replace(rows, observations=observations, **spied))
+        assert len(seen) >= 5
+        assert set(seen) == {(seq, seq - 1)}
+        assert table.begun_seq[1] == table.accepted_seq[1] == seq
+        np.testing.assert_array_equal(table.reward[1:4], rows.reward)
+
+
 class _Deadly:
-    """An array, or a number, that kills the process which reads it."""
+    """An array, or a number when it is written for the last time, that kills the process which reads it."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, armed: bool = True) -> None:
         self._value = value
+        self._armed = armed
 
-    def __int__(self) -> NoReturn:
-        self.__array__()
+    def __int__(self) -> int:
+        return int(self.__array__())
 
-    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        if not self._armed:
+            return np.array(self._value)
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError("not reached")
 
     def __mod__(self, other: int) -> Any:
+        self._armed = True  # all that is left is `accepted_seq`
         return self._value % other
 
     def __eq__(self, other: object) -> Any:
@@ -135,7 +168,7 @@ def test_a_frontend_that_dies_in_the_midst_of_a_steps_leaves_what_was_accepted(t
     table.accept(1, 3, 1, replace(some_rows(3), step_type=np.array([2, 1, 2], np.uint8)))
     rows: Any = replace(some_rows(3), step_type=np.array([0, 2, 0], np.uint8))
     image, vector = rows.observations
-    deadly, seq = rows, _Deadly(2) if where == "seq" else 2
+    deadly, seq = rows, _Deadly(2, armed=False) if where == "seq" else 2
     if where in ("image", "vector"):
         pair = (_Deadly(image), vector) if where == "image" else (image, _Deadly(vector))
         deadly = replace(rows, observations=pair)
@@ -146,6 +179,7 @@ def test_a_frontend_that_dies_in_the_midst_of_a_steps_leaves_what_was_accepted(t
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert table.accepted_seq[1] == 1
+    assert table.begun_seq[1] == 2, "who reads these rows must see that they are torn"
     assert table.expects_first(1, 3).tolist() == [True, False, True]
     table.accept(1, 3, 2, rows)
     assert table.expects_first(1, 3).tolist() == [False, True, False]

@@ -1,0 +1,251 @@
+"""Gymnasium spaces <-> arrays: what of a space travels, and the way back to what the space contains.
+
+Names carry the containers: each step into a Dict leaves "/key", each into a Tuple "[i]", so that with a spec alone, far
+from the space, the same dictionaries and tuples can be built. Space objects are told apart by the names of their
+classes: nothing here imports Gymnasium.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seedbed.common.errors import SpecError
+from seedbed.common.specs import MASK_NAME, MAX_BOUNDS, TRAVELS_AS, ArraySpec, action_mask, discrete
+from seedbed.env_client.environments.interface import Row
+
+Root = Literal["observation", "action"]
+
+Path = tuple[str | int, ...]
+"""Keys of dictionaries and positions in tuples, from the outside in."""
+
+SUPPORTED = "supported are Box, Discrete, MultiDiscrete, MultiBinary, and Tuple and Dict of them"
+
+_STEP = re.compile(r"/([^/\[]*)|\[(\d+)\]")
+_MAX_TEXT = 200
+
+
+def action_specs(space: Any) -> tuple[ArraySpec, ...]:
+    """What travels for an action space, in the space's own order.
+
+    Raises:
+        SpecError: a space that is not supported, or bounds that nothing can be mapped to.
+    """
+    return tuple(_array_spec("action", name or "action", part) for name, part in _parts("action", space))
+
+
+def observation_specs(space: Any, actions: Sequence[ArraySpec]) -> tuple[ArraySpec, ...]:
+    """What travels for an observation space, in the space's own order.
+
+    Args:
+        space: where it is a Dict with the key "action_mask", and actions are discrete, that entry is their mask.
+        actions: specs of the actions.
+
+    Raises:
+        SpecError: a space that is not supported, or a mask of another length.
+    """
+    masked = any(spec.num_mask_entries for spec in actions) and _kind(space) == "Dict"
+    specs = []
+    for name, part in _parts("observation", space, whole=(f"/{MASK_NAME}",) if masked else ()):
+        if masked and name == f"/{MASK_NAME}":
+            specs.append(_mask_spec(name, part, actions))
+        else:
+            specs.append(_array_spec("observation", name or "observation", part))
+    return tuple(specs)
+
+
+def path_of(name: str) -> Path:
+    """The steps that lead to an array; none for one that is the whole value.
+
+    Raises:
+        SpecError: no space gives such a name.
+    """
+    if not name.startswith(("/", "[")):
+        return ()
+    steps = [match for match in _STEP.finditer(name)]
+    if "".join(match[0] for match in steps) != name:
+        raise SpecError(f'expected a name of marks like "/key" and "[0]", got {name!r}')
+    return tuple(int(match[2]) if match[1] is None else match[1] for match in steps)
+
+
+def follow(path: Path, value: Any) -> Any:
+    """The part of a value to which these steps lead."""
+    for step in path:
+        value = value[step]
+    return value
+
+
+class Containers:
+    """The Dict and Tuple spaces around arrays, read from the names of these.
+
+    Args:
+        names: of a spec's observations or actions, in order.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._paths = [path_of(name) for name in names]
+        self._build = _builder(list(enumerate(self._paths)))
+
+    def parts(self, value: Any) -> list[Any]:
+        """What a value holds for each array, in their order."""
+        return [follow(path, value) for path in self._paths]
+
+    def build(self, parts: Sequence[Any]) -> Any:
+        """The value that holds these parts: the inverse of `parts`."""
+        return self._build(parts)
+
+
+class ActionMapping:
+    """Actions as they travel -> what the environment's own space contains: its dtypes, its bounds, its containers.
+
+    Args:
+        specs: of the actions.
+    """
+
+    def __init__(self, specs: Sequence[ArraySpec]) -> None:
+        self._containers = Containers([spec.name for spec in specs])
+        self._restorers = [_restorer(spec) for spec in specs]
+
+    def __call__(self, sent: Row) -> Any:
+        """The action; shares no memory with what was sent."""
+        return self._containers.build([restore(part) for restore, part in zip(self._restorers, sent, strict=True)])
+
+
+def _kind(space: Any) -> str:
+    """The name of the first supported class that a space is of, or inherits."""
+    known = ("Box", "Discrete", "MultiDiscrete", "MultiBinary", "Tuple", "Dict")
+    return next((cls.__name__ for cls in type(space).__mro__ if cls.__name__ in known), type(space).__name__)
+
+
+def _parts(root: Root, space: Any, name: str = "", whole: Sequence[str] = ()) -> Iterator[tuple[str, Any]]:
+    """(name, space) of everything that is no container; names in `whole` are not entered."""
+    kind = _kind(space)
+    if name in whole or kind not in ("Tuple", "Dict"):
+        yield name, space
+        return
+    if not len(space.spaces):
+        raise _refusal(root, name, space, "an empty Dict or Tuple leaves nothing that it could be rebuilt from")
+    if kind == "Tuple":
+        for index, part in enumerate(space.spaces):
+            yield from _parts(root, part, f"{name}[{index}]", whole)
+        return
+    for key, part in space.spaces.items():
+        if not isinstance(key, str) or "/" in key or "[" in key:
+            raise _refusal(root, name, space, f'keys must be texts without "/" and "[", got {key!r}')
+        yield from _parts(root, part, f"{name}/{key}", whole)
+
+
+def _array_spec(root: Root, name: str, space: Any) -> ArraySpec:
+    match _kind(space):
+        case "Discrete":
+            spec = discrete(name, int(space.n), start=int(space.start))
+        case "MultiDiscrete":
+            start = np.asarray(getattr(space, "start", 0), np.int64) + np.zeros_like(space.nvec, np.int64)
+            low, high = _bounds(root, name, space, start, start + np.asarray(space.nvec, np.int64) - 1)
+            spec = ArraySpec(
+                name=name, dtype="int64", shape=tuple(map(int, space.shape)), low=low, high=high, kind="discrete"
+            )
+        case "MultiBinary":
+            shape = tuple(map(int, space.shape))
+            spec = ArraySpec(name=name, dtype="uint8", shape=shape, low=(0,), high=(1,), kind="binary")
+        case "Box" if space.dtype.name in TRAVELS_AS:
+            spec = _box_spec(root, name, space)
+        case _:
+            raise _refusal(root, name, space, SUPPORTED)
+    source = space.dtype.name
+    if source not in TRAVELS_AS:
+        raise _refusal(root, name, space, f"supported dtypes are {', '.join(TRAVELS_AS)}")
+    return replace(spec, source_dtype=source)
+
+
+def _box_spec(root: Root, name: str, space: Any) -> ArraySpec:
+    low, high = _bounds(root, name, space, space.low, space.high)
+    if root == "action":
+        if space.dtype.kind != "f":
+            raise _refusal(root, name, space, "a Box of integers is no action here: make it a MultiDiscrete")
+        if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+            raise _refusal(root, name, space, "actions from -1 to 1 are mapped to its bounds, which must be finite")
+        if (space.low >= space.high).any():
+            raise _refusal(root, name, space, "actions from -1 to 1 are mapped to its bounds, which must differ")
+    dtype, shape = TRAVELS_AS[space.dtype.name], tuple(map(int, space.shape))
+    return ArraySpec(name=name, dtype=dtype, shape=shape, low=low, high=high)
+
+
+def _bounds(
+    root: Root, name: str, space: Any, low: NDArray[Any], high: NDArray[Any]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """One bound for each element; of too many that differ the least and the greatest alone."""
+    if low.size <= MAX_BOUNDS:
+        return tuple(low.flatten().tolist()), tuple(high.flatten().tolist())
+    if root == "action" and ((low != low.flat[0]).any() or (high != high.flat[0]).any()):
+        raise _refusal(root, name, space, f"more than {MAX_BOUNDS} elements of an action must have equal bounds")
+    return (float(low.min()),), (float(high.max()),)
+
+
+def _mask_spec(name: str, space: Any, actions: Sequence[ArraySpec]) -> ArraySpec:
+    arrays = [part for _, part in _parts("observation", space, name)]
+    if any(_kind(part) not in ("Box", "MultiBinary") for part in arrays):
+        raise _refusal("observation", name, space, "an action mask is a MultiBinary or a Box of 0 and 1")
+    spec, size = action_mask(actions, name), sum(int(np.prod(part.shape)) for part in arrays)
+    if (size,) != spec.shape:
+        values = f"{spec.shape[0]}, one for each value of each discrete action"
+        raise _refusal("observation", name, space, f"expected an action mask with as many entries as {values}")
+    return spec
+
+
+def _refusal(root: Root, name: str, space: Any, why: str) -> SpecError:
+    text = str(space)
+    shown = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."
+    at = "" if name in ("", root) else f" {name!r}"
+    return SpecError(f"{root} space{at} {shown}: {why}")
+
+
+def _builder(places: Sequence[tuple[int, Path]]) -> Callable[[Sequence[Any]], Any]:
+    """What puts parts into containers.
+
+    Args:
+        places: position among the parts, and the steps that lead there.
+
+    Raises:
+        SpecError: no container has all of these places.
+    """
+    if any(not path for _, path in places):
+        if len(places) != 1:
+            raise SpecError(f"expected marks like /key or [0] in the names of {len(places)} arrays, got a name without")
+        position = places[0][0]
+        return lambda parts: parts[position]
+    groups: dict[str | int, list[tuple[int, Path]]] = {}
+    for position, path in places:
+        groups.setdefault(path[0], []).append((position, path[1:]))
+    built = {step: _builder(group) for step, group in groups.items()}
+    if all(isinstance(step, str) for step in built):
+        return lambda parts: {step: build(parts) for step, build in built.items()}
+    if list(built) != list(range(len(built))):
+        raise SpecError(f"expected the steps of one container, a Dict or a Tuple from 0 on, got {list(built)}")
+    return lambda parts: tuple(build(parts) for build in built.values())
+
+
+def _restorer(spec: ArraySpec) -> Callable[[Any], Any]:
+    """What makes of a sent array what the space contains."""
+    dtype = np.dtype(spec.source_dtype)
+    if spec.kind == "binary":
+        return lambda sent: np.array(sent, dtype)
+    if spec.kind == "discrete":
+        start = spec.lower.astype(np.int64)
+        if spec.shape == ():
+            return lambda sent: dtype.type(sent + start)
+        return lambda sent: (sent + start).astype(dtype)
+    low, high = spec.lower, spec.upper
+    least, most = low.astype(dtype), high.astype(dtype)
+
+    def scale(sent: Any) -> Any:
+        share = (np.asarray(sent, np.float64) + 1) / 2
+        # Not low + share * (high - low), which is not quite high at the end, and infinite where the bounds are huge.
+        return np.asarray(np.clip((low * (1 - share) + high * share).astype(dtype), least, most), dtype)
+
+    return scale
