@@ -37,6 +37,29 @@ def test_only_unrolls_that_share_one_row_are_staggered() -> None:
         numbers_layout(13, 4, 1, stagger=1)
 
 
+def test_only_unrolls_that_train_on_each_transition_once_are_staggered() -> None:
+    numbers_layout(13, 8, 1, stagger=1, trained_rows=range(4, 12))
+    for trained_rows in (range(8), range(3, 12), range(5, 12), range(4, 11)):
+        with pytest.raises(ValueError, match="expected unrolls to be staggered only"):
+            numbers_layout(13, 8, 1, stagger=1, trained_rows=trained_rows)
+
+
+@pytest.mark.parametrize("trained_rows", [range(3, 13), range(-1, 3), range(0, 8, 2)])
+def test_only_transitions_of_an_unroll_are_trained_on(trained_rows: range) -> None:
+    with pytest.raises(ValueError, match="expected trained_rows among the 12 transitions"):
+        numbers_layout(13, 4, 1, trained_rows=trained_rows)
+
+
+def test_every_observation_has_a_stack_and_a_block() -> None:
+    layout = numbers_layout(5, 4, 1)
+    for wrong in ({"frame_stacks": (1, 1)}, {"blocks": (1,)}):
+        with pytest.raises(ValueError, match="a frame stack and a block for each of 3 observations"):
+            dataclasses.replace(layout, **wrong)
+    plain = dataclasses.replace(layout, frame_stacks=(), blocks=())
+    assert plain.histories == (0, 0, 0)
+    assert plain.blocks == (1, 1, 1)
+
+
 def test_first_unrolls_end_at_different_times_that_are_spread_evenly() -> None:
     layout = numbers_layout(21, 20, 1, stagger=8)
     lead = layout.lead(np.arange(64))
