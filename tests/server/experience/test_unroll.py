@@ -1,4 +1,4 @@
-"""The fields of an unroll, and which of its transitions count."""
+"""The layout of unrolls: what is refused, what is stored, and when first unrolls end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from seedbed.server.experience.batch import valid_transitions
 from seedbed.server.experience.unroll import TIMESTEP_FIELDS, UnrollRows
 from tests.reference.unrolls import STATE, numbers_layout
 
@@ -82,18 +81,3 @@ def test_rows_hold_every_field_and_the_history_before_them() -> None:
     assert [(tuple(part.shape[1:]), part.dtype) for part in rows.state] == [(x.shape, x.dtype) for x in STATE]
     feed_forward = UnrollRows(dataclasses.replace(layout, state_specs=()), 2, torch.device("cpu"))
     assert feed_forward.state == ()
-
-
-def test_valid_are_the_transitions_received_that_do_not_leave_a_last_row() -> None:
-    first, mid, last = 0, 1, 2
-    unrolls = {  # step types of L = 4 rows, rows received, expected
-        (first, mid, mid, mid): (4, [True, True, True]),
-        (mid, last, first, mid): (4, [True, False, True]),
-        (last, first, last, first): (4, [False, True, False]),
-        (first, mid, mid, last): (3, [True, True, False]),
-        (last, first, mid, mid): (2, [False, False, False]),
-    }
-    step_type = torch.tensor(list(unrolls), dtype=torch.uint8).T
-    length = torch.tensor([length for length, _ in unrolls.values()])
-    expected = torch.tensor([valid for _, valid in unrolls.values()]).T
-    assert torch.equal(valid_transitions(step_type, length), expected)

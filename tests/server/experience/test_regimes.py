@@ -1,0 +1,79 @@
+"""What each regime makes, and what a run does for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import get_args
+
+import pytest
+import torch
+
+from seedbed.common.errors import UsageError
+from seedbed.server.experience.account import Collector
+from seedbed.server.experience.fifo import UnrollFifo
+from seedbed.server.experience.open_unrolls import OpenUnrolls
+from seedbed.server.experience.regimes import REGIMES, RegimeName, ReplayOptions, SourceOptions
+from seedbed.server.experience.replay import Replay
+from seedbed.server.experience.rounds import RoundCollector, RoundFifo
+from seedbed.server.experience.transition_replay import TransitionReplay
+from seedbed.server.experience.unroll import UnrollLayout
+from tests.reference.unrolls import numbers_layout
+
+CPU = torch.device("cpu")
+REPLAY = ReplayOptions(
+    draws="unrolls",
+    capacity=11,
+    min_size=4,
+    samples_per_insert=2.0,
+    tolerance=None,
+    num_environments=40,
+    alpha=0.9,
+    beta=0.6,
+    initial=lambda batch: torch.ones(len(batch.provenance)),
+    device="auto",
+    seed=0,
+)
+OPTIONS = SourceOptions(batch_size=3, num_slots=5, queue_unrolls=7, shown_environments=range(2), replay=REPLAY)
+
+
+def store(layout: UnrollLayout | None = None) -> OpenUnrolls:
+    return OpenUnrolls(layout or numbers_layout(5, 4, 1), 5, CPU)
+
+
+def test_every_name_has_a_regime() -> None:
+    assert set(REGIMES) == set(get_args(RegimeName))
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "collector", "capacity", "saved"),
+    [
+        ("queue", UnrollFifo, Collector, 7, False),
+        ("rounds", RoundFifo, RoundCollector, 5, False),
+        ("replay", Replay, Collector, 11, True),
+    ],
+)
+def test_what_a_regime_makes(name: RegimeName, source: type, collector: type, capacity: int, saved: bool) -> None:
+    made, account = REGIMES[name].make(OPTIONS, store())
+    assert type(made) is source
+    assert type(account) is collector
+    assert made.capacity == capacity  # type: ignore[attr-defined]
+    assert (made.contents is not None) == saved
+
+
+def test_transitions_are_drawn_where_an_algorithm_wants_them() -> None:
+    options = dataclasses.replace(OPTIONS, replay=dataclasses.replace(REPLAY, draws="transitions"))
+    layout = dataclasses.replace(numbers_layout(6, 4, 1, trained_rows=range(4)), state_specs=())
+    made, _ = REGIMES["replay"].make(options, store(layout))
+    assert isinstance(made, TransitionReplay)
+    assert made.contents is made
+    while made._limiter.inserts < 4:
+        made._limiter.inserts += 4
+    assert made._limiter.num_inserts_allowed() >= 40, "an unroll of every environment at once"
+    with pytest.raises(UsageError, match="--core none"):
+        REGIMES["replay"].make(options, store())
+
+
+def test_rounds_have_neither_burn_in_nor_overlap() -> None:
+    for layout in (numbers_layout(9, 4, 1), numbers_layout(9, 8, 1, trained_rows=range(2, 8))):
+        with pytest.raises(AssertionError):
+            REGIMES["rounds"].make(OPTIONS, store(layout))
