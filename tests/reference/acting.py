@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from seedbed.common.specs import ArraySpec, EnvironmentSpec
+from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.common.timestep import StepType, Timesteps
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.vtrace import VTrace, VTraceOptions
@@ -35,32 +35,49 @@ from seedbed.server.shared.slots import SlotTable
 
 CPU = torch.device("cpu")
 NUM_ACTIONS = 5
+IDENTITY = "identity"
+MakeAlgorithm = Callable[[ServerConfig, EnvironmentSpec], Algorithm]
 VECTOR = ArraySpec(name="observation", dtype="float32", shape=(6,))
 IMAGE = ArraySpec(name="observation", dtype="uint8", shape=(22, 20))
 
 
 @dataclass
 class Sent:
-    """One timestep of a lease and the action that answered it."""
+    """One timestep of a lease, observations and mask as they are sent, and the actions that answered it."""
 
-    observation: NDArray[np.generic]
+    observations: tuple[NDArray[np.generic], ...]
     step_type: int
     reward: float
     discount: float
-    action: int = -1
+    actions: tuple[NDArray[np.generic], ...] = ()
     version: int = -1
+
+    @property
+    def observation(self) -> NDArray[np.generic]:
+        """The first."""
+        return self.observations[0]
+
+    @property
+    def action(self) -> int:
+        """The first, a number."""
+        return int(self.actions[0])
 
 
 class World:
-    """Everything between a Steps message and a train batch."""
+    """Everything between a Steps message and a train batch.
+
+    An observation with the name `IDENTITY` is (slot, key of the log, number within it); the others are random.
+    """
 
     def __init__(
         self,
         network: NetworkConfig,
         *,
         observation: ArraySpec = VECTOR,
+        spec: EnvironmentSpec | None = None,
+        frame_stacks: tuple[int, ...] = (),
         options: Any = None,
-        make: Callable[[ServerConfig, EnvironmentSpec], Algorithm] = VTrace,
+        make: MakeAlgorithm = VTrace,
         optimiser: OptimiserConfig | None = None,
         num_slots: int = 6,
         seed: int = 0,
@@ -68,8 +85,9 @@ class World:
     ) -> None:
         torch.manual_seed(seed)
         self.random = np.random.default_rng(seed)
-        action = ArraySpec(name="action", dtype="int64", low=(0,), high=(NUM_ACTIONS - 1,), kind="discrete")
-        self.spec = EnvironmentSpec(environment="random", observations=(observation,), actions=(action,))
+        self.spec = spec or EnvironmentSpec(
+            environment="random", observations=(observation,), actions=(discrete("action", NUM_ACTIONS),)
+        )
         config = ServerConfig(
             learning=LearningConfig(unroll_length=5, batch_size=4),
             network=network,
@@ -82,7 +100,7 @@ class World:
             spec=self.spec,
             num_rows=self.algorithm.num_rows,
             period=self.algorithm.period,
-            frame_stacks=(network.frame_stack,) * len(self.spec.shown),
+            frame_stacks=frame_stacks or (network.frame_stack,) * len(self.spec.shown),
             recorded=self.algorithm.recorded,
             blocks=self.learner.network.blocks,
             state_specs=tuple(FieldSpec(tuple(x.shape[1:]), x.dtype) for x in self.learner.network.initial_state(1)),
@@ -136,10 +154,15 @@ class World:
         for slot in slots.tolist():
             self._send(slot)
         answered = self.inference.act(slots)
+        self.note_answers(slots)
+        self.collector.hand_over(self.inference.remember(answered))
+
+    def note_answers(self, slots: NDArray[np.int64]) -> None:
+        """Writes down what the actors of these slots were answered."""
         for slot in slots.tolist():
             sent = self.logs[self.holders[slot]][-1]
-            sent.action, sent.version = int(self.slots.actions[0][slot]), int(self.slots.policy_version[slot])
-        self.collector.hand_over(self.inference.remember(answered))
+            sent.actions = tuple(table[slot].copy() for table in self.slots.actions)
+            sent.version = int(self.slots.policy_version[slot])
 
     def run(self, turns: int, *, publish_every: int = 0) -> None:
         """Random sets of slots, episode ends, lease changes and, where asked, new versions."""
@@ -174,19 +197,24 @@ class World:
             step_type = StepType.FIRST
         else:
             step_type = StepType.LAST if self.random.random() < 0.2 else StepType.MID
-        spec = self.spec.observations[0]
-        if spec.dtype == "uint8":
-            observation: NDArray[np.generic] = self.random.integers(0, 256, spec.shape, np.uint8)
-        else:
-            observation = self.random.normal(size=spec.shape).astype(np.float32)
+        observations = tuple(self._observation(spec, slot) for spec in self.spec.observations)
         moved = step_type != StepType.FIRST
         ended = step_type == StepType.LAST and self.random.random() < 0.7
-        sent = Sent(observation, int(step_type), float(np.float32(self.random.normal())) * moved, 1.0 - ended)
+        sent = Sent(observations, int(step_type), float(np.float32(self.random.normal())) * moved, 1.0 - ended)
         log.append(sent)
         rows = Timesteps(
             step_type=np.array([sent.step_type], np.uint8),
             reward=np.array([sent.reward], np.float32),
             discount=np.array([sent.discount], np.float32),
-            observations=(observation[None],),
+            observations=tuple(array[None] for array in observations),
         )
         self.slots.accept(slot, 1, len(log), rows)
+
+    def _observation(self, spec: ArraySpec, slot: int) -> NDArray[np.generic]:
+        if spec.name == IDENTITY:
+            key = self.holders[slot]
+            return np.array([slot, key, len(self.logs[key])], np.float32)
+        if spec.dtype == "float32":
+            return self.random.normal(size=spec.shape).astype(np.float32)
+        high = int(spec.high[0]) if spec.bounded else 255
+        return self.random.integers(0, high + 1, spec.shape, spec.numpy_dtype)

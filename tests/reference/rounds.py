@@ -11,6 +11,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from seedbed.server.algorithms.actor_critic import A2C, ActorCriticOptions
 from seedbed.server.experience.batch import TrainBatch
@@ -23,7 +26,7 @@ from seedbed.server.learning.loop import LearnerLoop
 from seedbed.server.options.network import NetworkConfig
 from seedbed.server.shared.id_channel import IdChannel
 from seedbed.server.shared.vitals import VitalsTable
-from tests.reference.acting import World
+from tests.reference.acting import MakeAlgorithm, World
 from tests.reference.clock import StoppedClock
 
 GRACE_S = 10.0
@@ -56,10 +59,18 @@ class RoundWorld(World):
     """Clients come and go as the test says; `turn` lets all of them do what they can."""
 
     def __init__(
-        self, network: NetworkConfig, *, num_slots: int = 12, seed: int = 0, max_wait_s: float | None = None
+        self,
+        network: NetworkConfig,
+        *,
+        num_slots: int = 12,
+        seed: int = 0,
+        max_wait_s: float | None = None,
+        make: MakeAlgorithm = A2C,
+        **parameters: Any,
     ) -> None:
-        """Requests wait so long for company; None: not at all."""
-        super().__init__(network, num_slots=num_slots, seed=seed, options=ActorCriticOptions(), make=A2C)
+        """Requests wait `max_wait_s` for company; None: not at all. Other parameters are those of `World`."""
+        parameters = {"options": ActorCriticOptions()} | parameters
+        super().__init__(network, num_slots=num_slots, seed=seed, make=make, **parameters)
         self.fifo: RoundFifo = RoundFifo(self.layout, num_slots, self.store.device)
         self.collector: RoundCollector = RoundCollector(self.store, self.fifo)
         self.now_s = 0.0
@@ -197,9 +208,7 @@ class RoundWorld(World):
         if group.asks:
             if self.slots.answered_seq[group.first] != self.slots.accepted_seq[group.first]:
                 return  # held, or not yet heard
-            for slot in range(group.first, group.first + client.rows):
-                sent = self.logs[self.holders[slot]][-1]
-                sent.action, sent.version = int(self.slots.actions[0][slot]), int(self.slots.policy_version[slot])
+            self.note_answers(np.arange(group.first, group.first + client.rows))
         for slot in range(group.first, group.first + client.rows):
             self._send(slot)
         self.slots.accepted_seq[group.first] = len(self.logs[self.holders[group.first]])

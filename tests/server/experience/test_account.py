@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from seedbed.server.experience.account import Collector, DiscardingSink, num_new
+from seedbed.server.experience.account import Collector, DiscardingSink, num_new, num_rest
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.open_unrolls import OpenUnrolls
-from seedbed.server.experience.unroll import Provenance
-from tests.reference.unrolls import Streams, cut_unroll, numbers_layout
+from seedbed.server.experience.unroll import Provenance, UnrollLayout
+from tests.reference.unrolls import LeaseLog, Streams, complete_unrolls, cut_unroll, numbers_layout, trained_seqs
 
 CPU = torch.device("cpu")
 NUM_SLOTS = 4
@@ -20,8 +20,16 @@ NUM_SLOTS = 4
 class Books:
     """Everything on the way from rows to a learner that only counts."""
 
-    def __init__(self, num_rows: int, period: int, capacity: int = 50, seed: int = 0, stagger: int = 0) -> None:
-        self.layout = numbers_layout(num_rows, period, 1, stagger)
+    def __init__(
+        self,
+        num_rows: int,
+        period: int,
+        capacity: int = 50,
+        seed: int = 0,
+        stagger: int = 0,
+        trained_rows: range = range(0),
+    ) -> None:
+        self.layout = numbers_layout(num_rows, period, 1, stagger, trained_rows)
         self.store = OpenUnrolls(self.layout, NUM_SLOTS, CPU)
         self.fifo = UnrollFifo(self.layout, capacity, CPU)
         self.collector = Collector(self.store, self.fifo)
@@ -40,7 +48,7 @@ class Books:
         batch = self.fifo.get(batch_size)
         assert isinstance(batch, TrainBatch)
         for source in batch.provenance:
-            new = {(source.lease, source.first_seq + t) for t in range(source.length - 1)} - self.seen
+            new = {(source.lease, seq) for seq in trained_seqs(source, self.layout)} - self.seen
             assert len(new) == num_new(self.layout, source)
             self.seen |= new
             self.taken += len(new)
@@ -48,15 +56,32 @@ class Books:
     def check(self) -> None:
         """The invariant, with `queued` as the account has it: handed to the queue so far, what was taken included."""
         account = self.collector.account
-        assert account.queued + self.collector.open_transitions() + account.dropped == self.received
+        booked = account.queued + account.untrained + account.dropped
+        assert booked + self.collector.open_transitions() == self.received
         assert 0 <= self.taken <= account.queued
 
 
-@pytest.mark.parametrize(
-    ("num_rows", "period", "stagger"), [(2, 1, 0), (6, 5, 0), (13, 4, 0), (12, 4, 0), (6, 5, 1), (6, 5, 2)]
-)
-def test_every_transition_is_accounted_for_after_every_operation(num_rows: int, period: int, stagger: int) -> None:
-    books = Books(num_rows, period, seed=num_rows, stagger=stagger)
+LAYOUTS = {  # L, period, stagger, trained rows
+    "a transition": (2, 1, 0, range(0)),
+    "one shared row": (6, 5, 0, range(0)),
+    "overlap": (13, 4, 0, range(0)),
+    "overlap, divisible": (12, 4, 0, range(0)),
+    "staggered": (6, 5, 1, range(0)),
+    "staggered in pairs": (6, 5, 2, range(0)),
+    "burn-in": (13, 4, 0, range(4, 12)),
+    "burn-in, each once": (13, 8, 0, range(4, 12)),
+    "burn-in, staggered": (13, 8, 1, range(4, 12)),
+    "burn-in, gaps": (13, 10, 0, range(4, 12)),
+    "lookahead": (9, 6, 0, range(6)),
+    "burn-in and lookahead": (13, 5, 0, range(3, 10)),
+    "a few in the middle": (13, 11, 0, range(2, 4)),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_transition_is_accounted_for_after_every_operation(name: str) -> None:
+    num_rows, period, stagger, trained_rows = LAYOUTS[name]
+    books = Books(num_rows, period, seed=num_rows, stagger=stagger, trained_rows=trained_rows)
     streams = books.streams
     num_cuts = num_short = 0
     for _ in range(200):
@@ -75,14 +100,56 @@ def test_every_transition_is_accounted_for_after_every_operation(num_rows: int, 
         while len(books.fifo) >= 2 and streams.random.random() < 0.9:
             books.train(2)
             books.check()
-    assert books.collector.account.cut_unrolls == num_cuts
+    account = books.collector.account
+    assert account.cut_unrolls == num_cuts
     assert (num_cuts > 0) == (num_rows > 2)  # with two rows, every transition completes an unroll
-    assert books.collector.account.short_rows == num_short > 0
+    assert account.short_rows == num_short > 0
+    last = np.array(list(streams.open), np.int64)
+    books.collector.cut(last)
+    streams.end(last)
+    while len(books.fifo):
+        books.train(1)
+    expected = {(log.serial, seq) for log in streams.ended for seq in trained_in(log, books.layout)}
+    assert books.seen == expected
+    assert account.queued == books.taken == len(expected)
+    assert account.untrained == books.received - len(expected)
+    assert account.dropped == books.collector.open_transitions() == 0
+
+
+def trained_in(log: LeaseLog, layout: UnrollLayout) -> set[int]:
+    """Transitions of a lease that is over that are trained on in any of its unrolls."""
+    last = cut_unroll(log, layout)
+    unrolls = [*complete_unrolls(log, layout), *([last] if last else [])]
+    return {seq for unroll in unrolls for seq in trained_seqs(unroll, layout)}
+
+
+def test_what_was_not_taken_is_dropped_in_the_end() -> None:
+    books = Books(13, 4, trained_rows=range(4, 12))
+    slots = np.arange(3)
+    books.streams.begin(books.store, slots)
+    for _ in range(15):
+        books.collector.hand_over(books.streams.step(books.store, slots))
+    books.train(1)
     books.collector.finish()
     account = books.collector.account
-    assert account.queued == books.taken
-    assert account.dropped == books.received - books.taken
+    assert (account.queued, account.untrained, account.dropped) == (8, 12, 42 - 20)
     assert books.collector.open_transitions() == 0
+
+
+@pytest.mark.parametrize(("length", "new", "rest"), [(121, 80, 120), (100, 59, 99), (41, 0, 40), (1, 0, 0)])
+def test_a_first_sequence_of_r2d2(length: int, new: int, rest: int) -> None:
+    """120 transitions, 40 of them burn-in, and 40 from the start of one to the start of the next."""
+    layout = numbers_layout(121, 40, 1, trained_rows=range(40, 120))
+    source = Provenance(slot=0, lease=1, environment_index=0, first_seq=0, length=length)
+    assert (num_new(layout, source), num_rest(layout, source)) == (new, rest)
+
+
+@pytest.mark.parametrize(("length", "new", "rest"), [(121, 40, 40), (100, 19, 19), (81, 0, 0)])
+def test_a_later_sequence_of_r2d2(length: int, new: int, rest: int) -> None:
+    """It trains again on what was trained on in the one before; 80 rows are there from the start."""
+    layout = numbers_layout(121, 40, 1, trained_rows=range(40, 120))
+    source = Provenance(slot=0, lease=1, environment_index=0, first_seq=400, length=length)
+    assert (num_new(layout, source), num_rest(layout, source)) == (new, rest)
 
 
 def test_what_a_closed_queue_refuses_is_dropped_and_counted() -> None:

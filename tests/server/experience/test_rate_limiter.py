@@ -46,6 +46,33 @@ def test_at_the_smallest_tolerance_one_side_may_always_go_on(samples_per_insert:
         assert ratio == pytest.approx(samples_per_insert, abs=2 * tolerance / (limiter.inserts - 5))
 
 
+@pytest.mark.parametrize("insert_size", [4, 16])
+@pytest.mark.parametrize(("samples_per_insert", "batch_size"), RATIOS)
+def test_inserts_of_several_at_once_never_halt_either(
+    samples_per_insert: float, batch_size: int, insert_size: int
+) -> None:
+    """Each brings from none to `insert_size`, which nobody knows before."""
+    tolerance = (batch_size + samples_per_insert * insert_size) / 2
+    limiter = RateLimiter(
+        samples_per_insert=samples_per_insert,
+        min_size=5,
+        tolerance=tolerance,
+        batch_size=batch_size,
+        insert_size=insert_size,
+    )
+    random_ = random.Random(1)
+    for _ in range(3000):
+        may_insert, may_sample = limiter.num_inserts_allowed() > 0, limiter.may_sample(batch_size)
+        assert may_insert or may_sample
+        if may_insert and (not may_sample or random_.random() < 0.5):
+            limiter.inserts += random_.randint(0, insert_size)
+        else:
+            limiter.samples += batch_size
+    ratio = limiter.samples / (limiter.inserts - 5)
+    overshoot = samples_per_insert * insert_size  # of the insert that ends the waiting for the smallest size
+    assert ratio == pytest.approx(samples_per_insert, abs=(2 * tolerance + overshoot) / (limiter.inserts - 5))
+
+
 @pytest.mark.parametrize(("samples_per_insert", "batch_size"), RATIOS)
 def test_anything_smaller_is_refused(samples_per_insert: float, batch_size: int) -> None:
     with pytest.raises(UsageError, match=r"--replay-tolerance of at least .* both sides could wait for ever"):

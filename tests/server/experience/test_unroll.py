@@ -1,4 +1,4 @@
-"""The fields of an unroll, and which of its transitions count."""
+"""The layout of unrolls: what is refused, what is stored, and when first unrolls end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from seedbed.server.experience.batch import valid_transitions
 from seedbed.server.experience.unroll import TIMESTEP_FIELDS, UnrollRows
 from tests.reference.unrolls import STATE, numbers_layout
 
@@ -37,6 +36,29 @@ def test_only_unrolls_that_share_one_row_are_staggered() -> None:
         numbers_layout(13, 4, 1, stagger=1)
 
 
+def test_only_unrolls_that_train_on_each_transition_once_are_staggered() -> None:
+    numbers_layout(13, 8, 1, stagger=1, trained_rows=range(4, 12))
+    for trained_rows in (range(8), range(3, 12), range(5, 12), range(4, 11)):
+        with pytest.raises(ValueError, match="expected unrolls to be staggered only"):
+            numbers_layout(13, 8, 1, stagger=1, trained_rows=trained_rows)
+
+
+@pytest.mark.parametrize("trained_rows", [range(3, 13), range(-1, 3), range(0, 8, 2)])
+def test_only_transitions_of_an_unroll_are_trained_on(trained_rows: range) -> None:
+    with pytest.raises(ValueError, match="expected trained_rows among the 12 transitions"):
+        numbers_layout(13, 4, 1, trained_rows=trained_rows)
+
+
+def test_every_observation_has_a_stack_and_a_block() -> None:
+    layout = numbers_layout(5, 4, 1)
+    for wrong in ({"frame_stacks": (1, 1)}, {"blocks": (1,)}):
+        with pytest.raises(ValueError, match="a frame stack and a block for each of 3 observations"):
+            dataclasses.replace(layout, **wrong)
+    plain = dataclasses.replace(layout, frame_stacks=(), blocks=())
+    assert plain.histories == (0, 0, 0)
+    assert plain.blocks == (1, 1, 1)
+
+
 def test_first_unrolls_end_at_different_times_that_are_spread_evenly() -> None:
     layout = numbers_layout(21, 20, 1, stagger=8)
     lead = layout.lead(np.arange(64))
@@ -59,18 +81,3 @@ def test_rows_hold_every_field_and_the_history_before_them() -> None:
     assert [(tuple(part.shape[1:]), part.dtype) for part in rows.state] == [(x.shape, x.dtype) for x in STATE]
     feed_forward = UnrollRows(dataclasses.replace(layout, state_specs=()), 2, torch.device("cpu"))
     assert feed_forward.state == ()
-
-
-def test_valid_are_the_transitions_received_that_do_not_leave_a_last_row() -> None:
-    first, mid, last = 0, 1, 2
-    unrolls = {  # step types of L = 4 rows, rows received, expected
-        (first, mid, mid, mid): (4, [True, True, True]),
-        (mid, last, first, mid): (4, [True, False, True]),
-        (last, first, last, first): (4, [False, True, False]),
-        (first, mid, mid, last): (3, [True, True, False]),
-        (last, first, mid, mid): (2, [False, False, False]),
-    }
-    step_type = torch.tensor(list(unrolls), dtype=torch.uint8).T
-    length = torch.tensor([length for length, _ in unrolls.values()])
-    expected = torch.tensor([valid for _, valid in unrolls.values()]).T
-    assert torch.equal(valid_transitions(step_type, length), expected)

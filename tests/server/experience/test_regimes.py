@@ -1,0 +1,92 @@
+"""What each regime makes, and what a run does for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor
+
+from seedbed.common.errors import UsageError
+from seedbed.server.algorithms.replayed_q import ReplayedQOptions
+from seedbed.server.experience.account import Collector
+from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.experience.fifo import UnrollFifo
+from seedbed.server.experience.open_unrolls import OpenUnrolls
+from seedbed.server.experience.regimes import REGIMES, Draws, RegimeName
+from seedbed.server.experience.replay import Replay
+from seedbed.server.experience.rounds import RoundCollector, RoundFifo
+from seedbed.server.experience.transition_replay import TransitionReplay
+from seedbed.server.experience.unroll import UnrollLayout
+from seedbed.server.options.config import ServerConfig
+from seedbed.server.options.learning import LearningConfig, ReplayConfig
+from seedbed.server.options.run import FleetConfig
+from seedbed.server.options.serving import ServingConfig
+from tests.reference.unrolls import numbers_layout
+
+CPU = torch.device("cpu")
+CONFIG = ServerConfig(
+    algorithm_options=ReplayedQOptions(
+        replay=ReplayConfig(replay_capacity=11, replay_min_size=4, samples_per_insert=2.0),
+    ),
+    fleet=FleetConfig(num_envs=40, num_greedy_envs=2),
+    learning=LearningConfig(batch_size=3),
+    serving=ServingConfig(num_slots=45, queue_unrolls=7),
+)
+
+
+class Learner:
+    """Three unrolls make a batch."""
+
+    batch_size = 3
+
+    def __init__(self, draws: Draws = "unrolls") -> None:
+        self.draws: Draws = draws
+
+    def initial_priorities(self, batch: TrainBatch) -> Tensor:
+        """All are worth the same."""
+        return torch.ones(len(batch.provenance))
+
+
+def store(layout: UnrollLayout | None = None) -> OpenUnrolls:
+    return OpenUnrolls(layout or numbers_layout(5, 4, 1), 5, CPU)
+
+
+def test_every_name_has_a_regime() -> None:
+    assert set(REGIMES) == set(get_args(RegimeName))
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "collector", "capacity", "saved"),
+    [
+        ("queue", UnrollFifo, Collector, 7, False),
+        ("rounds", RoundFifo, RoundCollector, 45, False),
+        ("replay", Replay, Collector, 11, True),
+    ],
+)
+def test_what_a_regime_makes(name: RegimeName, source: type, collector: type, capacity: int, saved: bool) -> None:
+    made, account = REGIMES[name].make(CONFIG, Learner(), store())
+    assert type(made) is source
+    assert type(account) is collector
+    assert made.capacity == capacity  # type: ignore[attr-defined]
+    assert (made.contents is not None) == saved
+
+
+def test_transitions_are_drawn_where_an_algorithm_wants_them() -> None:
+    layout = dataclasses.replace(numbers_layout(6, 4, 1, trained_rows=range(4)), state_specs=())
+    made, _ = REGIMES["replay"].make(CONFIG, Learner("transitions"), store(layout))
+    assert isinstance(made, TransitionReplay)
+    assert made.contents is made
+    while made._limiter.inserts < 4:
+        made._limiter.inserts += 4
+    assert made._limiter.num_inserts_allowed() >= 40, "an unroll of every environment at once"
+    with pytest.raises(UsageError, match="--core none"):
+        REGIMES["replay"].make(CONFIG, Learner("transitions"), store())
+
+
+def test_rounds_have_neither_burn_in_nor_overlap() -> None:
+    for layout in (numbers_layout(9, 4, 1), numbers_layout(9, 8, 1, trained_rows=range(2, 8))):
+        with pytest.raises(AssertionError):
+            REGIMES["rounds"].make(CONFIG, Learner(), store(layout))

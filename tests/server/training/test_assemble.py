@@ -1,0 +1,45 @@
+"""The layout of unrolls that a configuration, an environment and an algorithm make together."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from seedbed.common.options import override
+from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
+from seedbed.server.algorithms.registry import ALGORITHMS, make_algorithm
+from seedbed.server.options.config import ServerConfig
+from seedbed.server.training.assemble import make_layout
+
+SPEC = EnvironmentSpec(
+    environment="vectors",
+    observations=(
+        ArraySpec(name="/a", dtype="float32", shape=(3,)),
+        ArraySpec(name="/b", dtype="float32", shape=(2,)),
+    ),
+    actions=(discrete("action", 2),),
+)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_layout_of_every_algorithm(name: str) -> None:
+    config = override(ServerConfig(), {"algorithm": name, "network.frame_stack": 3, "network.torso": "mlp"})
+    algorithm = make_algorithm(config, SPEC)
+    layout = make_layout(config, SPEC, algorithm, algorithm.make_network())
+    assert layout.frame_stacks == (3, 3)
+    assert layout.blocks == (1, 1)
+    assert [part.dtype for part in layout.state_specs] == [torch.float32] * len(layout.state_specs)
+    assert bool(layout.stagger) == (algorithm.regime == "queue")
+    trained = len(layout.trained_rows)
+    assert trained == config.learning.unroll_length
+    assert {"queue": trained == layout.period, "rounds": trained == layout.period, "replay": True}[algorithm.regime]
+
+
+def test_the_rows_that_r2d2_and_apex_train_on() -> None:
+    """As published: 80 after 40 of burn-in, every 40; and without burn-in, with n - 1 rows of lookahead."""
+    changes = {"learning.unroll_length": 80, "q_learning.n_step": 5, "network.core": "lstm"}
+    r2d2 = make_algorithm(override(ServerConfig(), {**changes, "algorithm": "r2d2"}), SPEC)
+    assert (r2d2.trained_rows, r2d2.num_rows, r2d2.period) == (range(40, 120), 121, 40)
+    changes |= {"network.core": "none"}
+    apex = make_algorithm(override(ServerConfig(), {**changes, "algorithm": "apex"}), SPEC)
+    assert (apex.trained_rows, apex.num_rows, apex.period) == (range(80), 85, 80)
