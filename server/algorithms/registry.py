@@ -58,7 +58,7 @@ def make_algorithm(config: ServerConfig, spec: EnvironmentSpec) -> Algorithm:
         UsageError: it does not go with another option.
     """
     algorithm = find_algorithm(config.algorithm)(config, spec)
-    if algorithm.synchronous and config.learning.publish_every != 1:
+    if algorithm.regime == "rounds" and config.learning.publish_every != 1:
         raise UsageError(
             f"expected --publish-every 1 with --algorithm {config.algorithm}, which learns only from what its newest "
             f"parameters did, got {config.learning.publish_every}"

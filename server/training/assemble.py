@@ -50,8 +50,8 @@ def make_layout(
         frame_stack=config.network.frame_stack,
         recorded=algorithm.recorded,
         state_shapes=tuple(tuple(part.shape[1:]) for part in network.initial_state(1)),
-        pixel_block=network.pixel_block,
-        stagger=0 if algorithm.synchronous or algorithm.source == "replay" else algorithm.batch_size,
+        pixel_block=max(network.blocks, default=1),
+        stagger=algorithm.batch_size if algorithm.regime == "queue" else 0,
     )
 
 
@@ -62,11 +62,11 @@ def make_queue(config: ServerConfig, algorithm: Algorithm, store: OpenUnrolls) -
         UsageError: a replay that does not fit into memory, or whose rate would stop both sides.
     """
     shown = config.fleet.greedy_environments
-    if algorithm.synchronous:
+    if algorithm.regime == "rounds":
         rounds = RoundFifo(store.layout, config.num_slots, store.device)
         return rounds, RoundCollector(store, rounds, shown)
     queue: UnrollFifo | Replay
-    if algorithm.source == "replay":
+    if algorithm.regime == "replay":
         queue = _make_replay(config, algorithm, store)
     else:
         queue = UnrollFifo(store.layout, config.queue_unrolls, store.device)
@@ -94,13 +94,6 @@ def _make_replay(config: ServerConfig, algorithm: Algorithm, store: OpenUnrolls)
 
 def make_service(config: ServerConfig, algorithm: Algorithm) -> Callable[..., InferenceService]:
     """What makes the loop of the inference thread. Only who learns has anything to wait for."""
-    if not (algorithm.synchronous and config.run.train):
+    if not (algorithm.regime == "rounds" and config.run.train):
         return InferenceService
     return partial(SynchronousService, num_rows=algorithm.num_rows, patience_s=config.serving.round_patience_s)
-
-
-def make_acting_network(algorithm: Algorithm, device: torch.device) -> PolicyNetwork:
-    """A copy that acts and is never trained."""
-    network = algorithm.make_network().to(device).requires_grad_(False)
-    network.store_for_acting()
-    return network

@@ -37,7 +37,7 @@ from seedbed.server.run.replay_files import ReplayFiles
 from seedbed.server.run.saving import Saver
 from seedbed.server.run.state import RunState
 from seedbed.server.shared.slots import SlotTable
-from seedbed.server.training.assemble import choose_device, make_acting_network, make_layout, make_queue, make_service
+from seedbed.server.training.assemble import choose_device, make_layout, make_queue, make_service
 from seedbed.server.training.local_clients import LocalClients
 from seedbed.server.training.stop_signal import StopSignal
 
@@ -88,9 +88,7 @@ class TrainingRun:
         store = OpenUnrolls(make_layout(config, spec, algorithm, learner.network), slots.num_slots, device)
         self._queue, self._collector = make_queue(config, algorithm, store)
         self._replay_files = self._restore_replay(directory)
-        parameters = Parameters(
-            lambda: make_acting_network(algorithm, device), learner.network, version=learner.num_updates
-        )
+        parameters = Parameters(learner.network, version=learner.num_updates)
         self._episodes = EpisodeWindow.from_state(state.episodes)
         self._server = self._make_server(frontends, algorithm, parameters, slots, store)
         self._loop = LearnerLoop(
@@ -105,7 +103,7 @@ class TrainingRun:
         )
         self._learner = LearnerThread(self._loop, config.monitoring.max_lost_updates, self._on_learner_failure)
         # With a replay nearly all waits for the learner: environments that take its core make everything slower.
-        yielding = algorithm.source == "replay"
+        yielding = algorithm.regime == "replay"
         self._clients = LocalClients(config, self._server.address, yielding=yielding) if local else None
         self._telemetry = self._make_telemetry(directory, spec, progress)
         self._start_s = time.monotonic()
@@ -254,6 +252,7 @@ class TrainingRun:
         account = self._collector.account
         metrics = self._loop.take_metrics() | {
             **self._queue.metrics(),
+            "optimiser_steps": self._loop.learner.optimiser_steps,
             "transitions_trained": self._loop.trained,
             "transitions_dropped": account.dropped,
             "unrolls_cut": account.cut_unrolls,

@@ -31,7 +31,7 @@ from seedbed.server.run.directory import CHECKPOINTS_FOLDER, CONFIG_FILE, RunFil
 from seedbed.server.run.resuming import unexposed
 from seedbed.server.run.state import RunState
 from seedbed.server.shared.slots import SlotTable
-from seedbed.server.training.assemble import choose_device, make_acting_network, make_layout
+from seedbed.server.training.assemble import choose_device, make_layout
 from seedbed.server.training.local_clients import LocalClients
 from seedbed.server.training.resolve import config_of
 from seedbed.server.verbs.scores import human_normalised, summarise
@@ -137,16 +137,17 @@ def _make_server(
     device = choose_device(config.run)
     algorithm = make_algorithm(config, run.spec)
     greedy = _acts_greedily(options, algorithm)
-    network = algorithm.make_network()
+    learnt = algorithm.make_learnt()
     learner = RunState.from_checkpoint(checkpoint).learner
     assert learner is not None, "every checkpoint holds the learner"
-    network.load_state_dict(learner["network"])
+    learnt.load_state_dict(learner["learnt"])
+    network = algorithm.acting(learnt).to(device)
     store = OpenUnrolls(make_layout(config, run.spec, algorithm, network), slots.num_slots, device)
     return PolicyServer(
         config=config.serving,
         frontends=frontends,
         algorithm=algorithm,
-        parameters=Parameters(lambda: make_acting_network(algorithm, device), network.to(device)),
+        parameters=Parameters(network),
         slots=slots,
         unrolls=store,
         sink=DiscardingSink(store),

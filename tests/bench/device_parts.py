@@ -16,7 +16,7 @@ from seedbed.server.inference.policy import Inference
 from seedbed.server.learning.learner import Learner
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.shared.slots import SlotTable
-from seedbed.server.training.assemble import choose_device, make_acting_network, make_layout
+from seedbed.server.training.assemble import choose_device, make_layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class DeviceParts:
         torch.manual_seed(seed)
         algorithm = make_algorithm(config, spec)
         learner = Learner(algorithm, config.optimiser, device)
-        parameters = Parameters(lambda: make_acting_network(algorithm, device), learner.network)
+        parameters = Parameters(learner.network)
         store = OpenUnrolls(make_layout(config, spec, algorithm, learner.network), num_envs, device)
         slots = SlotTable(spec, num_envs)
         inference = Inference(

@@ -50,13 +50,13 @@ class PolicyAlone:
         self._slots, self._inference = parts.slots, parts.inference
         self._device, layout = parts.store.device, parts.store.layout
         algorithm = parts.algorithm
-        self.batch_size = num_envs if algorithm.synchronous else algorithm.batch_size
+        self.batch_size = num_envs if algorithm.regime == "rounds" else algorithm.batch_size
         self._make_queue(config, algorithm)
         self._inference.begin(np.arange(num_envs), 1, range(num_envs))
         self.batch_rows = inference_batch(config)
         self.train_batch = f"{self.batch_size} unrolls of {layout.num_rows} rows"
         self._batches = [np.arange(i, min(i + self.batch_rows, num_envs)) for i in range(0, num_envs, self.batch_rows)]
-        self._steps_per_period = layout.num_rows - 1 if algorithm.synchronous else layout.period
+        self._steps_per_period = layout.num_rows - 1 if algorithm.regime == "rounds" else layout.period
         self._watches = self._new_watches()
         _fill_with_noise(self._slots)
         self._period()  # the first one is slower
@@ -83,7 +83,7 @@ class PolicyAlone:
         self._shown = config.fleet.greedy_environments
         self.queue: UnrollFifo | Replay
         self._collector: Collector
-        if algorithm.source == "replay":
+        if algorithm.regime == "replay":
             self._per_insert = config.algorithm_options.replay.samples_per_insert
             capacity = min(config.algorithm_options.replay.replay_capacity, _REPLAY_CAPACITY)
             # One thread must not wait for itself, so it keeps to the ratio on its own.
@@ -92,7 +92,7 @@ class PolicyAlone:
             self.queue, self._collector = make_queue(changed, algorithm, self.store)
             return
         self.queue = UnrollFifo(self.store.layout, 2 * self.batch_size, self._device)
-        if algorithm.synchronous:  # its own queue differs in `learn` alone, which waits for another thread
+        if algorithm.regime == "rounds":  # its own queue differs in `learn` alone, which waits for another thread
             self._collector = self._rounds = RoundCollector(self.store, cast(RoundFifo, self.queue), self._shown)
         else:
             self._collector = Collector(self.store, self.queue, self._shown)

@@ -23,7 +23,7 @@ from seedbed.common.credentials import ServerCredentials
 from seedbed.common.echo import ECHO_ACTIONS, echo_action, echo_decode, echo_length, echo_reward, echo_truncates
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd, StepType
-from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss
+from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Step
 from seedbed.server.experience.account import Collector
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
@@ -85,7 +85,7 @@ class EchoAlgorithm(Algorithm):
         """Nothing but echoes."""
         return None
 
-    def make_network(self) -> EchoNetwork:
+    def make_learnt(self) -> EchoNetwork:
         """See the base class."""
         return EchoNetwork()
 
@@ -94,7 +94,7 @@ class EchoAlgorithm(Algorithm):
         action = torch.from_numpy(echo_action(inputs.observations[0][:, -1].numpy()))
         return Decision((action,), (action,), {"state": state[0]}, network.step(inputs, state)[1])
 
-    def loss(self, network: PolicyNetwork, target: PolicyNetwork | None, batch: TrainBatch) -> Loss:
+    def steps(self, learnt: nn.Module, target: nn.Module | None, batch: TrainBatch) -> Iterator[Step]:
         """Nobody learns here."""
         raise NotImplementedError
 
@@ -220,7 +220,7 @@ class EchoServer:
         slots = slot_table(ECHO_SPEC, num_slots)
         processes = Frontends(config, slots, Identity(run_name="echo", version="0"))
         algorithm = EchoAlgorithm()
-        network = algorithm.make_network()
+        network = algorithm.make_learnt()
         layout = UnrollLayout(
             spec=ECHO_SPEC,
             num_rows=algorithm.num_rows,
@@ -239,7 +239,7 @@ class EchoServer:
             config=config,
             frontends=processes,
             algorithm=algorithm,
-            parameters=Parameters(algorithm.make_network, network),
+            parameters=Parameters(network),
             slots=slots,
             unrolls=self.store,
             sink=self.collector,
