@@ -26,7 +26,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "server.shared": ("common",),
     "server.frontend": ("proto", "common", "server.shared"),
     "server.losses": ("common",),
-    "server.networks": ("common",),
+    "server.networks": ("common", "server.options"),
     "server.experience": ("common", "server.options", "server.networks"),
     "server.algorithms": ("common", "server.options", "server.losses", "server.networks", "server.experience"),
     "server.inference": (

@@ -5,43 +5,39 @@ older parameters chose it: there is no correction for policy lag. In the paper e
 steps and the lag is what other threads did meanwhile; here it is what waits in the queue. V-trace with rho = 1 is the
 same computation. A2C is A3C's loss on what the very parameters being learnt did.
 
-Actions are sampled from the softmax policy; the logits sampled from are recorded. A member of the family says what its
-value targets and advantages are (`targets`), and may replace the term of the policy (`policy_loss`).
+Actions are sampled from the policy, over any action space; its parameters are recorded. A member of the family says
+what its value targets and advantages are (`targets`), and may replace the term of the policy (`policy_loss`).
 
-Shapes: T transitions, B unrolls, A actions; T + 1 rows.
+Shapes: T transitions, B unrolls; T + 1 rows.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.algorithms.body_options import body_options
-from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss, batch_inputs, has_one_discrete_action
+from seedbed.server.algorithms.interface import EVERYTHING, Acting, Algorithm, Decision, Step, batch_inputs
 from seedbed.server.algorithms.published import ASYNCHRONOUS
 from seedbed.server.experience.batch import TrainBatch
-from seedbed.server.experience.unroll import FieldSpec, action_field
-from seedbed.server.losses.policy_gradient import (
-    baseline_loss,
-    entropy,
-    entropy_loss,
-    kl_divergence,
-    log_prob,
-    masked_reduce,
-    policy_gradient_loss,
-)
+from seedbed.server.experience.unroll import ACTION_MASK, FieldSpec, action_field
+from seedbed.server.losses.masking import masked_reduce, only_valid, weight_of
+from seedbed.server.losses.policy_gradient import baseline_loss, entropy_loss, policy_gradient_loss
 from seedbed.server.losses.returns import lambda_returns
 from seedbed.server.losses.rewards import clip_rewards
 from seedbed.server.networks.actor_critic import ActorCritic
+from seedbed.server.networks.distributions import ActionDistribution, ActionSpace
 from seedbed.server.networks.interface import AgentState, Inputs, Outputs, PolicyNetwork
 from seedbed.server.options.config import ServerConfig
+
+BEHAVIOUR = "behaviour"
+"""Recorded field: the parameters of the policy that acted, as its head gave them."""
 
 
 class Targets(NamedTuple):
@@ -57,23 +53,23 @@ class Targets(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Learnt:
-    """A train batch as the parameters being learnt see it.
+class Seen:
+    """A train batch as the parameters being learnt see it; policies are those of zero where it is not valid.
 
     Attributes:
-        logits, behaviour_logits: of the learnt and of the acting policy, `[T, B, A]`.
-        action: int64 `[T, B]`.
-        log_rhos: log pi(a) - log mu(a), without gradient, `[T, B]`.
+        policy, behaviour: the learnt and the acting one, `[T, B]`.
+        log_probs: log pi(a), `[T, B]`.
+        log_ratios: log pi(a) - log mu(a), `[T, B]`; the gradient flows.
         rewards: clipped, `[T, B]`.
         discounts: gamma times the environment's, `[T, B]`.
         values: of every row, `[T+1, B]`.
         valid: bool `[T, B]`.
     """
 
-    logits: Tensor
-    behaviour_logits: Tensor
-    action: Tensor
-    log_rhos: Tensor
+    policy: ActionDistribution
+    behaviour: ActionDistribution
+    log_probs: Tensor
+    log_ratios: Tensor
     rewards: Tensor
     discounts: Tensor
     values: Tensor
@@ -88,7 +84,7 @@ class ActorCriticOptions:
         1.0, "multiplies the clipped trace coefficients c of V-trace; in the others, that of GAE", flag="--lambda"
     )
     baseline_cost: float = option(0.5, "weight of half the squared value error")
-    entropy_cost: float = option(0.01, "weight of the entropy bonus")
+    entropy_cost: float = option(0.01, "weight of the entropy bonus, the mean over discrete components of an action")
     reduction: Literal["mean", "sum"] = option(
         "mean",
         "over valid steps; sum as in IMPALA's paper wants its optimiser: --optimiser rmsprop --epsilon 0.01 "
@@ -109,75 +105,79 @@ class ActorCriticAlgorithm(Algorithm):
     def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
         """See the base class."""
         super().__init__(config, spec)
-        self._action = action_field(spec.actions[0].name)
-        self.recorded = {"behaviour_logits": FieldSpec((spec.num_actions,), torch.float32)}
+        self._space = ActionSpace(spec.actions)
+        self._actions = [action_field(action.name) for action in spec.actions]
+        self.recorded = {BEHAVIOUR: FieldSpec((self._space.param_size,), torch.float32)}
         self.num_rows = config.learning.unroll_length + 1
         self.period = config.learning.unroll_length
 
     @classmethod
     def suits(cls, spec: EnvironmentSpec) -> int | None:
-        """Any with one discrete action."""
-        return 0 if has_one_discrete_action(spec) else None
+        """Any with discrete actions alone; those with boxes can be asked for by name."""
+        return 0 if has_discrete_actions(spec) else None
 
-    def make_network(self) -> ActorCritic:
+    def make_learnt(self) -> ActorCritic:
         """See the base class."""
-        return ActorCritic(
-            self._spec.shown,
-            self._spec.num_actions,
-            **body_options(self._network),
-        )
+        return ActorCritic(self._spec.shown, self._space, self._network)
 
     def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
         """Samples from the policy; greedy rows take its mode."""
         outputs, state = network.step(inputs, state)
-        logits = outputs.logits
-        action = _sample(logits, acting.generator)
+        policy = self._space.distribution(outputs.policy, inputs.mask)
+        actions = policy.sample(acting.generator)
         if acting.greedy is not None:
-            action = torch.where(acting.greedy, logits.argmax(-1), action)
-        return Decision((action,), (action,), {"behaviour_logits": logits}, state)
+            pairs = zip(policy.mode(), actions, strict=True)
+            actions = tuple(_where_rows(acting.greedy, best, sample) for best, sample in pairs)
+        return Decision(actions, self._space.sent(actions), {BEHAVIOUR: outputs.policy}, state)
 
-    def loss(self, network: PolicyNetwork, target: PolicyNetwork | None, batch: TrainBatch) -> Loss:
+    def steps(self, learnt: nn.Module, target: nn.Module | None, batch: TrainBatch) -> Iterator[Step]:
+        """One, on everything."""
+        yield self.step(self.acting(learnt), batch)
+
+    def step(self, network: PolicyNetwork, batch: TrainBatch) -> Step:
         """Policy gradient, baseline and entropy terms."""
-        config, learnt = self._options, self.evaluate(network, batch)
-        targets = self.targets(learnt, batch)
-        policy = self.policy_loss(learnt, targets.advantages)
+        config, seen = self._options, self.see(network, batch)
+        targets = self.targets(seen, batch)
+        policy = self.policy_loss(seen, targets.advantages)
         baseline = baseline_loss(
-            values=learnt.values[:-1], targets=targets.values, valid=learnt.valid, reduction=config.reduction
+            values=seen.values[:-1], targets=targets.values, valid=seen.valid, reduction=config.reduction
         )
-        negative_entropy = entropy_loss(logits=learnt.logits, valid=learnt.valid, reduction=config.reduction)
+        negative_entropy = entropy_loss(
+            entropies=seen.policy.entropy_bonus(), valid=seen.valid, reduction=config.reduction
+        )
         total = policy + config.baseline_cost * baseline + config.entropy_cost * negative_entropy
         terms = {"loss": total, "policy_loss": policy, "baseline_loss": baseline}
-        return Loss(total, {**{name: term.detach() for name, term in terms.items()}, **_diagnostics(learnt)})
+        metrics = {**{name: term.detach() for name, term in terms.items()}, **_diagnostics(seen)}
+        return Step(total, EVERYTHING, weight_of(seen.valid, config.reduction), metrics)
 
-    def evaluate(self, network: PolicyNetwork, batch: TrainBatch) -> Learnt:
+    def see(self, network: PolicyNetwork, batch: TrainBatch) -> Seen:
         """Runs the network over a train batch and shifts its rows into transitions."""
-        fields = batch.fields
+        fields, valid = batch.fields, batch.valid
         outputs: Outputs = network.unroll(batch_inputs(batch), batch.state)[0]
-        logits, behaviour_logits = outputs.logits[:-1], fields["behaviour_logits"][:-1]
-        action = fields[self._action][:-1]
-        return Learnt(
-            logits=logits,
-            behaviour_logits=behaviour_logits,
-            action=action,
-            log_rhos=log_prob(logits.detach(), action) - log_prob(behaviour_logits, action),
+        mask = fields[ACTION_MASK][:-1] if ACTION_MASK in fields else None
+        policy = self._space.distribution(only_valid(outputs.policy[:-1], valid), mask)
+        behaviour = self._space.distribution(only_valid(fields[BEHAVIOUR][:-1], valid), mask)
+        actions = tuple(only_valid(fields[name][:-1], valid) for name in self._actions)
+        log_probs = policy.log_prob(actions)
+        return Seen(
+            policy=policy,
+            behaviour=behaviour,
+            log_probs=log_probs,
+            log_ratios=log_probs - behaviour.log_prob(actions),
             rewards=clip_rewards(fields["reward"][1:], self._learning.reward_clipping),
             discounts=self._learning.discount * fields["discount"][1:],
             values=outputs.value,
-            valid=batch.valid,
+            valid=valid,
         )
 
     @abstractmethod
-    def targets(self, learnt: Learnt, batch: TrainBatch) -> Targets:
+    def targets(self, seen: Seen, batch: TrainBatch) -> Targets:
         """What values and policy are pulled towards."""
 
-    def policy_loss(self, learnt: Learnt, advantages: Tensor) -> Tensor:
+    def policy_loss(self, seen: Seen, advantages: Tensor) -> Tensor:
         """The policy gradient: -log pi(a) A, reduced."""
         return policy_gradient_loss(
-            logits=learnt.logits,
-            actions=learnt.action,
-            advantages=advantages,
-            valid=learnt.valid,
-            reduction=self._options.reduction,
+            log_probs=seen.log_probs, advantages=advantages, valid=seen.valid, reduction=self._options.reduction
         )
 
 
@@ -191,9 +191,9 @@ class A3C(ActorCriticAlgorithm):
         """Section 5.1 of the paper and its supplement, section 8."""
         return {**ASYNCHRONOUS, "optimiser.epsilon": 0.1}
 
-    def targets(self, learnt: Learnt, batch: TrainBatch) -> Targets:
+    def targets(self, seen: Seen, batch: TrainBatch) -> Targets:
         """n-step returns at lambda 1, as published; GAE below."""
-        return return_targets(learnt, self._options.lambda_)
+        return return_targets(seen, self._options.lambda_)
 
 
 class A2C(ActorCriticAlgorithm):
@@ -213,35 +213,39 @@ class A2C(ActorCriticAlgorithm):
             "optimiser.clip_norm": 0.5,
         }
 
-    def targets(self, learnt: Learnt, batch: TrainBatch) -> Targets:
+    def targets(self, seen: Seen, batch: TrainBatch) -> Targets:
         """n-step returns at lambda 1, GAE below."""
-        return return_targets(learnt, self._options.lambda_)
+        return return_targets(seen, self._options.lambda_)
 
 
-def return_targets(learnt: Learnt, lambda_: float) -> Targets:
+def has_discrete_actions(spec: EnvironmentSpec) -> bool:
+    """Whether every action array of an environment takes one of a few values."""
+    return all(action.kind != "box" for action in spec.actions)
+
+
+def return_targets(seen: Seen, lambda_: float) -> Targets:
     """Lambda returns of the policy that acted, taken for the one being learnt, and what they exceed the values by."""
-    values = learnt.values.detach()
+    values = seen.values.detach()
     returns = lambda_returns(
-        rewards=learnt.rewards, discounts=learnt.discounts, values=values, valid=learnt.valid, lambda_=lambda_
+        rewards=seen.rewards, discounts=seen.discounts, values=values, valid=seen.valid, lambda_=lambda_
     )
     return Targets(returns, returns - values[:-1])
 
 
 @torch.no_grad()
-def _diagnostics(learnt: Learnt) -> Mapping[str, Tensor]:
+def _diagnostics(seen: Seen) -> Mapping[str, Tensor]:
     """How far the acting policy was from the learnt one, over valid transitions."""
-    logits, valid, log_rhos = learnt.logits.detach(), learnt.valid, learnt.log_rhos
+    valid, log_rhos = seen.valid, seen.log_ratios.detach()
     absolute = torch.where(valid, log_rhos.abs(), 0.0)
     return {
-        "entropy": masked_reduce(entropy(logits), valid, "mean"),
-        "kl_behaviour": masked_reduce(kl_divergence(learnt.behaviour_logits, logits), valid, "mean"),
+        "entropy": masked_reduce(seen.policy.entropy(), valid, "mean"),
+        "kl_behaviour": masked_reduce(seen.behaviour.kl(seen.policy), valid, "mean"),
         "abs_log_rho_mean": masked_reduce(absolute, valid, "mean"),
         "abs_log_rho_max": absolute.max(),
         "rho_clipped_share": masked_reduce((log_rhos > 0).float(), valid, "mean"),
     }
 
 
-def _sample(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """Draws from softmax(logits) by exponential races: the first of Exp(p_i) arrivals is i with probability p_i."""
-    arrivals = torch.empty_like(logits).exponential_(generator=generator)
-    return (logits.softmax(-1) / arrivals).argmax(-1)
+def _where_rows(chosen: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Rows of `x` `[N, ...]` where `chosen` `[N]` holds, of `y` elsewhere."""
+    return torch.where(chosen.reshape(-1, *[1] * (x.dim() - 1)), x, y)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from seedbed.server.losses.q_learning import only_allowed
+
 _GOLDEN_RATIO = 0.6180339887498949  # the fractions of its multiples fill [0, 1) evenly, however many there are
 
 
@@ -46,18 +48,25 @@ def annealed_epsilon(environment_indices: Tensor, agent_steps: int, over_steps: 
     return 1.0 + (final - 1.0) * min(1.0, agent_steps / over_steps)
 
 
-def epsilon_greedy(q_values: Tensor, epsilon: Tensor, generator: torch.Generator) -> Tensor:
+def epsilon_greedy(q_values: Tensor, epsilon: Tensor, generator: torch.Generator, mask: Tensor | None = None) -> Tensor:
     """The best action of each row, or any with probability epsilon.
 
     Args:
         q_values: `[N, A]`.
         epsilon: `[N]`.
         generator: draws twice, whatever comes of it.
+        mask: `[N, A]`, 0 for actions that are never taken, unless all are 0; None: all are allowed.
 
     Returns:
         int64 `[N]`.
     """
     count, num_actions = q_values.shape
     explores = torch.rand(count, generator=generator, device=q_values.device) < epsilon
-    anything = torch.randint(num_actions, (count,), generator=generator, device=q_values.device)
-    return torch.where(explores, anything, q_values.argmax(-1))
+    if mask is None:
+        anything = torch.randint(num_actions, (count,), generator=generator, device=q_values.device)
+        return torch.where(explores, anything, q_values.argmax(-1))
+    values = only_allowed(q_values, mask)
+    allowed = values > -torch.inf
+    chances = torch.rand(count, num_actions, generator=generator, device=q_values.device)
+    anything = torch.where(allowed, chances, -1.0).argmax(-1)  # the largest of equal chances: each as often
+    return torch.where(explores, anything, values.argmax(-1))

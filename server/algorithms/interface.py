@@ -1,8 +1,9 @@
 """What an algorithm owns, and nothing more.
 
-An algorithm brings its network, what it records per step beside the timestep, how it picks actions, its loss on a
-train batch, where its train batches come from, and whether it needs a target network. Transport, slots, batching,
-unrolls, publishing, checkpoints and metrics are the same for all of them and never ask which one runs.
+An algorithm brings what it learns and which part of that acts, what it records per step beside the timestep, how it
+picks actions, the steps of an update with their losses, how train batches come about, and whether it needs a target
+network. Transport, slots, batching, unrolls, publishing, checkpoints and metrics are the same for all of them and
+never ask which one runs.
 
 Shapes: N rows of an inference batch, L = T + 1 rows and B unrolls of a train batch.
 """
@@ -10,19 +11,23 @@ Shapes: N rows of an inference batch, L = T + 1 rows and B unrolls of a train ba
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from seedbed.common.errors import SpecError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.regimes import Draws, RegimeName
 from seedbed.server.experience.unroll import ACTION_MASK, LAST_ACTION, FieldSpec
 from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork
 from seedbed.server.options.config import ServerConfig
+
+EVERYTHING = "all"
+"""The group of an algorithm that has one."""
 
 
 class Decision(NamedTuple):
@@ -41,18 +46,57 @@ class Decision(NamedTuple):
     state: AgentState
 
 
-class Loss(NamedTuple):
-    """The loss of a train batch.
+class Step(NamedTuple):
+    """One optimiser step of an update.
 
     Attributes:
-        total: scalar to differentiate.
+        loss: scalar to differentiate, for the parameters of `group` alone; None where the train batch has no rows for
+            this step, which only shapes say: no number of the device is asked.
+        group: of the parameters that change.
+        weight: what the main loss has been divided by, so that several learners can weigh their gradients: valid
+            transitions of a mean, B unrolls of a replay, 1 of a sum. At 0 the loss must be 0, and so its gradient.
         metrics: scalars without gradient, by name.
-        priorities: `[B]` without gradient, how much each unroll is worth being replayed; None from a queue.
+        priorities: `[B]` without gradient, how much each unroll is worth being replayed; of one step of an update.
+        moments: sums over transitions for statistics that change after the update, by name, each transition once.
     """
 
-    total: Tensor
+    loss: Tensor | None
+    group: str
+    weight: Tensor
     metrics: Mapping[str, Tensor]
     priorities: Tensor | None = None
+    moments: Mapping[str, Tensor] | None = None
+
+
+class Group(NamedTuple):
+    """Parameters with an optimiser of their own.
+
+    Attributes:
+        parameters: no other group has one of them.
+        learning_rate: at the start; None: the common one.
+        clip_norm: of their gradient; None: the common one.
+    """
+
+    parameters: Sequence[nn.Parameter]
+    learning_rate: float | None = None
+    clip_norm: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """How a target network follows what is learnt; one of the two.
+
+    Attributes:
+        period: updates between two copies.
+        tau: share by which its parameters move towards those being learnt after every update; buffers are copied.
+    """
+
+    period: int | None = None
+    tau: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.period is None) == (self.tau is None):
+            raise ValueError(f"expected a period or a tau, got {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +124,12 @@ class Algorithm(ABC):
         recorded: fields that `act` records per step.
         num_rows: L of its unrolls.
         period: rows between the starts of consecutive unrolls.
-        batch_size: B.
         trained_rows: the transitions of an unroll that are trained on; empty: all. Burn-in and lookahead are not.
+        batch_size: B.
         regime: how unrolls reach the learner, see `experience.regimes`.
         draws: of a replay: "unrolls" by priority, or valid "transitions" uniformly, with num_rows - period rows behind
             each.
-        target_period_updates: the learner keeps a target network and makes it equal to the one being learnt every so
-            many updates; None for none.
+        target: the learner keeps a target network and how it follows; None: there is none.
         evaluates_greedily: exploration is no part of what is learnt, so `seedbed eval` leaves it out.
     """
 
@@ -94,11 +137,11 @@ class Algorithm(ABC):
     recorded: Mapping[str, FieldSpec]
     num_rows: int
     period: int
-    batch_size: int
     trained_rows: range = range(0)
+    batch_size: int
     regime: RegimeName = "queue"
     draws: Draws = "unrolls"
-    target_period_updates: int | None = None
+    target: Target | None = None
     evaluates_greedily: bool = False
 
     def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
@@ -129,31 +172,54 @@ class Algorithm(ABC):
         return {}
 
     @abstractmethod
-    def make_network(self) -> PolicyNetwork:
-        """A fresh network with `initial_state`, `step` and `unroll`, float32 weights, on the CPU."""
+    def make_learnt(self) -> nn.Module:
+        """All that is learnt, fresh: float32 weights, on the CPU."""
+
+    def acting(self, learnt: nn.Module) -> PolicyNetwork:
+        """The part of it that acts, not a copy: copies of it are made once, and changes are published to them.
+
+        Statistics in it are changed in place. All of it, unless said otherwise.
+        """
+        assert isinstance(learnt, PolicyNetwork), "an algorithm whose learnt module is more says which part acts"
+        return learnt
 
     @abstractmethod
     def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
-        """Picks actions for an inference batch."""
+        """Picks actions for an inference batch; `network` is a copy of the acting part."""
 
-    @abstractmethod
-    def loss(self, network: PolicyNetwork, target: PolicyNetwork | None, batch: TrainBatch) -> Loss:
-        """The loss of a train batch.
+    def plan(self, version: int) -> Sequence[str]:
+        """The groups of the steps of an update, in order, known without a batch.
 
         Args:
-            network: the parameters being learnt.
-            target: the target network; None without `target_period_updates`.
+            version: updates before this one.
+        """
+        return (EVERYTHING,)
+
+    @abstractmethod
+    def steps(self, learnt: nn.Module, target: nn.Module | None, batch: TrainBatch) -> Iterator[Step]:
+        """The steps of an update, one after another: exactly those of `plan`.
+
+        Args:
+            learnt: what is being learnt; it changes whenever the iterator is asked for the next step.
+            target: the target network; None without `target`.
             batch: its `sample` says how unrolls were drawn, if from a replay.
         """
 
-    def minibatches(self, network: PolicyNetwork, batch: TrainBatch) -> Iterator[TrainBatch]:
-        """What to make one optimiser step of each, in order; by default one step of the whole train batch.
+    def after_update(self, learnt: nn.Module, moments: Mapping[str, Tensor]) -> None:
+        """Changes statistics in place, after the last step of an update and before anybody sees it.
 
         Args:
-            network: the parameters being learnt, which change as the iterator goes on.
-            batch: as it came from the source.
+            learnt: what is being learnt.
+            moments: the sums of all steps that gave any; empty where none did.
         """
-        yield batch
+
+    def groups(self, learnt: nn.Module) -> Mapping[str, Group]:
+        """The parameters of each group."""
+        return {EVERYTHING: Group(tuple(learnt.parameters()))}
+
+    def targeted(self, learnt: nn.Module) -> nn.Module:
+        """The part that the target network is a copy of."""
+        return learnt
 
     def initial_priorities(self, batch: TrainBatch) -> Tensor:
         """What new unrolls are worth before they were ever trained on, `[B]`, from what was recorded as they were made.
@@ -167,6 +233,17 @@ class Algorithm(ABC):
 def has_one_discrete_action(spec: EnvironmentSpec) -> bool:
     """Whether an environment has the only kind of action that an algorithm with one value per action can take."""
     return len(spec.actions) == 1 and spec.actions[0].kind == "discrete" and spec.actions[0].shape == ()
+
+
+def expect_one_discrete_action(spec: EnvironmentSpec, algorithm: str) -> None:
+    """Refuses other environments.
+
+    Raises:
+        SpecError: it is another.
+    """
+    if not has_one_discrete_action(spec):
+        came = ", ".join(f"{action.name!r} {action}" for action in spec.actions)
+        raise SpecError(f"{spec.environment}: --algorithm {algorithm} expects one discrete action, got {came}")
 
 
 def batch_inputs(batch: TrainBatch) -> Inputs:

@@ -6,12 +6,12 @@ steps are made on minibatches of whole unrolls, which keeps recurrent networks p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
@@ -19,10 +19,11 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.actor_critic import (
     ActorCriticAlgorithm,
     ActorCriticOptions,
-    Learnt,
+    Seen,
     Targets,
     return_targets,
 )
+from seedbed.server.algorithms.interface import EVERYTHING, Step
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.ppo import clipped_surrogate_loss, normalise
 from seedbed.server.networks.interface import PolicyNetwork
@@ -58,29 +59,38 @@ class PPO(ActorCriticAlgorithm):
             "optimiser.clip_norm": 0.5,
         }
 
-    def minibatches(self, network: PolicyNetwork, batch: TrainBatch) -> Iterator[TrainBatch]:
+    def plan(self, version: int) -> Sequence[str]:
+        """Every minibatch of every epoch."""
+        return (EVERYTHING,) * (self._options.epochs * self._options.minibatches)
+
+    def steps(self, learnt: nn.Module, target: nn.Module | None, batch: TrainBatch) -> Iterator[Step]:
         """All unrolls in random order, as many times as there are epochs, with their targets beside them."""
+        network = self.acting(learnt)
+        for part in self.minibatches(network, batch):
+            yield self.step(network, part) if part is not None else _NO_ROWS
+
+    def minibatches(self, network: PolicyNetwork, batch: TrainBatch) -> Iterator[TrainBatch | None]:
+        """What each step learns from; None where there are fewer unrolls than minibatches."""
         with torch.no_grad():
-            learnt = self.evaluate(network, batch)
-        values, advantages = return_targets(learnt, self._options.lambda_)
+            values, advantages = return_targets(self.see(network, batch), self._options.lambda_)
         batch = replace(batch, fields={**batch.fields, "value_target": values, "advantage": advantages})
-        num_unrolls = len(batch.provenance)
         for _ in range(self._options.epochs):
-            for unrolls in torch.randperm(num_unrolls).chunk(min(self._options.minibatches, num_unrolls)):
-                yield batch.select(unrolls)
+            for unrolls in torch.randperm(len(batch.provenance)).tensor_split(self._options.minibatches):
+                yield batch.select(unrolls) if len(unrolls) else None
 
-    def targets(self, learnt: Learnt, batch: TrainBatch) -> Targets:
+    def targets(self, seen: Seen, batch: TrainBatch) -> Targets:
         """Those of the parameters that acted; advantages normalised within the minibatch."""
-        return Targets(batch.fields["value_target"], normalise(batch.fields["advantage"], learnt.valid))
+        return Targets(batch.fields["value_target"], normalise(batch.fields["advantage"], seen.valid))
 
-    def policy_loss(self, learnt: Learnt, advantages: Tensor) -> Tensor:
+    def policy_loss(self, seen: Seen, advantages: Tensor) -> Tensor:
         """The clipped surrogate."""
         return clipped_surrogate_loss(
-            logits=learnt.logits,
-            behaviour_logits=learnt.behaviour_logits,
-            actions=learnt.action,
+            log_ratios=seen.log_ratios,
             advantages=advantages,
-            valid=learnt.valid,
+            valid=seen.valid,
             clip_ratio=self._options.clip_ratio,
             reduction=self._options.reduction,
         )
+
+
+_NO_ROWS = Step(loss=None, group=EVERYTHING, weight=torch.zeros(()), metrics={})

@@ -10,26 +10,36 @@ Shapes: L rows, T = L - 1 transitions, B unrolls, A actions.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.algorithms.body_options import body_options
 from seedbed.server.algorithms.exploration import annealed_epsilon, epsilon_greedy
-from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss, batch_inputs, has_one_discrete_action
+from seedbed.server.algorithms.interface import (
+    EVERYTHING,
+    Acting,
+    Algorithm,
+    Decision,
+    Step,
+    Target,
+    batch_inputs,
+    expect_one_discrete_action,
+    has_one_discrete_action,
+)
 from seedbed.server.algorithms.published import ASYNCHRONOUS
 from seedbed.server.experience.batch import TrainBatch
-from seedbed.server.experience.unroll import action_field
-from seedbed.server.losses.policy_gradient import masked_reduce
-from seedbed.server.losses.q_learning import q_loss, values_of
+from seedbed.server.experience.unroll import ACTION_MASK, action_field
+from seedbed.server.losses.masking import masked_reduce, weight_of
+from seedbed.server.losses.q_learning import only_allowed, q_loss, values_of
 from seedbed.server.losses.returns import lambda_returns
 from seedbed.server.losses.rewards import clip_rewards
 from seedbed.server.networks.action_values import QNetwork
+from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork
 from seedbed.server.options.config import ServerConfig
 
@@ -68,21 +78,18 @@ class AsynchronousQ(Algorithm):
     def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
         """See the base class."""
         super().__init__(config, spec)
+        expect_one_discrete_action(spec, config.algorithm)
         options: QLearningOptions = config.algorithm_options
         self._exploration_steps = options.exploration_steps
         self._action = action_field(spec.actions[0].name)
         self.recorded = {}
         self.num_rows = config.learning.unroll_length + 1
         self.period = config.learning.unroll_length
-        self.target_period_updates = options.target_period_updates
+        self.target = Target(period=options.target_period_updates)
 
-    def make_network(self) -> QNetwork:
+    def make_learnt(self) -> QNetwork:
         """See the base class."""
-        return QNetwork(
-            self._spec.shown,
-            self._spec.num_actions,
-            **body_options(self._network),
-        )
+        return QNetwork(self._spec.shown, ActionSpace(self._spec.actions), self._network)
 
     def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
         """Epsilon-greedy, less and less, each environment down to an epsilon of its own."""
@@ -90,16 +97,18 @@ class AsynchronousQ(Algorithm):
         epsilon = annealed_epsilon(acting.environment_indices, acting.agent_steps, self._exploration_steps)
         if acting.greedy is not None:
             epsilon = epsilon.masked_fill(acting.greedy, 0.0)
-        action = epsilon_greedy(outputs.q_values, epsilon, acting.generator)
+        action = epsilon_greedy(outputs.q_values, epsilon, acting.generator, inputs.mask)
         return Decision((action,), (action,), {}, state)
 
-    def loss(self, network: PolicyNetwork, target: PolicyNetwork | None, batch: TrainBatch) -> Loss:
-        """Half the mean squared error of the actions taken."""
+    def steps(self, learnt: nn.Module, target: nn.Module | None, batch: TrainBatch) -> Iterator[Step]:
+        """One, on half the mean squared error of the actions taken."""
         assert target is not None
         fields, valid, inputs = batch.fields, batch.valid, batch_inputs(batch)
-        q_values = network.unroll(inputs, batch.state)[0].q_values[:-1]
+        mask = fields.get(ACTION_MASK)
+        q_values = self.acting(learnt).unroll(inputs, batch.state)[0].q_values[:-1]
         with torch.no_grad():
-            values = self.row_values(target.unroll(inputs, batch.state)[0].q_values, fields[self._action])
+            q_target = self.acting(target).unroll(inputs, batch.state)[0].q_values
+            values = self.row_values(q_target, fields[self._action], mask)
         targets = lambda_returns(
             rewards=clip_rewards(fields["reward"][1:], self._learning.reward_clipping),
             discounts=self._learning.discount * fields["discount"][1:],
@@ -110,20 +119,22 @@ class AsynchronousQ(Algorithm):
         action = fields[self._action][:-1]
         total = q_loss(q_values=q_values, actions=action, targets=targets, valid=valid, reduction="mean")
         taken = values_of(q_values.detach(), action)
+        best = only_allowed(q_values.detach(), None if mask is None else mask[:-1]).amax(-1)
         metrics = {
             "loss": total.detach(),
             "td_error_mean": masked_reduce((targets - taken).abs(), valid, "mean"),
-            "q_value_mean": masked_reduce(q_values.detach().amax(-1), valid, "mean"),
+            "q_value_mean": masked_reduce(best, valid, "mean"),
         }
-        return Loss(total, metrics)
+        yield Step(total, EVERYTHING, weight_of(valid, "mean"), metrics)
 
     @abstractmethod
-    def row_values(self, q_values: Tensor, action: Tensor) -> Tensor:
+    def row_values(self, q_values: Tensor, action: Tensor, mask: Tensor | None) -> Tensor:
         """What each row is worth.
 
         Args:
             q_values: of the target network, `[L, B, A]`.
             action: the actions that answered the rows, int64 `[L, B]`.
+            mask: of the rows, `[L, B, A]`.
 
         Returns:
             `[L, B]`.
@@ -135,9 +146,9 @@ class OneStepQ(AsynchronousQ):
 
     lambda_ = 0.0
 
-    def row_values(self, q_values: Tensor, action: Tensor) -> Tensor:
+    def row_values(self, q_values: Tensor, action: Tensor, mask: Tensor | None) -> Tensor:
         """The best action's."""
-        return q_values.amax(-1)
+        return only_allowed(q_values, mask).amax(-1)
 
 
 class NStepQ(AsynchronousQ):
@@ -145,9 +156,9 @@ class NStepQ(AsynchronousQ):
 
     lambda_ = 1.0
 
-    def row_values(self, q_values: Tensor, action: Tensor) -> Tensor:
+    def row_values(self, q_values: Tensor, action: Tensor, mask: Tensor | None) -> Tensor:
         """The best action's."""
-        return q_values.amax(-1)
+        return only_allowed(q_values, mask).amax(-1)
 
 
 class OneStepSarsa(AsynchronousQ):
@@ -155,6 +166,6 @@ class OneStepSarsa(AsynchronousQ):
 
     lambda_ = 0.0
 
-    def row_values(self, q_values: Tensor, action: Tensor) -> Tensor:
+    def row_values(self, q_values: Tensor, action: Tensor, mask: Tensor | None) -> Tensor:
         """The chosen action's, explored or not. At a time limit: of the action that the last observation was given."""
         return values_of(q_values, action)

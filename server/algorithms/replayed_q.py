@@ -22,26 +22,36 @@ Shapes: N inference batch, T transitions, B unrolls, A actions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.algorithms.body_options import body_options
 from seedbed.server.algorithms.exploration import epsilon_greedy, epsilon_ladder
-from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss, batch_inputs, has_one_discrete_action
+from seedbed.server.algorithms.interface import (
+    EVERYTHING,
+    Acting,
+    Algorithm,
+    Decision,
+    Step,
+    Target,
+    batch_inputs,
+    expect_one_discrete_action,
+    has_one_discrete_action,
+)
 from seedbed.server.experience.batch import TrainBatch
-from seedbed.server.experience.unroll import FieldSpec, action_field
-from seedbed.server.losses.policy_gradient import masked_reduce
-from seedbed.server.losses.q_learning import values_of
+from seedbed.server.experience.unroll import ACTION_MASK, FieldSpec, action_field
+from seedbed.server.losses.masking import masked_reduce, only_valid
+from seedbed.server.losses.q_learning import only_allowed, values_of
 from seedbed.server.losses.rewards import clip_rewards
 from seedbed.server.losses.value_learning import double_q_values, n_step_targets, unroll_losses, unroll_priorities
 from seedbed.server.losses.value_rescaling import rescale, unrescale
+from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.dueling import Dueling
 from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork
 from seedbed.server.options.config import ServerConfig
@@ -124,6 +134,7 @@ class ReplayedQ(Algorithm):
             period: rows between the starts of consecutive unrolls.
         """
         super().__init__(config, spec)
+        expect_one_discrete_action(spec, config.algorithm)
         self._q: ReplayedQOptions = config.algorithm_options
         self._priority_eta = self._q.replay.priority_eta
         self._action = action_field(spec.actions[0].name)
@@ -135,18 +146,15 @@ class ReplayedQ(Algorithm):
         self.trained_rows = range(burn_in, burn_in + config.learning.unroll_length)
         if not 1 <= period < self.num_rows:
             raise UsageError(f"expected a period of 1 to {self.num_rows - 1} rows between unrolls, got {period}")
-        self.target_period_updates = self._q.target_period_updates
+        self.trained_rows = range(burn_in, burn_in + config.learning.unroll_length)
+        self.target = Target(period=self._q.target_period_updates)
         num_learners = config.fleet.num_envs - config.fleet.num_greedy_envs
         self._epsilon = epsilon_ladder(num_learners, self._q.epsilon_base, self._q.epsilon_exponent)
 
-    def make_network(self) -> Dueling:
+    def make_learnt(self) -> Dueling:
         """See the base class."""
-        return Dueling(
-            self._spec.shown,
-            self._spec.num_actions,
-            head_size=self._q.head_size,
-            **body_options(self._network),
-        )
+        space = ActionSpace(self._spec.actions)
+        return Dueling(self._spec.shown, space, self._network, head_size=self._q.head_size)
 
     def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
         """Epsilon-greedy, each environment with its own epsilon."""
@@ -156,32 +164,34 @@ class ReplayedQ(Algorithm):
         epsilon = self._epsilon[acting.environment_indices % len(self._epsilon)]
         if acting.greedy is not None:
             epsilon = epsilon.masked_fill(acting.greedy, 0.0)
-        action = epsilon_greedy(q_values, epsilon, acting.generator)
+        action = epsilon_greedy(q_values, epsilon, acting.generator, inputs.mask)
         return Decision((action,), (action,), {"q_values": q_values}, state)
 
-    def loss(self, network: PolicyNetwork, target: PolicyNetwork | None, batch: TrainBatch) -> Loss:
-        """Half the squared errors, summed over an unroll, weighted, and averaged over the batch."""
+    def steps(self, learnt: nn.Module, target: nn.Module | None, batch: TrainBatch) -> Iterator[Step]:
+        """One, on half the squared errors, summed over an unroll, weighted, and averaged over the batch."""
         assert target is not None
         assert batch.sample is not None
-        q_online = self._replayed(network, batch)
+        q_online = self._replayed(self.acting(learnt), batch)
         with torch.no_grad():
-            q_target = self._replayed(target, batch)
+            q_target = self._replayed(self.acting(target), batch)
         errors, valid = self._errors(q_online, q_target, batch)
         total = (batch.sample.weights * unroll_losses(errors, valid)).mean()
         errors = errors.detach()
         priorities = unroll_priorities(errors, valid, self._priority_eta)
         recorded = batch.fields["q_values"][self._burn_in :]
         drift = (q_online.detach() - recorded).abs().amax(-1)[:-1]
+        best = only_allowed(q_online.detach(), self._mask(batch)).amax(-1)[:-1]
         metrics = {
             "loss": total.detach(),
             "td_error_mean": masked_reduce(errors.abs(), valid, "mean"),
-            "q_value_mean": masked_reduce(q_online.detach().amax(-1)[:-1], valid, "mean"),
+            "q_value_mean": masked_reduce(best, valid, "mean"),
             "q_drift_mean": masked_reduce(drift, valid, "mean"),
             "q_drift_max": torch.where(valid, drift, 0.0).max(),
             "priority_mean": priorities.mean(),
             "importance_mean": batch.sample.weights.mean(),
         }
-        return Loss(total, metrics, priorities)
+        weight = torch.full((), batch.valid.shape[1], device=batch.valid.device)
+        yield Step(total, EVERYTHING, weight, metrics, priorities)
 
     def initial_priorities(self, batch: TrainBatch) -> Tensor:
         """From the Q-values that inference recorded, as if they were those of both networks."""
@@ -206,7 +216,7 @@ class ReplayedQ(Algorithm):
     def _errors(self, q_online: Tensor, q_target: Tensor, batch: TrainBatch) -> Errors:
         """Of rows and Q-values after the burn-in."""
         fields, valid = batch.fields, batch.valid[self._burn_in :]
-        values = double_q_values(q_online.detach(), q_target)
+        values = double_q_values(q_online.detach(), q_target, self._mask(batch))
         rewards = clip_rewards(fields["reward"][self._burn_in + 1 :], self._learning.reward_clipping)
         targets = n_step_targets(
             rewards=rewards,
@@ -217,10 +227,14 @@ class ReplayedQ(Algorithm):
         )
         if self._q.rescale_values:
             targets = rescale(targets)
-        action = torch.where(valid, fields[self._action][self._burn_in : -1], 0)
-        q_taken = values_of(torch.where(valid.unsqueeze(-1), q_online[:-1], 0.0), action)
+        action = only_valid(fields[self._action][self._burn_in : -1], valid)
+        q_taken = values_of(only_valid(q_online[:-1], valid), action)
         trained = torch.arange(len(valid), device=valid.device)[:, None] < len(valid) - self._lookahead
         return Errors(targets - q_taken, valid & trained)
+
+    def _mask(self, batch: TrainBatch) -> Tensor | None:
+        """Of rows after the burn-in."""
+        return batch.fields[ACTION_MASK][self._burn_in :] if ACTION_MASK in batch.fields else None
 
 
 class R2D2(ReplayedQ):

@@ -1,7 +1,6 @@
 """V-trace actor-critic (IMPALA, arXiv 1802.01561; SEED RL, arXiv 1910.06591).
 
-The recorded logits of the policy that acted are compared with those of the parameters being learnt, so any policy lag
-is corrected for.
+The recorded policy that acted is compared with that of the parameters being learnt, so any policy lag is corrected for.
 """
 
 from __future__ import annotations
@@ -12,8 +11,13 @@ from typing import Literal
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.algorithms.actor_critic import ActorCriticAlgorithm, ActorCriticOptions, Learnt, Targets
-from seedbed.server.algorithms.interface import has_one_discrete_action
+from seedbed.server.algorithms.actor_critic import (
+    ActorCriticAlgorithm,
+    ActorCriticOptions,
+    Seen,
+    Targets,
+    has_discrete_actions,
+)
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.vtrace import vtrace
 
@@ -42,17 +46,17 @@ class VTrace(ActorCriticAlgorithm):
     @classmethod
     def suits(cls, spec: EnvironmentSpec) -> int | None:
         """The usual choice: no other is as fast, and none learns less."""
-        return 10 if has_one_discrete_action(spec) else None
+        return 10 if has_discrete_actions(spec) else None
 
-    def targets(self, learnt: Learnt, batch: TrainBatch) -> Targets:
+    def targets(self, seen: Seen, batch: TrainBatch) -> Targets:
         """V-trace (IMPALA, section 4.1)."""
         return Targets(
             *vtrace(
-                log_rhos=learnt.log_rhos,
-                rewards=learnt.rewards,
-                discounts=learnt.discounts,
-                values=learnt.values.detach(),
-                valid=learnt.valid,
+                log_rhos=seen.log_ratios.detach(),
+                rewards=seen.rewards,
+                discounts=seen.discounts,
+                values=seen.values.detach(),
+                valid=seen.valid,
                 clip_rho=self._options.clip_rho,
                 clip_c=self._options.clip_c,
                 clip_pg_rho=self._options.clip_pg_rho,

@@ -9,8 +9,8 @@ Acting copies may hold parts of their weights in bfloat16: publishing converts.
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,15 +25,14 @@ class Parameters:
         version: updates contained in the newest published parameters.
     """
 
-    def __init__(self, make_copy: Callable[[], PolicyNetwork], source: PolicyNetwork, version: int = 0) -> None:
+    def __init__(self, source: PolicyNetwork, version: int = 0) -> None:
         """Makes the acting copies and publishes `source` as `version`.
 
         Args:
-            make_copy: builds one acting network, on the device of inference.
-            source: the learner's network.
+            source: what acts, as the learner has it, on the device of inference.
             version: updates it contains.
         """
-        self._copies = [make_copy() for _ in range(3)]
+        self._copies = [acting_copy(source) for _ in range(3)]
         self._versions = [version] * 3
         self._events: list[Any] = [None] * 3
         self._lock = threading.Lock()
@@ -72,6 +71,13 @@ class Parameters:
         if event is not None:
             event.wait()
         return network, version
+
+
+def acting_copy(source: PolicyNetwork) -> PolicyNetwork:
+    """A copy that acts and is never trained."""
+    network = copy.deepcopy(source).requires_grad_(False)
+    network.store_for_acting()
+    return network
 
 
 def _tensors(network: PolicyNetwork) -> list[torch.Tensor]:

@@ -1,21 +1,23 @@
-"""Train batch -> loss -> optimiser step -> metrics. No threads, no queues, no files.
+"""Train batch -> the steps of an update -> metrics. No threads, no queues, no files.
 
-All that must survive a restart is in `get_state`: two learners with equal state given equal batches stay bit-equal.
+An update is one train batch, whatever number of optimiser steps it makes. All that must survive a restart is in
+`get_state`: two learners with equal state given equal batches stay bit-equal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from seedbed.server.algorithms.interface import Algorithm
+from seedbed.server.algorithms.interface import Algorithm, Group, Step
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.regimes import REGIMES
 from seedbed.server.learning.optimisers import clip_gradients, linear_decay, make_optimiser, set_learning_rate
-from seedbed.server.losses.policy_gradient import masked_reduce
+from seedbed.server.learning.target_network import TargetNetwork
+from seedbed.server.losses.masking import masked_reduce
 from seedbed.server.networks.interface import PolicyNetwork
 from seedbed.server.options.learning import OptimiserConfig
 
@@ -26,120 +28,180 @@ class Update(NamedTuple):
     Attributes:
         metrics: scalars by name.
         priorities: new ones of the batch's unrolls `[B]`, for a replay.
+        weights: what the main loss of each step has been divided by, in the order of the plan.
     """
 
     metrics: Mapping[str, Tensor]
     priorities: Tensor | None
+    weights: Sequence[Tensor]
 
 
 class Learner:
-    """Owns the network being learnt.
+    """Owns what is learnt.
 
     Attributes:
-        network: float32 weights.
-        target: an earlier copy of it, for algorithms that ask for one; else None.
-        num_updates: optimiser steps so far: the version of `network`.
+        learnt: float32 weights.
+        network: the part of it that acts.
+        num_updates: train batches so far, or turns without one: the version of `learnt`.
+        optimiser_steps: of all groups together so far.
     """
 
     def __init__(self, algorithm: Algorithm, config: OptimiserConfig, device: torch.device) -> None:
-        self.network: PolicyNetwork = algorithm.make_network().to(device)
-        self.target = self._make_target(algorithm, device)
+        self.learnt: nn.Module = algorithm.make_learnt().to(device)
+        self.network: PolicyNetwork = algorithm.acting(self.learnt)
         self.num_updates = 0
+        self.optimiser_steps = 0
         self._algorithm = algorithm
         self._config = config
-        self._optimiser = make_optimiser(
-            self.network.parameters(),
-            name=config.optimiser,
-            learning_rate=config.learning_rate,
-            epsilon=config.epsilon,
-            decay=config.decay,
-            momentum=config.momentum,
-            centred=config.centred,
-            beta1=config.beta1,
-            beta2=config.beta2,
-        )
+        self._groups = dict(algorithm.groups(self.learnt))
+        _check_disjoint(self._groups)
+        self._optimisers = {name: _optimiser_of(group, config) for name, group in self._groups.items()}
+        self._target = None
+        if algorithm.target is not None:
+            self._target = TargetNetwork(algorithm.targeted(self.learnt), algorithm.target)
+
+    @property
+    def target(self) -> nn.Module | None:
+        """The target network, for algorithms that ask for one."""
+        return None if self._target is None else self._target.module
 
     def update(self, batch: TrainBatch, progress: float) -> Update:
-        """One optimiser step, or as many as the algorithm makes of a train batch.
+        """The steps that the algorithm makes of a train batch.
 
         Args:
             batch: B unrolls on this learner's device.
-            progress: share of the run that is over, 0 to 1; the learning rate decays with it.
+            progress: share of the run that is over, 0 to 1; learning rates decay with it.
 
         Returns:
             What came of it, still on the device: reading it waits for it.
 
         Raises:
-            RuntimeError: the algorithm learns in rounds, and other parameters than the newest acted.
+            RuntimeError: the regime is on policy, and other parameters than the newest acted.
         """
         if REGIMES[self._algorithm.regime].on_policy:
             self._check_on_policy(batch)
-        rate = linear_decay(self._config.learning_rate, self._config.final_learning_rate_share, progress)
-        set_learning_rate(self._optimiser, rate)
-        steps = [self._step(part, rate) for part in self._algorithm.minibatches(self.network, batch)]
-        return steps[0] if len(steps) == 1 else _summary(steps)
+        plan = self._algorithm.plan(self.num_updates)
+        taken: list[Step] = []
+        metrics: list[Mapping[str, Tensor]] = []
+        for group, step in zip(plan, self._algorithm.steps(self.learnt, self.target, batch), strict=True):
+            assert step.group == group, f"planned {plan}, got {step.group} as number {len(taken)}"
+            taken.append(step._replace(loss=None))
+            if step.loss is not None:
+                norms = self._descend(group, step.loss, progress)
+                metrics.append({**step.metrics, **norms})
+        found = {**_summary(metrics), **self._lag(batch), "learning_rate": torch.tensor(self._rate(None, progress))}
+        self._finish(taken)
+        priorities = [step.priorities for step in taken if step.priorities is not None]
+        assert len(priorities) <= 1, "only one step of an update may return priorities"
+        return Update(found, priorities[0] if priorities else None, [step.weight for step in taken])
 
-    def _step(self, batch: TrainBatch, rate: float) -> Update:
-        """One optimiser step, and where one is kept and it is time, a new target network."""
-        loss = self._algorithm.loss(self.network, self.target, batch)
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.total.backward()
-        norm = clip_gradients(self.network.parameters(), self._config.clip_norm)
-        self._optimiser.step()
-        lag = torch.where(batch.valid, self.num_updates - batch.fields["policy_version"][:-1], 0)
+    def update_without_batch(self, progress: float) -> None:
+        """Walks through the steps of an update without rows: each has weight 0 and gradient 0.
+
+        So a learner among several takes part in what the others make of their batches.
+        """
+        for group in self._algorithm.plan(self.num_updates):
+            self._descend(group, None, progress)
+        self._finish([])
+
+    def _descend(self, name: str, loss: Tensor | None, progress: float) -> Mapping[str, Tensor]:
+        """One optimiser step of one group; None: with a gradient of 0."""
+        group, optimiser = self._groups[name], self._optimisers[name]
+        set_learning_rate(optimiser, self._rate(group, progress))
+        optimiser.zero_grad(set_to_none=True)
+        if loss is None:
+            for parameter in group.parameters:
+                parameter.grad = torch.zeros_like(parameter)
+        else:
+            loss.backward(inputs=list(group.parameters))  # what else it runs through gets nothing
+        limit = self._config.clip_norm if group.clip_norm is None else group.clip_norm
+        norm = clip_gradients(group.parameters, limit)
+        optimiser.step()
+        self.optimiser_steps += 1
+        norms = {"gradient_norm": norm}
+        return norms if len(self._groups) == 1 else norms | {f"gradient_norm_{name}": norm}
+
+    def _finish(self, taken: Sequence[Step]) -> None:
+        """After the last step: statistics, version, target network."""
+        moments: dict[str, Tensor] = {}
+        for step in taken:
+            for name, moment in (step.moments or {}).items():
+                moments[name] = moments[name] + moment if name in moments else moment
+        with torch.no_grad():
+            self._algorithm.after_update(self.learnt, moments)
         self.num_updates += 1
-        self._refresh_target()
-        metrics = {
-            **loss.metrics,
-            "gradient_norm": norm,
-            "learning_rate": torch.tensor(rate),
-            "policy_lag_mean": masked_reduce(lag.float(), batch.valid, "mean"),
-            "policy_lag_max": lag.max(),
-        }
-        return Update(metrics, loss.priorities)
+        if self._target is not None:
+            self._target.follow(self.num_updates)
+
+    def _rate(self, group: Group | None, progress: float) -> float:
+        own = None if group is None else group.learning_rate
+        start = self._config.learning_rate if own is None else own
+        return linear_decay(start, self._config.final_learning_rate_share, progress)
+
+    def _lag(self, batch: TrainBatch) -> Mapping[str, Tensor]:
+        """Of the policy that acted, in updates."""
+        lag = torch.where(batch.valid, self.num_updates - batch.fields["policy_version"][:-1], 0)
+        return {"policy_lag_mean": masked_reduce(lag.float(), batch.valid, "mean"), "policy_lag_max": lag.max()}
 
     def _check_on_policy(self, batch: TrainBatch) -> None:
         versions = batch.fields["policy_version"][:-1][batch.valid]
         if bool((versions != self.num_updates).any()):
             raise RuntimeError(
                 f"expected a batch that version {self.num_updates} acted, got versions {versions.unique().tolist()}: "
-                "a synchronous algorithm must not learn from it"
+                "an algorithm that learns in rounds must not learn from it"
             )
 
     def get_state(self) -> dict[str, Any]:
-        """Parameters, optimiser and counters; tensors are shared with the learner, not copied."""
+        """Parameters, optimisers and counters; tensors are shared with the learner, not copied."""
         state = {
-            "network": self.network.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
+            "learnt": self.learnt.state_dict(),
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self._optimisers.items()},
             "num_updates": self.num_updates,
+            "optimiser_steps": self.optimiser_steps,
         }
-        return state if self.target is None else state | {"target": self.target.state_dict()}
+        return state if self._target is None else state | {"target": self._target.module.state_dict()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `get_state`."""
-        self.network.load_state_dict(state["network"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        self.learnt.load_state_dict(state["learnt"])
+        for name, optimiser in self._optimisers.items():
+            optimiser.load_state_dict(state["optimisers"][name])
         self.num_updates = state["num_updates"]
-        if self.target is not None:
-            self.target.load_state_dict(state["target"])
-
-    def _make_target(self, algorithm: Algorithm, device: torch.device) -> PolicyNetwork | None:
-        if algorithm.target_period_updates is None:
-            return None
-        target = algorithm.make_network().to(device).requires_grad_(False)
-        target.load_state_dict(self.network.state_dict())
-        return target
-
-    def _refresh_target(self) -> None:
-        period = self._algorithm.target_period_updates
-        if self.target is not None and period is not None and self.num_updates % period == 0:
-            self.target.load_state_dict(self.network.state_dict())
+        self.optimiser_steps = state["optimiser_steps"]
+        if self._target is not None:
+            self._target.module.load_state_dict(state["target"])
 
 
-def _summary(steps: Sequence[Update]) -> Update:
-    """The mean of the steps' metrics, the maximum of those named `*_max`."""
-    metrics = {}
-    for name in steps[0].metrics:
-        column = torch.stack([step.metrics[name] for step in steps])
-        metrics[name] = column.amax() if name.endswith("_max") else column.mean()
-    return Update(metrics, None)
+def _optimiser_of(group: Group, config: OptimiserConfig) -> torch.optim.Optimizer:
+    return make_optimiser(
+        group.parameters,
+        name=config.optimiser,
+        learning_rate=config.learning_rate if group.learning_rate is None else group.learning_rate,
+        epsilon=config.epsilon,
+        decay=config.decay,
+        momentum=config.momentum,
+        centred=config.centred,
+        beta1=config.beta1,
+        beta2=config.beta2,
+    )
+
+
+def _check_disjoint(groups: Mapping[str, Group]) -> None:
+    members = [id(parameter) for group in groups.values() for parameter in group.parameters]
+    assert len(members) == len(set(members)), f"a parameter is in two of the groups {', '.join(groups)}"
+
+
+def _summary(steps: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean over the steps that have a metric, the maximum of those named `*_max`."""
+    columns: dict[str, list[Tensor]] = {}
+    for metrics in steps:
+        for name, metric in metrics.items():
+            columns.setdefault(name, []).append(metric)
+    return {name: _reduced(name, column) for name, column in columns.items()}
+
+
+def _reduced(name: str, column: list[Tensor]) -> Tensor:
+    if len(column) == 1:
+        return column[0]
+    stacked = torch.stack(column)
+    return stacked.amax() if name.endswith("_max") else stacked.mean()

@@ -1,77 +1,34 @@
-"""The terms of an actor-critic loss for categorical policies, each reduced over valid steps.
+"""The terms of an actor-critic loss, each reduced over valid steps.
 
-Every `*_loss` takes the validity mask, because masking afterwards is not enough: the gradient of a selected-away NaN
-is 0 * NaN. So inputs are replaced before they are used, and an invalid step changes neither loss nor gradient,
-whatever it holds.
+What they take of a policy, log probabilities and entropies, may be of any action distribution. It must be free of NaN
+on steps that are not valid as well, see `masking.only_valid`; the other inputs may hold anything there.
 
-Shapes: T transitions, B unrolls, A actions; functions without a mask take any leading dimensions.
+Shapes: T transitions, B unrolls.
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-Reduction = Literal["sum", "mean"]
+from seedbed.server.losses.masking import Reduction, check_shapes, masked_reduce
 
 
-def log_prob(logits: Tensor, actions: Tensor) -> Tensor:
-    """The log probability of integer `actions` `[...]` under softmax(`logits` `[..., A]`)."""
-    if actions.shape != logits.shape[:-1]:
-        raise ValueError(
-            f"expected actions of shape {list(logits.shape[:-1])} beside logits {list(logits.shape)}, "
-            f"got {list(actions.shape)}"
-        )
-    return F.log_softmax(logits, dim=-1).gather(-1, actions.long().unsqueeze(-1)).squeeze(-1)
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """The entropy of softmax(`logits` `[..., A]`) in nats, `[...]`."""
-    log_policy = F.log_softmax(logits, dim=-1)
-    return -(log_policy.exp() * log_policy).sum(-1)
-
-
-def kl_divergence(behaviour_logits: Tensor, logits: Tensor) -> Tensor:
-    """KL(mu || pi) in nats, exact, from two `[..., A]`; `[...]`."""
-    _check_same_shape(behaviour_logits=behaviour_logits, logits=logits)
-    log_behaviour = F.log_softmax(behaviour_logits, dim=-1)
-    return (log_behaviour.exp() * (log_behaviour - F.log_softmax(logits, dim=-1))).sum(-1)
-
-
-def masked_reduce(x: Tensor, valid: Tensor, reduction: Reduction) -> Tensor:
-    """The sum or mean of `x` over the steps where `valid` (same shape) holds; 0 where none does.
-
-    The gradient with respect to an invalid element of `x` is 0, but what computed it must itself be free of NaN.
-    """
-    _check_same_shape(x=x, valid=valid)
-    total = torch.where(valid, x, 0.0).sum()
-    if reduction == "sum":
-        return total
-    if reduction == "mean":
-        return total / valid.sum().clamp(min=1)
-    raise ValueError(f"expected reduction 'sum' or 'mean', got {reduction!r}")
-
-
-def policy_gradient_loss(
-    *, logits: Tensor, actions: Tensor, advantages: Tensor, valid: Tensor, reduction: Reduction
-) -> Tensor:
+def policy_gradient_loss(*, log_probs: Tensor, advantages: Tensor, valid: Tensor, reduction: Reduction) -> Tensor:
     """-log pi(a_t) A_t, reduced; no gradient flows through the advantages.
 
     Args:
-        logits: of the policy being learnt, `[T, B, A]`.
-        actions: integers `[T, B]`.
+        log_probs: of the actions taken, under the policy being learnt, `[T, B]`.
         advantages: `[T, B]`, with whatever importance weights they need.
         valid: bool `[T, B]`.
         reduction: "sum" as in IMPALA, "mean" over valid steps as in SEED RL.
+
+    Raises:
+        ValueError: shapes that do not fit.
     """
-    _check_same_shape(advantages=advantages, valid=valid)
-    logits = torch.where(valid.unsqueeze(-1), logits, 0.0)
-    actions = torch.where(valid, actions, 0)
+    check_shapes(valid=valid, log_probs=log_probs, advantages=advantages)
     advantages = torch.where(valid, advantages.detach(), 0.0)
-    return masked_reduce(-log_prob(logits, actions) * advantages, valid, reduction)
+    return masked_reduce(-log_probs * advantages, valid, reduction)
 
 
 def baseline_loss(*, values: Tensor, targets: Tensor, valid: Tensor, reduction: Reduction) -> Tensor:
@@ -81,25 +38,19 @@ def baseline_loss(*, values: Tensor, targets: Tensor, valid: Tensor, reduction: 
     squared error by 0.25.
 
     Args:
-        values: V_t without the bootstrap row, `[T, B]`.
+        values: V_t without the bootstrap row, `[T, B]`; on invalid steps they may hold anything.
         targets: `[T, B]`.
         valid: bool `[T, B]`.
         reduction: "sum" or "mean" over valid steps.
+
+    Raises:
+        ValueError: shapes that do not fit.
     """
-    _check_same_shape(values=values, targets=targets)
+    check_shapes(valid=valid, values=values, targets=targets)
     errors = torch.where(valid, targets.detach() - values, 0.0)
     return masked_reduce(0.5 * errors.square(), valid, reduction)
 
 
-def entropy_loss(*, logits: Tensor, valid: Tensor, reduction: Reduction) -> Tensor:
-    """Minus the entropy of the policy, reduced, from logits `[T, B, A]` and valid `[T, B]`."""
-    logits = torch.where(valid.unsqueeze(-1), logits, 0.0)
-    return masked_reduce(-entropy(logits), valid, reduction)
-
-
-def _check_same_shape(**arrays: Tensor) -> None:
-    (name, array), (other_name, other) = arrays.items()
-    if array.shape != other.shape:
-        raise ValueError(
-            f"expected {name} and {other_name} of one shape, got {list(array.shape)} and {list(other.shape)}"
-        )
+def entropy_loss(*, entropies: Tensor, valid: Tensor, reduction: Reduction) -> Tensor:
+    """Minus the entropy of the policy, reduced, from entropies and valid `[T, B]`."""
+    return masked_reduce(-entropies, valid, reduction)

@@ -1,6 +1,6 @@
 """The clipped surrogate objective of proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347).
 
-Shapes: T transitions, B unrolls, A actions, time-major.
+Shapes: T transitions, B unrolls, time-major.
 """
 
 from __future__ import annotations
@@ -8,27 +8,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seedbed.server.losses.policy_gradient import Reduction, log_prob, masked_reduce
+from seedbed.server.losses.masking import Reduction, check_shapes, masked_reduce
 
 
 def clipped_surrogate_loss(
-    *,
-    logits: Tensor,
-    behaviour_logits: Tensor,
-    actions: Tensor,
-    advantages: Tensor,
-    valid: Tensor,
-    clip_ratio: float,
-    reduction: Reduction,
+    *, log_ratios: Tensor, advantages: Tensor, valid: Tensor, clip_ratio: float, reduction: Reduction
 ) -> Tensor:
     """-min(r_t A_t, clip(r_t, 1 - epsilon, 1 + epsilon) A_t), reduced, with r_t = pi(a_t) / mu(a_t) (equation 7).
 
     Args:
-        logits: of the policy being learnt, `[T, B, A]`.
-        behaviour_logits: of the one that acted, `[T, B, A]`.
-        actions: integers `[T, B]`.
+        log_ratios: log pi(a_t) - log mu(a_t), `[T, B]`, finite on invalid steps too. One number for all parts of an
+            action: clipping each part's ratio would be another objective.
         advantages: `[T, B]`; no gradient flows through them.
-        valid: bool `[T, B]`; other steps change neither loss nor gradient, whatever they hold.
+        valid: bool `[T, B]`; other steps change neither loss nor gradient.
         clip_ratio: epsilon, more than 0.
         reduction: "sum" or "mean" over valid steps.
 
@@ -37,13 +29,9 @@ def clipped_surrogate_loss(
     """
     if not clip_ratio > 0:
         raise ValueError(f"expected clip_ratio of more than 0, got {clip_ratio}")
-    if advantages.shape != valid.shape:
-        raise ValueError(f"expected advantages of shape {list(valid.shape)}, got {list(advantages.shape)}")
-    logits = torch.where(valid.unsqueeze(-1), logits, 0.0)
-    behaviour_logits = torch.where(valid.unsqueeze(-1), behaviour_logits, 0.0)
-    actions = torch.where(valid, actions, 0)
+    check_shapes(valid=valid, log_ratios=log_ratios, advantages=advantages)
     advantages = torch.where(valid, advantages.detach(), 0.0)
-    ratios = (log_prob(logits, actions) - log_prob(behaviour_logits, actions)).exp()
+    ratios = log_ratios.exp()
     clipped = ratios.clamp(1.0 - clip_ratio, 1.0 + clip_ratio)
     return masked_reduce(-torch.minimum(ratios * advantages, clipped * advantages), valid, reduction)
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seedbed.server.losses.policy_gradient import Reduction, baseline_loss
+from seedbed.server.losses.masking import Reduction, check_shapes, only_valid
+from seedbed.server.losses.policy_gradient import baseline_loss
 
 
 def values_of(q_values: Tensor, actions: Tensor) -> Tensor:
@@ -28,12 +29,22 @@ def values_of(q_values: Tensor, actions: Tensor) -> Tensor:
     Raises:
         ValueError: shapes that do not fit.
     """
-    if actions.shape != q_values.shape[:-1]:
-        raise ValueError(
-            f"expected actions of shape {list(q_values.shape[:-1])} beside Q-values {list(q_values.shape)}, "
-            f"got {list(actions.shape)}"
-        )
+    check_shapes(q_values=q_values[..., 0], actions=actions)
     return q_values.gather(-1, actions.long().unsqueeze(-1)).squeeze(-1)
+
+
+def only_allowed(q_values: Tensor, mask: Tensor | None) -> Tensor:
+    """Q-values for a maximum: -infinity where an action is not allowed.
+
+    Args:
+        q_values: `[..., A]`.
+        mask: `[..., A]`, 0 for what is not allowed; a row without anything allowed counts as all allowed, as rows are
+            where an episode has ended. None: everything is.
+    """
+    if mask is None:
+        return q_values
+    allowed = mask != 0
+    return q_values.masked_fill(~allowed & allowed.any(-1, keepdim=True), -torch.inf)
 
 
 def q_loss(*, q_values: Tensor, actions: Tensor, targets: Tensor, valid: Tensor, reduction: Reduction) -> Tensor:
@@ -46,6 +57,5 @@ def q_loss(*, q_values: Tensor, actions: Tensor, targets: Tensor, valid: Tensor,
         valid: bool `[T, B]`; other steps change neither loss nor gradient, whatever they hold.
         reduction: "sum" as in the paper's accumulated gradients, or "mean" over valid steps.
     """
-    q_values = torch.where(valid.unsqueeze(-1), q_values, 0.0)
-    chosen = values_of(q_values, torch.where(valid, actions, 0))
+    chosen = values_of(only_valid(q_values, valid), only_valid(actions, valid))
     return baseline_loss(values=chosen, targets=targets, valid=valid, reduction=reduction)

@@ -1,4 +1,4 @@
-"""Returns that bootstrap: the recursion that V-trace, A2C, PPO and n-step Q-learning have in common.
+"""Returns that bootstrap: the recursion that actor-critics and n-step Q-learning have in common.
 
 Only arithmetic: no network, no reduction over steps, no gradient. Layout and validity are those of `vtrace.py`: an
 unroll has T+1 rows, transition t leads from row t to row t+1, and invalid transitions (the dummy LAST -> FIRST pair,
@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from seedbed.server.losses.masking import check_shapes
 
 
 @torch.no_grad()
@@ -37,7 +39,7 @@ def lambda_returns(
     Raises:
         ValueError: shapes or lambda that do not fit.
     """
-    check_shapes(rewards=rewards, discounts=discounts, values=values, valid=valid)
+    check_shapes({"values": values}, rewards=rewards, discounts=discounts, valid=valid)
     if not 0 <= lambda_ <= 1:
         raise ValueError(f"expected lambda_ between 0 and 1, got {lambda_}")
     values_tm1, values_t = values[:-1], values[1:]
@@ -53,22 +55,3 @@ def accumulate(deltas: Tensor, decays: Tensor) -> Tensor:
         error = torch.addcmul(delta, decay, error)
         errors.append(error)
     return torch.stack(errors[::-1])
-
-
-def check_shapes(**arrays: Tensor) -> None:
-    """Broadcasting would hide a [B] among [T, B]: demand the exact shapes, beside `rewards`; `values` has a row more.
-
-    Raises:
-        ValueError: a shape, or the dtype of `valid`, is another.
-    """
-    shape = arrays["rewards"].shape
-    if len(shape) != 2 or shape[0] < 1:
-        raise ValueError(f"expected rewards of shape [T, B] with T of at least 1, got {list(shape)}")
-    for name, array in arrays.items():
-        expected = (shape[0] + 1, shape[1]) if name == "values" else tuple(shape)
-        if tuple(array.shape) != expected:
-            raise ValueError(
-                f"expected {name} of shape {list(expected)} beside rewards {list(shape)}, got {list(array.shape)}"
-            )
-    if arrays["valid"].dtype != torch.bool:
-        raise ValueError(f"expected valid of dtype torch.bool, got {arrays['valid'].dtype}")

@@ -12,8 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seedbed.server.losses.q_learning import values_of
-from seedbed.server.losses.returns import check_shapes
+from seedbed.server.losses.masking import check_shapes
+from seedbed.server.losses.q_learning import only_allowed, values_of
 
 
 @torch.no_grad()
@@ -40,7 +40,7 @@ def n_step_targets(*, rewards: Tensor, discounts: Tensor, values: Tensor, valid:
     Raises:
         ValueError: shapes or n that do not fit.
     """
-    check_shapes(rewards=rewards, discounts=discounts, values=values, valid=valid)
+    check_shapes({"values": values}, rewards=rewards, discounts=discounts, valid=valid)
     if n < 1:
         raise ValueError(f"expected n of at least 1, got {n}")
     returns = values
@@ -51,16 +51,17 @@ def n_step_targets(*, rewards: Tensor, discounts: Tensor, values: Tensor, valid:
 
 
 @torch.no_grad()
-def double_q_values(q_online: Tensor, q_target: Tensor) -> Tensor:
+def double_q_values(q_online: Tensor, q_target: Tensor, mask: Tensor | None = None) -> Tensor:
     """What the target network makes of the action that the learnt one prefers (van Hasselt et al. 2016).
 
     Args:
         q_online, q_target: `[..., A]`.
+        mask: `[..., A]`, 0 for actions that nobody may prefer.
 
     Returns:
         `[...]`.
     """
-    return values_of(q_target, q_online.argmax(-1))
+    return values_of(q_target, only_allowed(q_online, mask).argmax(-1))
 
 
 def unroll_losses(errors: Tensor, valid: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from seedbed.server.losses.returns import accumulate, check_shapes
+from seedbed.server.losses.masking import check_shapes
+from seedbed.server.losses.returns import accumulate
 
 Advantage = Literal["seed", "rlax"]
 
@@ -73,7 +74,7 @@ def vtrace(
     Raises:
         ValueError: shapes or options that do not fit together.
     """
-    check_shapes(log_rhos=log_rhos, rewards=rewards, discounts=discounts, values=values, valid=valid)
+    check_shapes({"values": values}, rewards=rewards, discounts=discounts, log_rhos=log_rhos, valid=valid)
     _check_options(clip_rho, clip_c, clip_pg_rho, lambda_, advantage)
 
     values_tm1, values_t = values[:-1], values[1:]

@@ -1,6 +1,6 @@
 """The part of a network that is the same whatever its heads say: torso, then core.
 
-Shapes: N inference batch, T rows, B unrolls, F features, A actions, H state width.
+Shapes: N inference batch, T rows, B unrolls, F features, H state width.
 """
 
 from __future__ import annotations
@@ -9,57 +9,46 @@ import torch
 from torch import Tensor, nn
 
 from seedbed.common.specs import ArraySpec
-from seedbed.server.networks.cores import CoreName, make_core
+from seedbed.server.networks.cores import make_core
+from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.interface import AgentState, Inputs
-from seedbed.server.networks.torsos import Activation, TorsoName, make_torso
+from seedbed.server.networks.observations import FromZero
+from seedbed.server.networks.torsos import make_torso
+from seedbed.server.options.network import NetworkConfig
 
 
 class Body(nn.Module):
     """Rows and agent state in, float32 features and agent state out.
 
     Args:
-        observation_specs: of one frame.
-        num_actions: A, for cores that see the last action.
-        torso, frame_stack, dtype, background, mlp_sizes, mlp_activation: see `make_torso`.
-        core, core_size: see `make_core`.
+        shown: specs of one frame of what it reads, `EnvironmentSpec.shown`.
+        space: of the actions, for cores that read the last one.
+        config: torso, core and their sizes.
 
     Attributes:
         output_size: F.
+        blocks: see `PolicyNetwork`.
 
     Raises:
         SpecError: the observations are not what the torso can read.
-        ValueError: an option makes no sense.
     """
 
-    def __init__(
-        self,
-        observation_specs: tuple[ArraySpec, ...],
-        num_actions: int,
-        *,
-        torso: TorsoName = "mlp",
-        frame_stack: int = 1,
-        core: CoreName = "none",
-        core_size: int = 256,
-        dtype: torch.dtype = torch.float32,
-        background: float = 0.0,
-        mlp_sizes: tuple[int, ...] = (64, 64),
-        mlp_activation: Activation = "tanh",
-    ) -> None:
+    def __init__(self, shown: tuple[ArraySpec, ...], space: ActionSpace, config: NetworkConfig) -> None:
         super().__init__()
+        self.from_zero = nn.ModuleList(map(FromZero, shown))
         self.torso = make_torso(
-            torso,
-            observation_specs,
-            frame_stack,
-            dtype=dtype,
-            background=background,
-            mlp_sizes=mlp_sizes,
-            mlp_activation=mlp_activation,
+            config.torso,
+            shown,
+            config.frame_stack,
+            dtype=torch.bfloat16 if config.precision == "bfloat16" else torch.float32,
+            background=config.background,
         )
-        self.core = make_core(core, self.torso.output_size, num_actions, core_size)
+        self.core = make_core(config.core, self.torso.output_size, space, config.core_size)
         self.output_size = self.core.output_size
+        self.blocks = (self.torso.block,) * len(shown)
 
     def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> AgentState:
-        """The state at the start of an episode, each `[batch_size, H]`."""
+        """The state at the start of an episode, each `[batch_size, ...]`."""
         return self.core.initial_state(batch_size, device)
 
     def step(self, inputs: Inputs, state: AgentState) -> tuple[Tensor, AgentState]:
@@ -69,7 +58,8 @@ class Body(nn.Module):
 
     def unroll(self, inputs: Inputs, state: AgentState) -> tuple[Tensor, AgentState]:
         """T rows of each of B environments to `[T, B, F]` and the state after the last."""
-        rows = tuple(x.flatten(0, 1) for x in inputs.observations)
+        pairs = zip(self.from_zero, inputs.observations, strict=True)
+        rows = tuple(from_zero(x.flatten(0, 1)) for from_zero, x in pairs)
         features = self.torso(rows).float().unflatten(0, inputs.step_type.shape)
         outputs: tuple[Tensor, AgentState] = self.core(features, inputs, state)
         return outputs

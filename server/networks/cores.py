@@ -4,7 +4,7 @@ A core turns features into features, and takes the agent state before the first 
 is zeroed at FIRST *before* that row is processed, inside an unroll as in a single step, so that an episode never sees
 the one before it.
 
-Shapes: T rows, B environments, F features of the torso, A actions, H state width.
+Shapes: T rows, B environments, F features of the torso, E numbers of an encoded action, H state width.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from seedbed.common.timestep import StepType
+from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.interface import AgentState, Inputs
 
 CoreName = Literal["none", "lstm"]
@@ -32,7 +33,7 @@ class Core(nn.Module):
         self.output_size = output_size
 
     def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> AgentState:
-        """The state at the start of an episode, each `[batch_size, H]`."""
+        """The state at the start of an episode, each `[batch_size, ...]`."""
         raise NotImplementedError
 
     def forward(self, features: Tensor, inputs: Inputs, state: AgentState) -> tuple[Tensor, AgentState]:
@@ -53,17 +54,16 @@ class FeedForward(Core):
 
 
 class LSTM(Core):
-    """IMPALA's core (arXiv 1802.01561, figure 3): an LSTM over features, clipped reward and one-hot last action.
+    """IMPALA's core (arXiv 1802.01561, figure 3): an LSTM over features, clipped reward and encoded last action.
 
     Reward and last action belong to the transition into the row, so both are zero at FIRST.
     """
 
-    def __init__(self, input_size: int, num_actions: int, size: int) -> None:
+    def __init__(self, input_size: int, space: ActionSpace, size: int) -> None:
         super().__init__(size)
-        self.input_projection = nn.Linear(input_size + 1 + num_actions, 4 * size)
+        self._space = space
+        self.input_projection = nn.Linear(input_size + 1 + space.encoded_size, 4 * size)
         self.recurrence = nn.Linear(size, 4 * size, bias=False)
-        self.register_buffer("_actions", torch.arange(num_actions), persistent=False)
-        self._actions: Tensor
         for layer in (self.input_projection, self.recurrence):
             for gate in layer.weight.detach().chunk(4):
                 nn.init.orthogonal_(gate)
@@ -81,8 +81,7 @@ class LSTM(Core):
         """Projects the inputs of all rows at once; only the recurrence runs row by row."""
         first = (inputs.step_type == StepType.FIRST).unsqueeze(-1)
         reward = inputs.reward.clamp(-1.0, 1.0).unsqueeze(-1).masked_fill(first, 0.0)
-        # Not F.one_hot: what a row carries at FIRST need not be an action.
-        last_action = ((inputs.last_action[0].unsqueeze(-1) == self._actions) & ~first).to(features.dtype)
+        last_action = self._space.encode(inputs.last_action).masked_fill(first, 0.0)
         projected = self.input_projection(torch.cat((features, reward, last_action), dim=-1))
 
         hidden, cell = state
@@ -101,7 +100,7 @@ class LSTM(Core):
         return torch.sigmoid(output_gate) * torch.tanh(cell), cell
 
 
-def make_core(name: CoreName, input_size: int, num_actions: int, size: int) -> Core:
+def make_core(name: CoreName, input_size: int, space: ActionSpace, size: int) -> Core:
     """Builds the core of that name; `size` is H and means nothing to "none".
 
     Raises:
@@ -110,5 +109,5 @@ def make_core(name: CoreName, input_size: int, num_actions: int, size: int) -> C
     if name == "none":
         return FeedForward(input_size)
     if name == "lstm":
-        return LSTM(input_size, num_actions, size)
+        return LSTM(input_size, space, size)
     raise ValueError(f"expected core 'none' or 'lstm', got {name!r}")

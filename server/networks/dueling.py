@@ -1,67 +1,46 @@
 """The dueling network: a body, then the value of a row and the advantage of each action (arXiv 1511.06581).
 
-Shapes: N inference batch, T rows, B unrolls, F features, A actions, H state width.
+Shapes: F features, A actions.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from seedbed.common.specs import ArraySpec
-from seedbed.server.networks.body import Body
-from seedbed.server.networks.interface import ActionValues, AgentState, Inputs, PolicyNetwork
+from seedbed.server.networks.distributions import ActionSpace
+from seedbed.server.networks.headed import HeadedNetwork
+from seedbed.server.networks.interface import ActionValues
 from seedbed.server.networks.layers import HIDDEN_GAIN, initialise
+from seedbed.server.options.network import NetworkConfig
 
 
-class Dueling(PolicyNetwork):
-    """Q-values of every row, in float32 whatever the torso computes in: with an LSTM as in R2D2, or feed-forward.
+class Dueling(HeadedNetwork):
+    """Q-values of every row, for one discrete action.
 
         Q(s, a) = V(s) + A(s, a) - mean over b of A(s, b)
 
-    so a constant added to all advantages changes nothing; their last layer therefore has no bias, as in SEED RL.
+    so a constant added to all advantages changes nothing; their last layer therefore has no bias, as in SEED RL. The
+    mean is over all actions, those that a mask forbids included: V is free to make up for it.
 
     Args:
-        observation_specs: of one frame.
-        num_actions: A.
+        shown, space, config: see `Body`.
         head_size: width of the hidden layer of each head.
-        **body_options: see `Body`.
 
     Raises:
         SpecError: the observations are not what the torso can read.
-        ValueError: an option makes no sense.
     """
 
     def __init__(
-        self, observation_specs: tuple[ArraySpec, ...], num_actions: int, *, head_size: int, **body_options: Any
+        self, shown: tuple[ArraySpec, ...], space: ActionSpace, config: NetworkConfig, *, head_size: int
     ) -> None:
-        super().__init__()
-        self.body = Body(observation_specs, num_actions, **body_options)
-        self.blocks = (self.body.torso.block,) * len(observation_specs)
+        super().__init__(shown, space, config)
         self.value = _Head(self.body.output_size, head_size, 1, bias=True)
-        self.advantage = _Head(self.body.output_size, head_size, num_actions, bias=False)
+        self.advantage = _Head(self.body.output_size, head_size, space.param_size, bias=False)
 
-    def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> AgentState:
-        """See `PolicyNetwork`."""
-        return self.body.initial_state(batch_size, device)
-
-    def step(self, inputs: Inputs, state: AgentState) -> tuple[ActionValues, AgentState]:
-        """See `PolicyNetwork`."""
-        features, state = self.body.step(inputs, state)
-        return self._heads(features), state
-
-    def unroll(self, inputs: Inputs, state: AgentState) -> tuple[ActionValues, AgentState]:
-        """See `PolicyNetwork`."""
-        features, state = self.body.unroll(inputs, state)
-        return self._heads(features), state
-
-    def store_for_acting(self) -> None:
-        """See `PolicyNetwork` and `Body.store_for_acting`."""
-        self.body.store_for_acting()
-
-    def _heads(self, features: Tensor) -> ActionValues:
+    def heads(self, features: Tensor) -> ActionValues:
+        """See the base class."""
         advantage = self.advantage(features)
         return ActionValues(self.value(features) + advantage - advantage.mean(-1, keepdim=True))
 

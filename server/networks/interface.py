@@ -3,7 +3,7 @@
 A network reads *rows*: one row is a timestep and the action before it. `step` takes N rows of different environments,
 `unroll` takes T consecutive rows of each of B environments; both give the same numbers for the same rows.
 
-Shapes: N inference batch, T rows, B unrolls, K stacked frames, A actions, H state width.
+Shapes: N inference batch, T rows, B unrolls, K stacked frames, A actions, P parameters of an action distribution.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 AgentState = tuple[Tensor, ...]
-"""Recurrent state before a row, each `[B, H]` float32; empty for a feed-forward network. Zero at FIRST."""
+"""State before a row, each `[B, ...]` of a dtype of its own; empty for a feed-forward network. Zero at FIRST."""
 
 
 class Inputs(NamedTuple):
@@ -24,7 +24,7 @@ class Inputs(NamedTuple):
 
     Attributes:
         observations: one `[..., K, *spec.shape]` for each observation array, the newest of K frames last, frames from
-            before the episode's start zeroed by the caller. K is 1 without stacking. Images come in the network's
+            before the episode's start zeroed by the caller. K is 1 without stacking. Arrays come in the network's
             `blocks`, which is quicker, or as they are.
         step_type: uint8 `[...]`, values of `StepType`.
         reward: float32 `[...]`, raw, of the transition that led to the row.
@@ -55,11 +55,11 @@ class Outputs(NamedTuple):
     """What an actor-critic says about each row.
 
     Attributes:
-        logits: float32 `[..., A]`.
+        policy: parameters of the action distribution, float32 `[..., P]`; see `distributions.ActionSpace`.
         value: float32 `[...]`.
     """
 
-    logits: Tensor
+    policy: Tensor
     value: Tensor
 
 
@@ -79,15 +79,15 @@ class PolicyNetwork(nn.Module, ABC):
     Outputs are the algorithm's affair: `Outputs`, `ActionValues` or a tuple of its own.
 
     Attributes:
-        blocks: edge of the blocks in which it reads each observation, in the order of `spec.shown`; () for none. See
-            `observations.to_blocks`: frames are put into that order once, when they arrive.
+        blocks: of each observation array that is shown, the edge of the blocks in which its pixels are read; see
+            `observations.to_blocks`. Frames are put into that order once, when they arrive. Empty: all as they are.
     """
 
     blocks: tuple[int, ...] = ()
 
     @abstractmethod
     def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> AgentState:
-        """The state at the start of an episode, each `[batch_size, H]`; empty without a recurrent core."""
+        """The state at the start of an episode, each `[batch_size, ...]`; empty without a recurrent core."""
 
     @abstractmethod
     def step(self, inputs: Inputs, state: AgentState) -> tuple[Any, AgentState]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seedbed.common.errors import SpecError
 from seedbed.common.specs import ArraySpec
@@ -31,8 +31,24 @@ def input_scale(spec: ArraySpec) -> float:
     if spec.dtype == "float32":
         return 1.0
     if spec.dtype == "uint8":
-        return 1.0 / (max(spec.high) if spec.bounded else 255.0)
+        start = min(spec.low) if spec.kind == "discrete" else 0.0  # see `FromZero`
+        return 1.0 / (max(spec.high) - start if spec.bounded else 255.0)
     raise SpecError(f"observation {spec.name!r}: networks expect uint8 or float32, got {spec}")
+
+
+class FromZero(nn.Module):
+    """Counts the values of a discrete array, which travel as the environment has them, from 0; others stay."""
+
+    def __init__(self, spec: ArraySpec) -> None:
+        super().__init__()
+        moves = spec.kind == "discrete" and any(spec.low)
+        start = torch.as_tensor(spec.lower).to(getattr(torch, spec.dtype)) if moves else None
+        self.register_buffer("_start", start, persistent=False)
+        self._start: Tensor | None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., *spec.shape]`."""
+        return x if self._start is None else x - self._start
 
 
 def single_image(specs: tuple[ArraySpec, ...]) -> ArraySpec:

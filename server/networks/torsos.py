@@ -39,7 +39,8 @@ from seedbed.server.networks.observations import (
 )
 
 TorsoName = Literal["mlp", "impala_shallow", "nature", "impala_deep"]
-Activation = Literal["tanh", "relu"]
+
+_MLP_SIZES = (64, 64)
 
 
 class Torso(nn.Module):
@@ -63,24 +64,15 @@ class Torso(nn.Module):
 
 
 class MLP(Torso):
-    """Fully connected layers over all observations."""
+    """Two fully connected layers over all observations.
 
-    def __init__(
-        self,
-        observation_specs: tuple[ArraySpec, ...],
-        frame_stack: int,
-        dtype: torch.dtype,
-        sizes: tuple[int, ...],
-        activation: Activation,
-    ) -> None:
-        if not sizes:
-            raise ValueError("expected at least one layer size, got none")
-        if activation not in ("tanh", "relu"):
-            raise ValueError(f"expected activation 'tanh' or 'relu', got {activation!r}")
-        super().__init__(sizes[-1], dtype)
+    Tanh does better than ReLU on small control tasks (arXiv 2006.05990, section 3.2).
+    """
+
+    def __init__(self, observation_specs: tuple[ArraySpec, ...], frame_stack: int, dtype: torch.dtype) -> None:
+        super().__init__(_MLP_SIZES[-1], dtype)
         self._scales = tuple(input_scale(spec) for spec in observation_specs)
-        self._activation = torch.tanh if activation == "tanh" else torch.relu
-        widths = (frame_stack * sum(num_elements(spec) for spec in observation_specs), *sizes)
+        widths = (frame_stack * sum(num_elements(spec) for spec in observation_specs), *_MLP_SIZES)
         layers = [Linear(*pair) for pair in itertools.pairwise(widths)]
         for layer in layers:
             initialise(layer, HIDDEN_GAIN)
@@ -92,7 +84,7 @@ class MLP(Torso):
         scaled = [x if scale == 1.0 else x * scale for x, scale in zip(flat, self._scales, strict=True)]
         x = scaled[0] if len(scaled) == 1 else torch.cat(scaled, dim=-1)
         for layer in self.layers:
-            x = self._activation(layer(x))
+            x = torch.tanh(layer(x))
         return x
 
 
@@ -224,8 +216,6 @@ def make_torso(
     *,
     dtype: torch.dtype = torch.float32,
     background: float = 0.0,
-    mlp_sizes: tuple[int, ...] = (64, 64),
-    mlp_activation: Activation = "tanh",
 ) -> Torso:
     """Builds the torso of that name.
 
@@ -235,8 +225,6 @@ def make_torso(
         frame_stack: K.
         dtype: of computation, torch.float32 or torch.bfloat16; weights start in float32 in both cases.
         background: value of an image's pixels that means nothing, subtracted from it; see `read_pixels`.
-        mlp_sizes: width of each layer of "mlp".
-        mlp_activation: of "mlp". Tanh does better on small control tasks (arXiv 2006.05990, section 3.2).
 
     Raises:
         SpecError: the observations are not what this torso can read.
@@ -247,7 +235,7 @@ def make_torso(
     if dtype not in (torch.float32, torch.bfloat16):
         raise ValueError(f"expected dtype torch.float32 or torch.bfloat16, got {dtype}")
     if name == "mlp":
-        return MLP(observation_specs, frame_stack, dtype, mlp_sizes, mlp_activation)
+        return MLP(observation_specs, frame_stack, dtype)
     if name == "impala_shallow":
         return ConvTorso(observation_specs, frame_stack, dtype, background, ((16, 8, 4), (32, 4, 2)), 256)
     if name == "nature":

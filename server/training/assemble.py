@@ -102,9 +102,7 @@ def assemble(
         source, sink = regime.make(config, algorithm, unrolls)
     else:
         source, sink = UnrollFifo(unrolls.layout, 1, device), DiscardingSink(unrolls)
-    parameters = Parameters(
-        lambda: make_acting_network(algorithm, device), learner.network, version=learner.num_updates
-    )
+    parameters = Parameters(learner.network, version=learner.num_updates)
     inference = Inference(
         algorithm=algorithm,
         parameters=parameters,
@@ -152,10 +150,3 @@ def make_layout(
         trained_rows=algorithm.trained_rows,
         stagger=algorithm.batch_size if REGIMES[algorithm.regime].staggers else 0,
     )
-
-
-def make_acting_network(algorithm: Algorithm, device: torch.device) -> PolicyNetwork:
-    """A copy that acts and is never trained."""
-    network = algorithm.make_network().to(device).requires_grad_(False)
-    network.store_for_acting()
-    return network

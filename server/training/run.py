@@ -162,6 +162,7 @@ class TrainingRun:
         loop, account = self._learner.loop, self._parts.sink.account
         metrics = loop.take_metrics() | {
             **self._parts.source.metrics(),
+            "optimiser_steps": loop.learner.optimiser_steps,
             "transitions_trained": loop.trained,
             "transitions_dropped": account.dropped,
             "unrolls_cut": account.cut_unrolls,

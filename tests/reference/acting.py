@@ -27,7 +27,6 @@ from seedbed.server.experience.unroll import FieldSpec, UnrollLayout
 from seedbed.server.inference.parameters import Parameters
 from seedbed.server.inference.policy import Inference
 from seedbed.server.learning.learner import Learner
-from seedbed.server.networks.interface import PolicyNetwork
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.options.learning import LearningConfig, OptimiserConfig
 from seedbed.server.options.network import NetworkConfig
@@ -110,7 +109,7 @@ class World:
         self.store = OpenUnrolls(self.layout, num_slots, CPU)
         self.fifo = UnrollFifo(self.layout, 1000, CPU)
         self.collector = Collector(self.store, self.fifo, greedy_environments)
-        self.parameters = Parameters(self.make_acting, self.learner.network)
+        self.parameters = Parameters(self.learner.network)
         self.inference = Inference(
             algorithm=self.algorithm,
             parameters=self.parameters,
@@ -122,12 +121,6 @@ class World:
         )
         self.logs: dict[int, list[Sent]] = {}
         self.holders: dict[int, int] = {}
-
-    def make_acting(self) -> PolicyNetwork:
-        """A copy that acts, as a server makes it."""
-        network = self.algorithm.make_network().requires_grad_(False)
-        network.store_for_acting()
-        return network
 
     def scramble(self, network: nn.Module) -> None:
         """Weights with which policies differ much from row to row; the usual start is nearly uniform."""

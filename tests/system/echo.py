@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -23,7 +23,7 @@ from seedbed.common.echo import echo_actions
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd, StepType
 from seedbed.env_client.environments.echo import ECHO_SPECS
-from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss
+from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Step
 from seedbed.server.experience.account import Collector
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
@@ -82,7 +82,7 @@ class EchoAlgorithm(Algorithm):
         """Nothing but echoes."""
         return None
 
-    def make_network(self) -> EchoNetwork:
+    def make_learnt(self) -> EchoNetwork:
         """See the base class."""
         return EchoNetwork()
 
@@ -93,7 +93,7 @@ class EchoAlgorithm(Algorithm):
         recorded = {"state": state[0]}
         return Decision(_tensors(samples), _tensors(sent), recorded, network.step(inputs, state)[1])
 
-    def loss(self, network: PolicyNetwork, target: PolicyNetwork | None, batch: TrainBatch) -> Loss:
+    def steps(self, learnt: nn.Module, target: nn.Module | None, batch: TrainBatch) -> Iterator[Step]:
         """Nobody learns here."""
         raise NotImplementedError
 
@@ -151,7 +151,7 @@ class EchoServer:
         slots = slot_table(spec, num_slots)
         processes = Frontends(config, slots, Identity(run_name="echo", version="0"))
         algorithm = EchoAlgorithm(spec)
-        network = algorithm.make_network()
+        network = algorithm.make_learnt()
         layout = UnrollLayout(
             spec=spec,
             num_rows=algorithm.num_rows,
@@ -170,7 +170,7 @@ class EchoServer:
             frontends=processes,
             inference=Inference(
                 algorithm=algorithm,
-                parameters=Parameters(algorithm.make_network, network),
+                parameters=Parameters(network),
                 slots=slots,
                 unrolls=self.store,
                 device=_CPU,
