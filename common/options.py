@@ -117,13 +117,12 @@ def parse(defaults: T, argv: Sequence[str], *, prog: str, description: str = "")
     return override(defaults, explicit(parser.parse(argv), defaults))
 
 
-def to_argv(tree: Any, paths: Sequence[str]) -> list[str]:
-    """The command line that gives these options, named by their dotted paths, the values that they have in a tree.
-
-    What is None is left out: that is what leaving an option out means.
-    """
-    leaves = {leaf.path: leaf for leaf in options_of(tree)}
-    return [word for path in paths if (value := _get(tree, path)) is not None for word in leaves[path].to_argv(value)]
+def to_argv(tree: Any) -> list[str]:
+    """The command line that gives all options the values that they have in a tree; None is said by leaving out."""
+    values = flatten(tree)
+    return [
+        word for leaf in options_of(tree) if values[leaf.path] is not None for word in leaf.to_argv(values[leaf.path])
+    ]
 
 
 def flatten(instance: Any) -> dict[str, Any]:

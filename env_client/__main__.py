@@ -52,9 +52,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _print_spec(config: EnvConfig) -> None:
-    assert config.env is not None
     with _printing_elsewhere():
-        spec = describe(config.env, config.atari_preset, _care(config)).to_json()
+        spec = describe(config.environment.env_id, config.environment.atari_preset, _care(config)).to_json()
     report({"spec": spec})
     print(json.dumps(spec))
 
@@ -74,8 +73,8 @@ def _printing_elsewhere() -> Iterator[None]:
 
 
 def _care(config: EnvConfig) -> Care:
-    limits = Limits(step_s=config.step_timeout_s, reset_s=config.reset_timeout_s)
-    return Care(allow_import=config.allow_import, isolate=config.isolate, limits=limits)
+    limits = Limits(step_s=config.care.step_timeout_s, reset_s=config.care.reset_timeout_s)
+    return Care(allow_import=config.allow_import, isolate=config.care.isolate, limits=limits)
 
 
 def _run(config: EnvConfig) -> None:
@@ -111,8 +110,8 @@ class _Choice(NamedTuple):
 
 def _choose_environment(config: EnvConfig, endpoint: Endpoint, care: Care) -> _Choice:
     """The user's environment or, without one, the server's."""
-    if config.env is not None:
-        return _Choice(config.env, config.atari_preset, care)
+    if config.environment.env is not None:
+        return _Choice(config.environment.env, config.environment.atari_preset, care)
     spec = asyncio.run(describe_server(endpoint))
     _log.info("the server serves %s", spec.environment)
     # What comes over the wire never decides what is imported.
@@ -121,8 +120,8 @@ def _choose_environment(config: EnvConfig, endpoint: Endpoint, care: Care) -> _C
 
 def _step_for_server(config: EnvConfig, endpoint: Endpoint, choice: _Choice) -> None:
     groups: list[Environments] = []
-    if config.first_index is not None and not config.isolate:  # no need to build another one only to look at it
-        groups += [choice.make(indices, config.seed) for indices in config.group_indices]
+    if config.first_index is not None and not config.care.isolate:  # no need to build another one only to look at it
+        groups += [choice.make(indices, config.environment.seed) for indices in config.group_indices]
     policy = RemotePolicy(
         endpoint,
         client_id=config.effective_client_id,
@@ -142,7 +141,7 @@ def _step_for_server(config: EnvConfig, endpoint: Endpoint, choice: _Choice) -> 
         with contextlib.suppress(RunFinished, Stopped):
             granted = policy.connect()
             if not groups:  # the server may have chosen the indices
-                groups += [choice.make(indices, config.seed) for indices in granted]
+                groups += [choice.make(indices, config.environment.seed) for indices in granted]
             run_actor(policy, groups, stop=lambda: stopping)
     finally:
         policy.close("told to stop" if stopping else "finished")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from seedbed.common.credentials import ClientCredentials
+from seedbed.common.environment_options import CareOptions, EnvironmentOptions
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 
@@ -17,15 +18,12 @@ class EnvConfig:
     """environment client"""
 
     server: str | None = option(None, "the policy server", metavar="HOST:PORT")
-    env: str | None = option(None, "environment id; the one the server serves unless given", metavar="ID")
-    atari_preset: Literal["modern", "paper"] = option("modern", "preprocessing of Atari games, where --env is given")
     num_envs: int = option(1, "environments to step", minimum=1)
     first_index: int | None = option(
         None,
         "index of the first environment in the fleet, which decides its seed; the server chooses unless given",
         minimum=0,
     )
-    seed: int = option(0, "seed of the run; with its index it decides an environment's seed", minimum=0)
     client_id: str | None = option(
         None, "stable name of this client, unique in the fleet; made of the host's unless given"
     )
@@ -33,14 +31,11 @@ class EnvConfig:
     give_up_after_s: float | None = option(
         None, "exit when the server has been away for so long; wait for ever unless given", minimum=0
     )
-    isolate: bool = option(
-        False, "each environment in a process of its own: one that hangs or crashes costs only itself; slower"
-    )
-    step_timeout_s: float = option(30.0, "a step that takes longer hangs: what then, see --isolate", minimum=0.1)
-    reset_timeout_s: float = option(120.0, "the same for a reset, and for building an environment", minimum=0.1)
     allow_import: bool = option(False, "let --env MODULE:ID import, and so run, the module")
     exit_with_parent: bool = option(False, "stop when standard input closes: the process that started this one is gone")
     describe: bool = option(False, "print the environment's spec as JSON and exit; needs --env")
+    environment: EnvironmentOptions = field(default_factory=EnvironmentOptions)
+    care: CareOptions = field(default_factory=CareOptions)
     credentials: ClientCredentials = field(default_factory=ClientCredentials)
 
     def validate(self) -> None:
@@ -51,7 +46,7 @@ class EnvConfig:
         """
         if self.server is None and not self.describe:
             raise UsageError("--server HOST:PORT is missing")
-        if self.env is None and self.describe:
+        if self.environment.env is None and self.describe:
             raise UsageError("--describe needs --env ID")
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 
-from seedbed.common.errors import UsageError
+from seedbed.common.errors import SpecError, UsageError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.experience.regimes import REGIMES
@@ -42,12 +42,12 @@ def choose_algorithm(spec: EnvironmentSpec) -> str:
     """The name of the one that suits an environment best; of equals the first.
 
     Raises:
-        UsageError: none can learn it.
+        SpecError: none can learn it.
     """
     ranks = {name: rank for name in ALGORITHMS if (rank := find_algorithm(name).suits(spec)) is not None}
     if not ranks:
         actions = ", ".join(f"{action.name!r} {action}" for action in spec.actions)
-        raise UsageError(f"{spec.environment}: expected actions that an algorithm can learn, got {actions}")
+        raise SpecError(f"{spec.environment}: expected actions that an algorithm can learn, got {actions}")
     return max(ranks, key=ranks.__getitem__)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from seedbed.common.environment_options import CareOptions, EnvironmentOptions
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 from seedbed.server.options.learning import LearningConfig, OptimiserConfig
 from seedbed.server.options.network import NetworkConfig
-from seedbed.server.options.run import EnvironmentConfig, FleetConfig, RunConfig
+from seedbed.server.options.run import FleetConfig, RunConfig
 from seedbed.server.options.serving import MonitoringConfig, ServingConfig
 
 
@@ -28,7 +29,8 @@ class ServerConfig:
 
     algorithm: str = option("", "what learns (default: the best that suits the environment)", fixed=True)
     algorithm_options: Any = field(default_factory=NoOptions)
-    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    environment: EnvironmentOptions = field(default_factory=lambda: EnvironmentOptions(env="ALE/Pong-v5"))
+    care: CareOptions = field(default_factory=CareOptions)
     fleet: FleetConfig = field(default_factory=FleetConfig)
     learning: LearningConfig = field(default_factory=LearningConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)

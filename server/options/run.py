@@ -1,4 +1,4 @@
-"""Options of a run: environment, local clients, device, stop conditions."""
+"""Options of a run: local clients, device, stop conditions."""
 
 from __future__ import annotations
 
@@ -8,21 +8,6 @@ from typing import Literal
 
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnvironmentConfig:
-    """environment"""
-
-    env: str = option(
-        "ALE/Pong-v5", "environment id: ALE/*, seedbed/*, or any that Gymnasium has registered", fixed=True
-    )
-    atari_preset: Literal["modern", "paper"] = option(
-        "modern",
-        "Atari preprocessing: modern (sticky actions, 18 actions, no life loss) or paper (IMPALA table G.1)",
-        fixed=True,
-    )
-    seed: int = option(0, "seed of the run; those of environments, network and sampling derive from it", fixed=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +22,6 @@ class FleetConfig:
         "(0: all environments count)",
         minimum=0,
     )
-    isolate: bool = option(
-        False, "each environment in a process of its own: one that hangs or crashes costs only itself; slower"
-    )
-    step_timeout_s: float = option(30.0, "a step that takes longer hangs; its client is started again", minimum=0.1)
-    reset_timeout_s: float = option(120.0, "the same for a reset, and for building an environment", minimum=0.1)
 
     def __post_init__(self) -> None:
         if self.num_greedy_envs >= self.num_envs:

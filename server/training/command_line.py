@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seedbed.common.environment_options import EnvironmentOptions
 from seedbed.common.errors import UsageError
 from seedbed.common.options import OptionParser, add_options, explicit, override, read_json
 from seedbed.server.options.config import ServerConfig
-from seedbed.server.options.run import EnvironmentConfig, RunConfig
+from seedbed.server.options.run import RunConfig
 from seedbed.server.options.serving import ServingConfig
 from seedbed.server.presets.registry import PRESETS, task_values
 from seedbed.server.run.directory import RunDirectory, read_run_file
@@ -47,7 +48,7 @@ class Given:
         return str(name) if name else None
 
     @property
-    def environment(self) -> EnvironmentConfig:
+    def environment(self) -> EnvironmentOptions:
         """Which environment; no algorithm has a say in it."""
         return self._part("environment")
 
@@ -66,7 +67,7 @@ class Given:
         """Where the run lives: named by preset or environment, and by the algorithm if that was named."""
         if (path := self.flags.get("run.run_dir")) is not None:
             return RunDirectory(path)
-        task = self.preset or re.sub(r"[^\w.-]+", "-", self.environment.env)
+        task = self.preset or re.sub(r"[^\w.-]+", "-", self.environment.env_id)
         named = self.flags.get("algorithm")
         return RunDirectory(Path("runs") / (f"{task}-{named}" if named else task))
 

@@ -19,12 +19,13 @@ from dataclasses import dataclass, field
 from seedbed.common.address import local_address
 from seedbed.common.certificates import names_of
 from seedbed.common.credentials import ServerCredentials
+from seedbed.common.environment_options import EnvironmentOptions
 from seedbed.common.errors import AuthError, BrokenError, MissingExtraError, SeedbedError, SpecError, UsageError
+from seedbed.common.options import to_argv
 from seedbed.common.report import report_pipe
 from seedbed.common.restarts import RestartBudget
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.options.config import ServerConfig
-from seedbed.server.options.run import EnvironmentConfig
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +37,13 @@ _PROBE_TIMEOUT_S = 120.0
 _PERMANENT = {error.exit_code: error for error in (UsageError, MissingExtraError, AuthError, SpecError)}
 
 
-def describe_environment(config: EnvironmentConfig) -> EnvironmentSpec:
+def describe_environment(config: EnvironmentOptions) -> EnvironmentSpec:
     """Asks the client side, in a process of its own, what the environment looks like.
 
     Raises:
         SeedbedError: what that process said was wrong.
     """
-    command = [sys.executable, "-m", _MODULE, "--describe", *_environment_options(config)]
+    command = [sys.executable, "-m", _MODULE, "--describe", *to_argv(config)]
     with report_pipe() as pipe, tempfile.TemporaryFile() as log:
         # A session of its own, here too: Ctrl-C asks the server alone to finish.
         process = subprocess.Popen(
@@ -100,10 +101,8 @@ class LocalClients:
             AuthError: the server's certificate names no host.
         """
         fleet = config.fleet
-        self._environment = config.environment
+        self._environment = [*to_argv(config.environment), *to_argv(config.care)]
         self._connection = ["--server", local_address(address), *credential_options(config.serving.credentials)]
-        self._care = ["--step-timeout-s", str(fleet.step_timeout_s), "--reset-timeout-s", str(fleet.reset_timeout_s)]
-        self._care += ["--isolate"] if fleet.isolate else []
         self._yielding = yielding
         self._counts = _split(fleet.num_envs, fleet.num_clients or os.cpu_count() or 1)
         self._clients: list[_Client] = []
@@ -142,9 +141,8 @@ class LocalClients:
                 client.process.stdin.close()
 
     def _spawn(self, number: int) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", _MODULE, *self._connection]
-        command += [*_environment_options(self._environment), *self._care]
-        command += ["--seed", str(self._environment.seed), "--num-envs", str(self._counts[number])]
+        command = [sys.executable, "-m", _MODULE, *self._connection, *self._environment]
+        command += ["--num-envs", str(self._counts[number])]
         command += ["--first-index", str(sum(self._counts[:number])), "--client-id", f"local-{number}"]
         command += ["--exit-with-parent"]
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -177,10 +175,6 @@ def _wait_s(client: _Client, code: int, now_s: float) -> float:
 
 def _how_it_ended(code: int) -> str:
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-
-
-def _environment_options(config: EnvironmentConfig) -> list[str]:
-    return ["--env", config.env, "--atari-preset", config.atari_preset]
 
 
 def credential_options(credentials: ServerCredentials) -> list[str]:

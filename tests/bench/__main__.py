@@ -60,7 +60,7 @@ def measure(
     from tests.bench.wire import TransportAlone
 
     keep_freed_memory()  # as a server does: else the parts alone cost more than within the system
-    spec = describe(config.environment.env, config.environment.atari_preset)
+    spec = describe(config.environment.env_id, config.environment.atari_preset)
     environment, transport = EnvironmentAlone(config), TransportAlone(config, spec)
     policy = PolicyAlone(config, spec)
 

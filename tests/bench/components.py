@@ -73,7 +73,7 @@ class EnvironmentAlone:
         """
         environment = config.environment
         self._environments = make_environments(
-            environment_id or environment.env,
+            environment_id or environment.env_id,
             environment.atari_preset,
             range(rows_per_message(config)),
             environment.seed,

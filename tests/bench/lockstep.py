@@ -34,7 +34,7 @@ class Lockstep:
         environment, num_envs = config.environment, config.fleet.num_envs
         self._config = config
         self._environments = make_environments(
-            environment.env, environment.atari_preset, range(num_envs), environment.seed
+            environment.env_id, environment.atari_preset, range(num_envs), environment.seed
         )
         room = num_envs + config.learning.batch_size  # nobody could wait for more
         alone = {"serving.num_slots": num_envs, "serving.queue_unrolls": room}

@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = open_run(
             read_command_line([*training, "--run-dir", f"{folder}/none"], prog="python -m tests.bench.replay")
         ).config
-    policy = PolicyAlone(config, describe(config.environment.env, config.environment.atari_preset))
+    policy = PolicyAlone(config, describe(config.environment.env_id, config.environment.atari_preset))
     figures = measure_replay(policy, options.seconds)
     width = max(map(len, figures))
     for name, value in figures.items():

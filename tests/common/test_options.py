@@ -261,9 +261,8 @@ def test_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("tree", [Outer(), ALL_CHANGED])
 def test_a_command_line_says_what_a_tree_has(tree: Outer) -> None:
-    paths = list(flatten(tree))
-    assert read(*to_argv(tree, paths)) == tree
-    assert to_argv(tree, ["count", "inner.lambda_"]) == [f"--count={tree.count}", f"--lambda={tree.inner.lambda_}"]
+    assert read(*to_argv(tree)) == tree
+    assert {f"--count={tree.count}", f"--lambda={tree.inner.lambda_}"} < set(to_argv(tree))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,8 +118,8 @@ def test_a_missing_extra(module: str, extra: str, options: list[str], tmp_path: 
 def test_resuming_with_other_options(finished_run: Path) -> None:
     """What differs is said; the run is as it was."""
     before = (finished_run / "config.json").read_bytes()
-    resumed = run("train", "--run-dir", finished_run, "--max-steps", 10**6, "--learning-rate", 0.5)
-    resumed.assert_error(SPEC, "learning_rate", "0.5")
+    resumed = run("train", "--run-dir", finished_run, "--max-steps", 10**6, "--unroll-length", 7)
+    resumed.assert_error(SPEC, "unroll_length", "7 now")
     assert (finished_run / "config.json").read_bytes() == before
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from seedbed.common.credentials import ServerCredentials
+from seedbed.common.environment_options import CareOptions, EnvironmentOptions
 from seedbed.common.errors import BrokenError, MissingExtraError, SpecError, UsageError
 from seedbed.server.options.config import ServerConfig
-from seedbed.server.options.run import EnvironmentConfig, FleetConfig
+from seedbed.server.options.run import FleetConfig
 from seedbed.server.training import local_clients
 from seedbed.server.training.local_clients import LocalClients, credential_options, describe_environment
 from tests.pki import Authority
@@ -53,7 +54,7 @@ class Scene:
         self.now_s = 1000.0
         monkeypatch.setattr(subprocess, "Popen", self._spawn)
         monkeypatch.setattr(local_clients.time, "monotonic", lambda: self.now_s)
-        config = ServerConfig(fleet=FleetConfig(num_envs=5, num_clients=2), environment=EnvironmentConfig(env="x"))
+        config = ServerConfig(fleet=FleetConfig(num_envs=5, num_clients=2), environment=EnvironmentOptions(env="x"))
         self.clients = LocalClients(config, "127.0.0.1:1")
         self.clients.start()
 
@@ -91,16 +92,14 @@ def test_environments_are_shared_out(scene: Scene) -> None:
 
 def test_how_much_environments_are_trusted_is_passed_on(monkeypatch: pytest.MonkeyPatch, scene: Scene) -> None:
     plain = scene.started[0].command
-    assert "--isolate" not in plain
-    assert (plain[plain.index("--step-timeout-s") + 1], plain[plain.index("--reset-timeout-s") + 1]) == (
-        "30.0",
-        "120.0",
+    assert {"--env=x", "--no-isolate", "--step-timeout-s=30.0", "--reset-timeout-s=120.0"} < set(plain)
+    config = ServerConfig(
+        fleet=FleetConfig(num_envs=1),
+        care=CareOptions(isolate=True, step_timeout_s=2.5),
+        environment=EnvironmentOptions(env="x"),
     )
-    fleet = FleetConfig(num_envs=1, isolate=True, step_timeout_s=2.5)
-    LocalClients(ServerConfig(fleet=fleet, environment=EnvironmentConfig(env="x")), "127.0.0.1:1").start()
-    careful = scene.started[-1].command
-    assert "--isolate" in careful
-    assert careful[careful.index("--step-timeout-s") + 1] == "2.5"
+    LocalClients(config, "127.0.0.1:1").start()
+    assert {"--isolate", "--step-timeout-s=2.5"} < set(scene.started[-1].command)
 
 
 @pytest.mark.parametrize("yielding", [False, True])
@@ -112,7 +111,7 @@ def test_clients_yield_to_the_server_only_where_asked_to(monkeypatch: pytest.Mon
         return started[-1]
 
     monkeypatch.setattr(subprocess, "Popen", sleep)
-    config = ServerConfig(fleet=FleetConfig(num_envs=2, num_clients=2), environment=EnvironmentConfig(env="x"))
+    config = ServerConfig(fleet=FleetConfig(num_envs=2, num_clients=2), environment=EnvironmentOptions(env="x"))
     clients = LocalClients(config, "127.0.0.1:1", yielding=yielding)
     clients.start()
     ours = os.getpriority(os.PRIO_PROCESS, 0)
@@ -185,7 +184,7 @@ def test_a_process_that_describes_hands_its_error_on(tmp_path: Path, monkeypatch
     )
     _module(tmp_path, _RUN_MAIN + text, monkeypatch)
     with pytest.raises(MissingExtraError, match=r"^no ale-py$"):
-        describe_environment(EnvironmentConfig(env="x"))
+        describe_environment(EnvironmentOptions(env="x"))
 
 
 def test_one_that_dies_without_a_word_is_named_and_its_last_words_are_shown(
@@ -193,7 +192,7 @@ def test_one_that_dies_without_a_word_is_named_and_its_last_words_are_shown(
 ) -> None:
     _module(tmp_path, "import os\nos.write(2, b'Fatal error')\nos.kill(os.getpid(), 11)\n", monkeypatch)
     with pytest.raises(SpecError, match="x: the process that built it was ended by SIGSEGV"):
-        describe_environment(EnvironmentConfig(env="x"))
+        describe_environment(EnvironmentOptions(env="x"))
     assert "Fatal error" in capsys.readouterr().err
 
 
@@ -201,7 +200,7 @@ def test_one_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     _module(tmp_path, "import time\ntime.sleep(100)\n", monkeypatch)
     monkeypatch.setattr(local_clients, "_PROBE_TIMEOUT_S", 0.5)
     with pytest.raises(SpecError, match=r"x: expected to be built within 0\.5 s"):
-        describe_environment(EnvironmentConfig(env="x"))
+        describe_environment(EnvironmentOptions(env="x"))
 
 
 def test_an_environment_may_print_what_it_likes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +218,7 @@ def test_an_environment_may_print_what_it_likes(tmp_path: Path, monkeypatch: pyt
         "raise SystemExit(run_main(main))\n"
     )
     _module(tmp_path, text, monkeypatch)
-    assert describe_environment(EnvironmentConfig(env="Loud-v0")).num_actions == 2
+    assert describe_environment(EnvironmentOptions(env="Loud-v0")).num_actions == 2
 
 
 def test_clients_get_the_credentials_they_need(tmp_path: Path) -> None:
