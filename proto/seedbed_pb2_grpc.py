@@ -69,7 +69,7 @@ class SeedbedServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Status(self, request, context):
-        """How the server is doing, for load testers and for people. Cheap: numbers that are kept anyway. Since protocol 1.1.
+        """How the server is doing, for load testers and for people. Cheap: numbers that are kept anyway.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

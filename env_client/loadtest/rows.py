@@ -8,6 +8,7 @@ Shapes: E rows of one client.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import (
@@ -109,17 +110,17 @@ class SyntheticRows:
 
 
 def _noise(spec: ArraySpec, num_rows: int, rng: np.random.Generator) -> Array:
+    """Any values `[num_rows, *shape]` within the bounds of each element."""
     shape = (num_rows, *spec.shape)
-    low, high = _bounds(spec)
+    low, high = _range(spec)
     if spec.dtype == "float32":
         return rng.uniform(low, high, shape).astype(spec.numpy_dtype)
-    return rng.integers(int(low), int(high), shape, endpoint=True).astype(spec.numpy_dtype)
+    return rng.integers(low.astype(np.int64), high.astype(np.int64), shape, endpoint=True).astype(spec.numpy_dtype)
 
 
-def _bounds(spec: ArraySpec) -> tuple[float, float]:
-    """Those of the spec. Where it has none: all of uint8, and -1 to 1 of other dtypes, if the other bound allows."""
+def _range(spec: ArraySpec) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Bounds of each element. Where it has none: all of uint8, and -1 to 1 of others, if the other bound allows."""
     least, most = (0.0, 255.0) if spec.dtype == "uint8" else (-1.0, 1.0)
-    minimum = min(spec.low) if min(spec.low) > -_WIDE else None
-    maximum = max(spec.high) if max(spec.high) < _WIDE else None
-    low = minimum if minimum is not None else min(least, most if maximum is None else maximum)
-    return low, maximum if maximum is not None else max(most, low)
+    has_low, has_high = spec.lower > -_WIDE, spec.upper < _WIDE
+    low = np.where(has_low, spec.lower, np.where(has_high, np.minimum(least, spec.upper), least))
+    return low, np.where(has_high, spec.upper, np.maximum(most, low))

@@ -135,9 +135,8 @@ class Arena:
         history = server_file(self._directory, self.incarnation)
         self._reader, self._serving = Reader(history), False
         self.live = self.used = self.leases = 0
-        options = ("--port", str(self._port), "--num-slots", str(NUM_SLOTS), "--history", str(history))
-        options += ("--environment", self.environment)
-        self._server = self._start("server", _SERVER, *options)
+        options = ("--port", str(self._port), "--num-slots", str(NUM_SLOTS), "--environment", self.environment)
+        self._server = self._start("server", _SERVER, *options, "--history", str(history))
         self.wait_for(lambda: self._serving, "the server to serve", _START_S)
 
     def end_server(self, number: signal.Signals) -> None:

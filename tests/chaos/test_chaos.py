@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from seedbed.common.echo import (
     echo_actions,
@@ -47,6 +46,8 @@ def _timesteps(spec: EnvironmentSpec, environment: int) -> Iterator[Record]:
             before, sent = nothing if step == 0 else sent, list(echo_actions(spec.actions, observation))
             samples, last = samples_of(spec.actions, sent), step == length
             shown = [part[None] for part in echo_observations(spec, observation)]
+            masked = spec.mask_position is not None
+            masks = {"action_mask": echo_mask(spec.actions, observation).tolist()} if masked else {}
             yield {
                 "index": environment,
                 "episode": episode,
@@ -55,21 +56,12 @@ def _timesteps(spec: EnvironmentSpec, environment: int) -> Iterator[Record]:
                 "step_type": int(StepType.FIRST if step == 0 else StepType.LAST if last else StepType.MID),
                 "reward": float(echo_reward(observation, *echo_elements(spec.actions, before))),
                 "discount": float(not last or bool(echo_truncates(environment, episode))),
-                **{f"action.{part.name}": array.tolist() for part, array in zip(spec.actions, samples, strict=True)},
-                **{
-                    f"last_action.{part.name}": array.tolist() for part, array in zip(spec.actions, before, strict=True)
-                },
-                **(
-                    {} if spec.mask_position is None else {"action_mask": echo_mask(spec.actions, observation).tolist()}
-                ),
+                **{f"action.{name}": array.tolist() for name, array in zip(names, samples, strict=True)},
+                **{f"last_action.{name}": array.tolist() for name, array in zip(names, before, strict=True)},
+                **masks,
                 "age": step,
                 "state": float(step),
             }
-
-
-def _mask(spec: EnvironmentSpec, observation: NDArray[np.float32]) -> list[int]:
-    mask: list[int] = echo_mask(spec.actions, observation).tolist()
-    return mask
 
 
 def _unroll(rows: list[Record], first_seq: int, **source: int) -> Record:

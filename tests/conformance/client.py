@@ -111,9 +111,18 @@ class ClientConformance:
             np.testing.assert_array_equal(first[1:], last[:-1])
             assert last.any(), "no episode ended: nothing was tested"
             assert (reward[first] == 0).all()
+            assert (discount[first] == 1).all()
             assert (discount[~last] == 1).all()
             assert np.isin(discount[last], (0, 1)).all()
             assert np.isfinite(reward).all()
+
+    def test_observations_are_what_the_spec_says(self, conversation: ScriptedServer) -> None:
+        """Finite, within their bounds, and 0 or 1 where they are masks: whatever the kind of action."""
+        for group in range(self.num_groups):
+            for steps in _bodies(conversation, group):
+                for part, spec in zip(steps.observations, self.spec.observations, strict=True):
+                    array = np.frombuffer(part, spec.numpy_dtype).reshape(-1, *spec.shape)
+                    assert ((array >= spec.lower) & (array <= spec.upper) & np.isfinite(array)).all(), spec.name
 
     def test_real_ends_are_told(self, conversation: ScriptedServer) -> None:
         """They may be fewer than LAST rows, which can be lost lives; never more. Steps and frames fit each other."""

@@ -73,12 +73,78 @@ def _other_dtype(hello: pb.Hello, spec: EnvironmentSpec) -> Words:
 
 def _other_number_of_actions(hello: pb.Hello, spec: EnvironmentSpec) -> Words:
     hello.spec.actions[0].high[0] += 3
+    if spec.mask_position is not None:  # which is too short for them then
+        return (f"{spec.num_mask_entries}", f"{spec.num_mask_entries + 3}")
     return f"{spec.actions[0].high[0]:g}", f"{hello.spec.actions[0].high[0]:g}"
 
 
 def _unknown_dtype(hello: pb.Hello, _: EnvironmentSpec) -> Words:
     hello.spec.observations[0].dtype = 99  # type: ignore[assignment]
     return ("99",)
+
+
+def _unknown_role(hello: pb.Hello, _: EnvironmentSpec) -> Words:
+    hello.spec.observations[-1].role = 99  # type: ignore[assignment]
+    return "role", "99"
+
+
+def _unknown_kind(hello: pb.Hello, _: EnvironmentSpec) -> Words:
+    hello.spec.actions[-1].kind = 99  # type: ignore[assignment]
+    return "kind", "99"
+
+
+def _other_kind(hello: pb.Hello, spec: EnvironmentSpec) -> Words:
+    """An integer Box and a MultiDiscrete differ by nothing else."""
+    ours = spec.observations[0].kind
+    hello.spec.observations[0].kind = pb.KIND_BINARY if ours != "binary" else pb.KIND_BOX
+    return ()
+
+
+def _other_source_dtype(hello: pb.Hello, spec: EnvironmentSpec) -> Words:
+    ours = spec.actions[0].source_dtype
+    hello.spec.actions[0].source_dtype = "float16" if ours != "float16" else "float64"
+    return ("float16" if ours != "float16" else "float64",)
+
+
+def _bounds_of_another_length(hello: pb.Hello, spec: EnvironmentSpec) -> Words:
+    bounds = hello.spec.observations[0].low
+    bounds.extend([0.0] * (spec.observations[0].num_elements + 2 - len(bounds)))
+    return "low", f"{spec.observations[0].num_elements + 2}"
+
+
+def _no_bounds(hello: pb.Hello, _: EnvironmentSpec) -> Words:
+    hello.spec.actions[0].ClearField("high")
+    return "high", "0"
+
+
+def _bound_that_is_no_number(hello: pb.Hello, _: EnvironmentSpec) -> Words:
+    hello.spec.observations[0].high[0] = np.nan
+    return "high", "NaN"
+
+
+def _other_bounds(hello: pb.Hello, _: EnvironmentSpec) -> Words:
+    hello.spec.actions[-1].low[0] -= 3
+    return ()
+
+
+def _no_mask(hello: pb.Hello, spec: EnvironmentSpec) -> Words | None:
+    if spec.mask_position is None:
+        return None
+    mask = spec.observations[spec.mask_position].name
+    del hello.spec.observations[spec.mask_position]
+    return (mask,)
+
+
+def _huge_spec(hello: pb.Hello, _: EnvironmentSpec) -> Words:
+    for number in range(10_000):
+        hello.spec.observations.add(name=str(number), dtype=pb.DTYPE_UINT8)
+    return "spec", f"{64 * 1024}"
+
+
+def _huge_tasks(hello: pb.Hello, _: EnvironmentSpec) -> Words:
+    for environment in hello.environments:
+        environment.task = "x" * 40_000
+    return "at most", f"{hello.ByteSize() - hello.spec.ByteSize()}"
 
 
 def _no_spec(hello: pb.Hello, _: EnvironmentSpec) -> Words:
@@ -139,6 +205,15 @@ HELLO_FAULTS = (
             _other_dtype,
             _other_number_of_actions,
             _unknown_dtype,
+            _unknown_role,
+            _unknown_kind,
+            _other_kind,
+            _other_source_dtype,
+            _bounds_of_another_length,
+            _no_bounds,
+            _bound_that_is_no_number,
+            _other_bounds,
+            _no_mask,
             _no_spec,
             _endless_array_name,
             _unknown_task,
@@ -153,6 +228,8 @@ HELLO_FAULTS = (
             _no_run_id,
             _third_group,
             _no_environments,
+            _huge_spec,
+            _huge_tasks,
         )
     ),
 )
@@ -252,10 +329,36 @@ def _discount_nan(steps: pb.Steps, _: EnvironmentSpec) -> Words:
 
 
 def _observation_nan(steps: pb.Steps, spec: EnvironmentSpec) -> Words | None:
-    if spec.observations[0].dtype != "float32":
+    return _spoil(steps, spec, [array.dtype == "float32" for array in spec.observations], np.nan)
+
+
+def _observation_out_of_range(steps: pb.Steps, spec: EnvironmentSpec) -> Words | None:
+    """Where values are indices into tables."""
+    return _spoil(steps, spec, [array.kind == "discrete" for array in spec.observations], -1)
+
+
+def _flag_of_two(steps: pb.Steps, spec: EnvironmentSpec) -> Words | None:
+    flags = [array.kind == "binary" and array.role == "value" for array in spec.observations]
+    return _spoil(steps, spec, flags, 2)
+
+
+def _mask_of_two(steps: pb.Steps, spec: EnvironmentSpec) -> Words | None:
+    return _spoil(steps, spec, [array.role == "action_mask" for array in spec.observations], 2)
+
+
+def _arrays_in_another_order(steps: pb.Steps, spec: EnvironmentSpec) -> Words | None:
+    if len({array.row_bytes for array in spec.observations}) < 2:
         return None
-    steps.observations[0] = _with_first(steps.observations[0], np.nan)
-    return ("observation",)
+    parts = sorted(steps.observations, key=len)
+    del steps.observations[:]
+    steps.observations.extend(parts if len(parts[0]) != spec.observations[0].row_bytes else parts[::-1])
+    return ("observations",)
+
+
+def _more_ends_than_rows(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    for _number in range(50_000):
+        steps.episode_ends.add()
+    return "episode_ends", "50000"
 
 
 def _episode_end_of_no_row(steps: pb.Steps, _: EnvironmentSpec) -> Words:
@@ -319,6 +422,11 @@ STEPS_FAULTS = (
             _discount_negative,
             _discount_nan,
             _observation_nan,
+            _observation_out_of_range,
+            _flag_of_two,
+            _mask_of_two,
+            _arrays_in_another_order,
+            _more_ends_than_rows,
             _episode_end_of_no_row,
             _episode_end_of_a_running_episode,
             _two_ends_of_one_episode,
@@ -330,6 +438,37 @@ STEPS_FAULTS = (
         )
     ),
 )
+
+
+def _first_with_a_reward(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    steps.reward = _with_first(steps.reward, 1)
+    return "reward", "FIRST"
+
+
+def _first_with_a_discount(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    steps.discount = _with_first(steps.discount, 0.99)
+    return "discount", "FIRST", "0.99"
+
+
+def _big_endian(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    """Whose discounts of 1 are 4.6e-41 here: seen in the very first message."""
+    steps.discount = np.frombuffer(steps.discount, "<f4").astype(">f4").tobytes()
+    return "discount", "FIRST", "endian"
+
+
+FIRST_FAULTS = (Fault(_first_with_a_reward), Fault(_first_with_a_discount), Fault(_big_endian))
+"""Of the first Steps of a lease, whose rows are all FIRST."""
+
+
+def _spoil(steps: pb.Steps, spec: EnvironmentSpec, chosen: Sequence[bool], value: float) -> Words | None:
+    """Another first value in the first array of those chosen, if there is one."""
+    if True not in chosen:
+        return None
+    number = chosen.index(True)
+    array = np.frombuffer(steps.observations[number], spec.observations[number].numpy_dtype).copy()
+    array[0] = value
+    steps.observations[number] = array.tobytes()
+    return "observation", spec.observations[number].name
 
 
 def _end(message: pb.Steps, **fields: Any) -> None:

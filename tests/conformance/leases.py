@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 import pytest
@@ -155,6 +156,43 @@ class LeaseChecks:
         client.start_over()
         client.exchange()
 
+    @pytest.mark.parametrize("defect", ["wrong reward", "wrong seq", "two at once", "garbage", "hello again"])
+    def test_a_defect_gives_the_rows_back_at_once(
+        self, client: RawClient, make_client: MakeClient, defect: str
+    ) -> None:
+        """At once: its sender would only come back with the same, and nobody waits for that."""
+        client.connect()
+        client.exchange()
+        steps = client.steps()
+        if defect == "wrong reward":
+            steps.steps.reward = b""
+        elif defect == "wrong seq":
+            steps.steps.seq += 1
+        messages: list[Any] = [steps]
+        if defect == "two at once":
+            messages += [client.steps() for _ in range(200)]  # a fast server may answer some before it reads the next
+        elif defect == "garbage":
+            messages = [b"\xff" * 20]
+        elif defect == "hello again":
+            messages = [client.hello()]
+        for message in messages:
+            client.stream.send(message)
+        assert client.stream.end().status is not grpc.StatusCode.OK
+        heir = make_client()
+        heir.first_index = client.first_index
+        _connect(heir, within_s=AT_ONCE_S)
+        heir.exchange()
+
+    def test_a_lease_that_ended_by_a_defect_begins_anew(self, client: RawClient) -> None:
+        client.connect()
+        client.exchange()
+        client.stream.send(b"")
+        client.stream.end()
+        welcome = client.connect()
+        assert (welcome.resumed, welcome.last_seq) == (False, 0)
+        client.start_over()
+        client.exchange()
+
     def test_rows_are_granted_until_there_are_none(self, server: ServerUnderTest, make_client: MakeClient) -> None:
         """A lost client keeps its rows for the grace time; one that says goodbye gives them back at once."""
         polite, lost = make_client(num_envs=server.num_slots - 1), make_client(num_envs=1)
@@ -170,6 +208,10 @@ class LeaseChecks:
         polite.say_goodbye()
         _connect(newcomer, within_s=AT_ONCE_S)
         newcomer.exchange()
+
+
+_TAKEN = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.ALREADY_EXISTS)
+"""Its holder is on its way out: two streams may end at two processes, which tell a third."""
 
 
 def _hello_with_a_wish(client: RawClient, wish: int) -> pb.ClientMessage:
@@ -190,6 +232,6 @@ def _connect(client: RawClient, *, within_s: float) -> None:
             return
         except Ended as ended:
             client.stream.break_off()
-            if time.monotonic() > deadline_s or ended.status is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+            if time.monotonic() > deadline_s or ended.status not in _TAKEN:
                 raise
             time.sleep(0.05)

@@ -6,13 +6,14 @@ import queue
 from collections.abc import Callable, Iterator
 
 import grpc
+import numpy as np
 import pytest
 
 from seedbed.common.codec import PROTOCOL_MAJOR, spec_from_message
 from seedbed.common.timestep import StepType
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
-from tests.conformance.faults import HELLO_FAULTS, INVALID, STEPS_FAULTS, Fault, Words
+from tests.conformance.faults import FIRST_FAULTS, HELLO_FAULTS, INVALID, STEPS_FAULTS, Fault, Words
 from tests.conformance.leases import LeaseChecks
 from tests.conformance.wire import PATIENCE_S, Ended, RawClient, ServerUnderTest
 
@@ -36,6 +37,7 @@ class ConversationChecks:
         assert welcome.protocol.major == PROTOCOL_MAJOR
         assert (welcome.resumed, welcome.last_seq) == (False, 0)
         assert welcome.grace_s == pytest.approx(client.server.grace_s)
+        assert list(welcome.tasks) == [0] * client.num_envs, "a position in the list of Describe for each row"
 
     @pytest.mark.parametrize("num_envs", [1, 3, 8])
     def test_every_steps_has_its_answer(self, server: ServerUnderTest, num_envs: int) -> None:
@@ -59,6 +61,8 @@ class ConversationChecks:
         for step_type in (StepType.LAST, StepType.FIRST, StepType.LAST, StepType.FIRST, StepType.MID):
             message = client.steps()
             message.steps.step_type = bytes([step_type]) * client.num_envs
+            message.steps.reward = bytes(4 * client.num_envs)
+            message.steps.discount = np.ones(client.num_envs, "<f4").tobytes()
             client.stream.send(message)
             client.answer()
 
@@ -85,8 +89,10 @@ class HostileChecks:
     def test_a_wrong_hello_is_refused(self, client: RawClient, fault: Fault) -> None:
         hello = client.hello()
         words = fault.apply(hello.hello, client.server.spec)
+        if words is None:
+            pytest.skip("this spec has no room for that fault")
         client.dial().send(hello)
-        _assert_refused(client.stream.end(), fault.status, words or ())
+        _assert_refused(client.stream.end(), fault.status, words)
 
     @pytest.mark.parametrize("fault", STEPS_FAULTS, ids=str)
     @pytest.mark.usefixtures("witness")
@@ -98,6 +104,16 @@ class HostileChecks:
         words = fault.apply(steps.steps, client.server.spec)
         if words is None:
             pytest.skip("this spec has no room for that fault")
+        client.stream.send(steps)
+        _assert_refused(client.stream.end(), fault.status, words)
+
+    @pytest.mark.parametrize("fault", FIRST_FAULTS, ids=str)
+    @pytest.mark.usefixtures("witness")
+    def test_first_carries_no_reward_and_no_end(self, client: RawClient, fault: Fault) -> None:
+        client.connect()
+        steps = client.steps()
+        words = fault.apply(steps.steps, client.server.spec)
+        assert words is not None
         client.stream.send(steps)
         _assert_refused(client.stream.end(), fault.status, words)
 

@@ -110,6 +110,7 @@ class ScriptedServer(SeedbedServicer):
             last_seq=last_seq,
             grace_s=30,
             environment_indices=[environment.index for environment in hello.environments],
+            tasks=[0] * len(hello.environments),
         )
         await context.write(pb.ServerMessage(welcome=welcome))
         while (steps := await stream.read("")) is not None:
@@ -137,7 +138,7 @@ class ScriptedServer(SeedbedServicer):
         arrays = []
         for spec in self._spec.actions:
             array = self._rng.uniform(spec.sent_low, spec.sent_high, (num_rows, *spec.shape))
-            arrays.append(np.rint(array).astype(spec.numpy_dtype).tobytes())
+            arrays.append((array if spec.kind == "box" else np.rint(array)).astype(spec.numpy_dtype).tobytes())
         return pb.Actions(seq=seq, actions=arrays)
 
 

@@ -259,6 +259,10 @@ class RawClient:
 
 
 def _sample(spec: ArraySpec, num_rows: int, rng: np.random.Generator) -> NDArray[Any]:
+    """Anything within the bounds; floats have fractions."""
     low = np.ceil(np.maximum(spec.lower, -100))
     high = np.floor(np.minimum(spec.upper, np.maximum(low + 100, 255)))
-    return rng.integers(low, high, (num_rows, *spec.shape), endpoint=True).astype(spec.numpy_dtype)
+    shape = (num_rows, *spec.shape)
+    if spec.dtype == "float32":
+        return rng.uniform(low, high, shape).astype(spec.numpy_dtype)
+    return rng.integers(low, high, shape, endpoint=True).astype(spec.numpy_dtype)

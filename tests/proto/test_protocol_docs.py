@@ -10,17 +10,13 @@ import pytest
 from google.protobuf.message import Message
 
 from seedbed.common import codec
-from seedbed.common.echo import ECHO_ACTIONS, echo_action, echo_encode
-from seedbed.common.specs import ArraySpec, EnvironmentSpec
+from seedbed.common.echo import echo_action, echo_encode
 from seedbed.common.timestep import StepType, Timesteps
+from seedbed.env_client.environments.echo import ECHO_SPECS
 from seedbed.proto import seedbed_pb2 as pb
 
 FOLDER = Path(__file__).resolve().parents[2] / "proto"
-SPEC = EnvironmentSpec(
-    environment="seedbed/Echo-v0",
-    observations=(ArraySpec(name="observation", dtype="float32", shape=(3,), low=(0,)),),
-    actions=(ArraySpec(name="action", dtype="int64", low=(0,), high=(ECHO_ACTIONS - 1,), kind="discrete"),),
-)
+SPEC = ECHO_SPECS["seedbed/Echo-v0"]
 OBSERVATIONS = echo_encode([0, 1], 0, 0)
 
 
@@ -31,7 +27,12 @@ def hello() -> Message:
 def welcome() -> Message:
     version = codec.protocol_version()
     told = pb.Welcome(
-        protocol=version, grace_s=30.0, run_name="demo", server_version="0.1.0", environment_indices=[0, 1]
+        protocol=version,
+        grace_s=30.0,
+        run_name="demo",
+        server_version="0.1.0",
+        environment_indices=[0, 1],
+        tasks=[0, 0],
     )
     return pb.ServerMessage(welcome=told)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 import pytest
 
+from seedbed.env_client.environments.echo import ECHO_SPECS
 from tests.conformance.client import ClientConformance, RunningClient, StartClient
-from tests.system.echo import ECHO_SPEC
 from tests.system.processes import Program
 
 pytestmark = pytest.mark.system
@@ -30,23 +31,36 @@ class _Client:
         return self._program.wait(within_s)
 
 
-@pytest.fixture(scope="module")
-def start_client() -> StartClient:
-    """Starts `seedbed env`."""
+class _Conformance(ClientConformance):
+    """Five environments in two groups. A subclass names what is stepped."""
 
-    @contextmanager
-    def start(address: str) -> Iterator[RunningClient]:
-        with Program(
-            "env", "--server", address, "--env", "seedbed/Echo-v0", "--num-envs", 5, "--first-index", 0
-        ) as program:
-            yield _Client(program)
-
-    return start
-
-
-class TestClient(ClientConformance):
-    """Five environments in two groups."""
-
-    spec = ECHO_SPEC
+    environment: ClassVar[str]
     num_envs = 5
     num_groups = 2
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def start_client(cls) -> StartClient:
+        """Starts `seedbed env`."""
+
+        @contextmanager
+        def start(address: str) -> Iterator[RunningClient]:
+            options = ("--env", cls.environment, "--num-envs", cls.num_envs, "--first-index", 0)
+            with Program("env", "--server", address, *options) as program:
+                yield _Client(program)
+
+        return start
+
+
+class TestOneDiscreteAction(_Conformance):
+    """All of it."""
+
+    environment = "seedbed/Echo-v0"
+    spec = ECHO_SPECS[environment]
+
+
+class TestArraysOfEveryKind(_Conformance):
+    """Several actions, several observations, and a mask."""
+
+    environment = "seedbed/EchoMixed-v0"
+    spec = ECHO_SPECS[environment]

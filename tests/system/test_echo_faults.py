@@ -16,10 +16,14 @@ import psutil
 import pytest
 
 from seedbed.common.echo import echo_length
+from seedbed.env_client.environments.echo import ECHO_SPECS
 from tests.system.echo import EchoServer
 from tests.system.processes import Program, eventually
 
 pytestmark = pytest.mark.system
+
+ENVIRONMENT = "seedbed/EchoMixed-v0"
+"""Actions and observations of every kind, and a mask."""
 
 GRACE_S = 1.5
 SIZES = (1, 3, 8, 8)
@@ -39,7 +43,7 @@ class Fleet:
     def start(self, number: int) -> Program:
         """Starts client `number`, which may have been there before."""
         options = ("--num-envs", SIZES[number], "--first-index", sum(SIZES[:number]), "--client-id", f"client-{number}")
-        program = Program("env", "--server", self._echo.address, "--env", "seedbed/Echo-v0,check=1,step_ms=1", *options)
+        program = Program("env", "--server", self._echo.address, "--env", f"{ENVIRONMENT},check=1,step_ms=1", *options)
         return self._stack.enter_context(program)
 
     def restart(self, number: int) -> None:
@@ -89,7 +93,7 @@ class Fleet:
 @pytest.fixture(scope="module")
 def echo() -> Iterator[EchoServer]:
     """One server that lives through all of this."""
-    with EchoServer(num_slots=2 * sum(SIZES), grace_s=GRACE_S, frontends=2) as server:
+    with EchoServer(num_slots=2 * sum(SIZES), grace_s=GRACE_S, spec=ECHO_SPECS[ENVIRONMENT], frontends=2) as server:
         yield server
     assert server.audit.problems == []
     server.check_account()
@@ -162,7 +166,7 @@ def test_a_slow_client_holds_nobody_up(echo: EchoServer, fleet: Fleet) -> None:
     def steps() -> Counter[int]:
         return sum((Counter({index: end.steps}) for index, end in echo.episodes[seen:]), Counter())
 
-    options = ("--env", "seedbed/Echo-v0,check=1,step_ms=500", "--first-index", index, "--client-id", "slow")
+    options = ("--env", f"{ENVIRONMENT},check=1,step_ms=500", "--first-index", index, "--client-id", "slow")
     with Program("env", "--server", echo.address, *options) as slow:
         slow.eventually(lambda: index in steps(), "its first episode")
         seen = len(echo.episodes)

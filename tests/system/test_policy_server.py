@@ -3,27 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import pytest
 
-from seedbed.common.echo import echo_action
+from seedbed.common.echo import echo_actions
+from seedbed.env_client.environments.echo import ECHO_SPECS
 from tests.conformance.policy_server import PolicyServerConformance
 from tests.conformance.wire import Rows, ServerUnderTest
-from tests.system.echo import ECHO_SPEC, EchoServer
+from tests.system.echo import EchoServer
 
 pytestmark = pytest.mark.system
 
 
-def _echo(observations: Rows) -> Rows:
-    return [echo_action(observations[0])]
+class _Conformance(PolicyServerConformance):
+    """A subclass names what is served."""
+
+    environment: ClassVar[str]
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def server(cls) -> Iterator[ServerUnderTest]:
+        """Answers with echoes: every answer is checked, whatever the observations."""
+        spec = ECHO_SPECS[cls.environment]
+
+        def echo(observations: Rows) -> Rows:
+            return echo_actions(spec.actions, observations[0])
+
+        with EchoServer(num_slots=256, grace_s=2.0, spec=spec) as server:
+            yield ServerUnderTest(address=server.address, spec=spec, num_slots=256, grace_s=2.0, policy=echo)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ServerUnderTest]:
-    """Answers with echoes: every answer is checked."""
-    with EchoServer(num_slots=256, grace_s=2.0) as echo:
-        yield ServerUnderTest(address=echo.address, spec=ECHO_SPEC, num_slots=256, grace_s=2.0, policy=_echo)
-
-
-class TestPolicyServer(PolicyServerConformance):
+class TestOneDiscreteAction(_Conformance):
     """All of it."""
+
+    environment = "seedbed/Echo-v0"
+
+
+class TestBox(_Conformance):
+    """Actions are floats."""
+
+    environment = "seedbed/EchoBox-v0"
+
+
+class TestArraysOfEveryKind(_Conformance):
+    """Several actions, several observations, and a mask."""
+
+    environment = "seedbed/EchoMixed-v0"

@@ -8,6 +8,7 @@ from collections import defaultdict
 import pytest
 
 from seedbed.common.echo import echo_length
+from seedbed.env_client.environments.echo import ECHO_SPECS
 from tests.system.deadly_slots import DEATHS, DeadlySlots
 from tests.system.echo import EchoServer
 from tests.system.processes import Program, eventually
@@ -17,11 +18,13 @@ pytestmark = pytest.mark.system
 NUM_ENVS = 6
 
 
-def test_frontends_that_die_in_the_midst_of_a_steps() -> None:
-    with EchoServer(num_slots=NUM_ENVS, grace_s=30.0, frontends=1, slot_table=DeadlySlots) as echo:
+@pytest.mark.parametrize("environment", ["seedbed/Echo-v0", "seedbed/EchoMixed-v0"])
+def test_frontends_that_die_in_the_midst_of_a_steps(environment: str) -> None:
+    spec = ECHO_SPECS[environment]
+    with EchoServer(num_slots=NUM_ENVS, grace_s=30.0, spec=spec, frontends=1, slot_table=DeadlySlots) as echo:
         slots = echo.server.inference._slots
         assert isinstance(slots, DeadlySlots)
-        options = ("--env", "seedbed/Echo-v0,check=1", "--num-envs", NUM_ENVS, "--groups", 1)
+        options = ("--env", f"{environment},check=1", "--num-envs", NUM_ENVS, "--groups", 1)
         with Program("env", "--server", echo.address, *options) as client:
             client.eventually(lambda: slots.deaths == DEATHS, "all deaths", within_s=15.0 * DEATHS)
             seen = len(echo.episodes)

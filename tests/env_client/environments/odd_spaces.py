@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 
 
-class Mixed(gymnasium.Env):  # type: ignore[type-arg,misc]
+class Mixed(gymnasium.Env[Any, Any]):
     """Shows what it was told: every observation is made of the last action. Pays the sum of the floats in it."""
 
     observation_space = spaces.Dict(
@@ -50,4 +50,4 @@ class Mixed(gymnasium.Env):  # type: ignore[type-arg,misc]
         }
 
 
-gymnasium.register("Mixed-v0", entry_point=Mixed)
+gymnasium.register("Mixed-v0", entry_point=f"{__name__}:Mixed")

@@ -14,6 +14,7 @@ import pytest
 from seedbed.common.credentials import ClientCredentials
 from seedbed.common.options import to_json
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
+from seedbed.env_client.environments.echo import ECHO_SPECS
 from seedbed.env_client.loadtest.driver import Assignment
 from seedbed.env_client.loadtest.fleet import Fleet
 from seedbed.env_client.loadtest.pace import ClosedLoop, FixedRate
@@ -98,6 +99,15 @@ def test_clients_are_dealt_out_come_and_leave() -> None:
         assert tally.messages == 1, "a new load is counted from 0"
 
     play(scene, num_processes=2)
+
+
+def test_arrays_of_every_kind_are_sent_and_answered() -> None:
+    async def scene(server: EchoServer, fleet: Fleet) -> None:
+        await fleet.start(assignments(server, 1, spec=ECHO_SPECS["seedbed/EchoMixed-v0"].to_json()))
+        tally = await until(fleet, lambda tally: tally.messages > 20)
+        assert not tally.errors
+
+    play(scene)
 
 
 def test_a_rate_is_never_exceeded() -> None:

@@ -9,6 +9,7 @@ from seedbed.common.codec import pack_steps
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import StepType
 from seedbed.common.unpacking import StepsReader
+from seedbed.env_client.environments.echo import ECHO_SPECS
 from seedbed.env_client.loadtest.rows import NoisePool, SyntheticRows
 
 ACTION = ArraySpec(name="action", dtype="int64", low=(0,), high=(3,), kind="discrete")
@@ -22,6 +23,7 @@ OBSERVATIONS = [
         ArraySpec(name="b", dtype="float32", low=(7.0,)),
     ),
     (ArraySpec(name="a", dtype="int64", shape=(3,), high=(-5,)),),
+    (ArraySpec(name="a", dtype="float32", shape=(3,), low=(-1, 5, -np.inf), high=(0, np.inf, -7)),),
 ]
 
 
@@ -35,14 +37,13 @@ def make_rows(spec: EnvironmentSpec, num_rows: int, episode_steps: int, seed: in
     return SyntheticRows(spec, NoisePool(spec, num_rows), num_rows, episode_steps, np.random.default_rng(seed))
 
 
-@pytest.mark.parametrize("observations", OBSERVATIONS)
-def test_every_spec_is_served_within_its_bounds(observations: tuple[ArraySpec, ...]) -> None:
-    spec = spec_of(observations)
+@pytest.mark.parametrize("spec", [*map(spec_of, OBSERVATIONS), *ECHO_SPECS.values()])
+def test_every_spec_is_served_within_its_bounds(spec: EnvironmentSpec) -> None:
     rows = make_rows(spec, 3, 5)
     timesteps = rows.reset()
     for seq in range(1, 12):
         read = StepsReader(spec, 3).read(pack_steps(seq, timesteps).steps)
-        for array, array_spec in zip(read.observations, observations, strict=True):
+        for array, array_spec in zip(read.observations, spec.observations, strict=True):
             assert array.shape == (3, *array_spec.shape)
             numbers = np.asarray(array, np.float64)
             assert ((numbers >= array_spec.lower) & (numbers <= array_spec.upper)).all()
