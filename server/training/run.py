@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 import torch
 
+from seedbed.common.errors import DivergedError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.interface import Algorithm
@@ -175,9 +176,9 @@ class TrainingRun:
                 "the device is lost: started again, the run goes on from its last checkpoint", exc_info=True
             )
             end_process()
-        except BaseException:
+        except BaseException as error:
             self._shut_down(None)
-            if self._learner.sound:
+            if self._learner.sound and not isinstance(error, DivergedError):
                 self._save(None, last=True)
             raise
 
