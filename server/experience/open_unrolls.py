@@ -149,8 +149,7 @@ class OpenUnrolls:
             The slots whose open unroll has a transition to train on that no unroll before it had, and the rest.
         """
         follows = self._before[slots] + self._seq[slots] > self.position[slots]
-        received = np.minimum(self.position[slots] - 1, self.layout.trained_rows.stop)
-        worth = received > np.where(follows, self.layout.first_new, self.layout.trained_rows.start)
+        worth = self.position[slots] - 1 > np.where(follows, self.layout.first_new, self.layout.trained_rows.start)
         return slots[worth], slots[~worth]
 
     def provenance(self, slots: Slots) -> list[Provenance]:

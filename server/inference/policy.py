@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seedbed.common.errors import DivergedError
 from seedbed.common.timestep import StepType
 from seedbed.server.algorithms.interface import Acting, Algorithm, Decision
 from seedbed.server.experience.open_unrolls import OpenUnrolls
@@ -127,6 +128,9 @@ class Inference:
 
         Args:
             slots: `[N]`, no slot twice.
+
+        Raises:
+            DivergedError: an action is not finite; none is sent.
         """
         network, version = self._parameters.acquire()
         arrived = self._arrive(slots)
@@ -136,6 +140,7 @@ class Inference:
         acting = self._acting(slots)
         decision = self._algorithm.act(self._graphs.of(network), inputs, state, acting)
         sent = [action.cpu().numpy() for action in decision.sent]
+        _check_finite(sent)
         self._slots.answer(slots, sent, version)
         for table, action in zip(self._last_actions, sent, strict=True):
             table[slots] = action
@@ -203,6 +208,17 @@ class Inference:
 
     def _put(self, values: NDArray[Any]) -> Tensor:
         return torch.from_numpy(values).to(self._device, non_blocking=True)
+
+
+def _check_finite(actions: Sequence[NDArray[Any]]) -> None:
+    """Refuses to send numbers that no environment can take.
+
+    Raises:
+        DivergedError: an action is not finite.
+    """
+    for action in actions:
+        if action.dtype.kind == "f" and not np.isfinite(action).all():
+            raise DivergedError(f"expected finite actions, got {action[~np.isfinite(action)].tolist()[:5]}")
 
 
 def _zero_where(first: NDArray[np.bool_], actions: NDArray[Any]) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 import torch
 
+from seedbed.common.errors import DivergedError
 from seedbed.common.report import report
 from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
 from seedbed.server.learning.loop import LearnerLoop
@@ -96,9 +97,9 @@ class TrainingRun:
                 "the device is lost: started again, the run goes on from its last checkpoint", exc_info=True
             )
             end_process()
-        except BaseException:
+        except BaseException as error:
             self._shut_down(None)
-            if self._learner.sound:
+            if self._learner.sound and not isinstance(error, DivergedError):
                 self._save(None, last=True)
             raise
 

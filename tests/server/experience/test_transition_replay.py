@@ -251,6 +251,29 @@ def test_two_threads_at_full_speed_never_see_a_torn_window() -> None:
     replay.check_valid()
 
 
+def test_what_is_overwritten_after_it_was_drawn_is_drawn_again() -> None:
+    """Before the replay looks what is there: the weight was that of an unroll which is gone."""
+    layout = transitions_layout(4, 1)
+    scene, replay = Scene(layout), make_replay(layout, 1)
+    while not len(replay):
+        scene.turn(replay)
+    draw, (source,) = replay._draw, scene.store.provenance(np.array([0]))
+
+    def late(batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        drawn = draw(batch_size)
+        replay._draw = draw  # type: ignore[method-assign]
+        replay.insert(scene.store, [dataclasses.replace(source, length=1)])  # nothing to be drawn
+        replay.insert(scene.store, [dataclasses.replace(source, length=2)])
+        return drawn
+
+    scene.store.rows.fields["step_type"][0] = StepType.MID
+    replay._draw = late  # type: ignore[method-assign]
+    batch = replay.sample(3)
+    assert replay.num_redrawn == 1
+    assert batch.valid.all()
+    assert {source.first_seq for source in batch.provenance} == {source.first_seq}
+
+
 def test_an_agent_state_is_refused() -> None:
     with pytest.raises(UsageError, match="--core none where single transitions are drawn"):
         make_replay(numbers_layout(5, 4, 1), 3)

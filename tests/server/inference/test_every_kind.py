@@ -6,12 +6,15 @@ by itself, in a queue and in rounds, across ends of episodes, cuts, resumed leas
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from seedbed.common.errors import DivergedError
 from seedbed.common.timestep import StepType
-from seedbed.server.algorithms.interface import batch_inputs
+from seedbed.server.algorithms.interface import Decision, batch_inputs
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.networks.observations import to_blocks
 from seedbed.server.options.config import NetworkConfig
@@ -63,6 +66,27 @@ def test_images_are_stored_in_their_blocks_and_nothing_else_is() -> None:
         for t in range(source.length):
             image = torch.from_numpy(world.logs[source.lease][source.first_seq + t].observations[0])
             assert torch.equal(batch.observations[0][t, b, -1], to_blocks(image[None], 2)[0])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_action_that_is_not_finite_is_never_sent(value: float) -> None:
+    world = World(
+        NETWORK, spec=SPEC, frame_stacks=FRAME_STACKS, make=lambda *_: EveryKind(LENGTH, "queue"), num_slots=3
+    )
+    act = world.algorithm.act
+
+    def diverged(*args: Any) -> Decision:
+        decision = act(*args)
+        decision.sent[0][1, 0] = value
+        return decision
+
+    world.begin(np.arange(3))
+    world.step(np.arange(3))
+    before = [table.copy() for table in world.slots.actions]
+    world.algorithm.act = diverged  # type: ignore[method-assign]
+    with pytest.raises(DivergedError, match=f"expected finite actions, got .{value}"):
+        world.step(np.arange(3))
+    assert all(np.array_equal(a, b) for a, b in zip(before, world.slots.actions, strict=True))
 
 
 @pytest.mark.parametrize("seed", range(4))

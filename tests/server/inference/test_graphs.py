@@ -108,3 +108,37 @@ def test_cuda_graphs_equal_plain_steps() -> None:
             inputs, state = random_rows(count, seed)
             rows = inputs.map(Tensor.cuda), tuple(map(Tensor.cuda, state))
             assert_equal(graphed.step(*rows), network.step(*rows))
+
+
+def test_masks_and_several_arrays_of_any_dtype_are_padded_too() -> None:
+    def step(inputs: Inputs, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        assert inputs.mask is not None
+        counts, torque = inputs.last_action
+        outputs = inputs.observations[1].sum((1, 2)) + counts + torque.sum(-1) + inputs.mask.sum(-1)
+        return outputs, (state[0] + 1, state[1] * 2)
+
+    def replayed(run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        outputs, state = run()
+
+        def replay() -> None:
+            new_outputs, new_state = run()
+            for old, new in zip((outputs, *state), (new_outputs, *new_state), strict=True):
+                old.copy_(new)
+
+        return replay, (outputs, state)
+
+    graphed = GraphedStep(step, 64, replayed)
+    for count in (3, 16, 5):
+        inputs = Inputs(
+            (torch.randint(0, 255, (count, 4, 2, 2), dtype=torch.uint8), torch.randn(count, 1, 3)),
+            torch.ones(count, dtype=torch.uint8),
+            torch.randn(count),
+            (torch.randint(0, 4, (count,)), torch.randn(count, 2)),
+            torch.randint(0, 2, (count, 7), dtype=torch.uint8),
+        )
+        state = (torch.arange(count), torch.randn(count, 2).to(torch.bfloat16))
+        got, expected = graphed.step(inputs, state), step(inputs, state)
+        assert torch.equal(got[0], expected[0])
+        for ours, theirs in zip(got[1], expected[1], strict=True):
+            assert ours.dtype == theirs.dtype
+            assert torch.equal(ours, theirs)

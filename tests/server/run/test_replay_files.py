@@ -17,7 +17,7 @@ from seedbed.server.run.replay_files import FOLDER, ReplayFiles
 
 
 class Contents:
-    """Three tensors of 150 unrolls and a number."""
+    """Four tensors of 150 unrolls and a number."""
 
     def __init__(self, number: int, rows: int = 150) -> None:
         generator = torch.Generator().manual_seed(number)
@@ -25,6 +25,7 @@ class Contents:
             "observation.0": torch.randint(0, 256, (rows, 3, 4), generator=generator).to(torch.uint8),
             "field.reward": torch.randn(rows, 3, generator=generator),
             "field.age": torch.randint(0, 9, (rows, 3), generator=generator),
+            "state.0": torch.randn(rows, 2, generator=generator).to(torch.bfloat16),
         }
         self.state: Mapping[str, Any] = {"number": number}
 
