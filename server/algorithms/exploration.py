@@ -48,9 +48,7 @@ def annealed_epsilon(environment_indices: Tensor, agent_steps: int, over_steps: 
     return 1.0 + (final - 1.0) * min(1.0, agent_steps / over_steps)
 
 
-def epsilon_greedy(
-    q_values: Tensor, epsilon: Tensor, generator: torch.Generator, mask: Tensor | None = None
-) -> Tensor:
+def epsilon_greedy(q_values: Tensor, epsilon: Tensor, generator: torch.Generator, mask: Tensor | None = None) -> Tensor:
     """The best action of each row, or any with probability epsilon.
 
     Args:
