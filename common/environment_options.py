@@ -14,7 +14,7 @@ class EnvironmentOptions:
 
     env: str | None = option(
         None,
-        "environment id: ALE/*, seedbed/*, or any that Gymnasium has registered; a client without it takes the server's",
+        "environment id: ALE/*, seedbed/*, or any registered in Gymnasium; a client without it takes the server's",
         metavar="ID",
         fixed=True,
     )

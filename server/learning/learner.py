@@ -33,7 +33,7 @@ class Update(NamedTuple):
 
     metrics: Mapping[str, Tensor]
     priorities: Tensor | None
-    weights: Sequence[Tensor]
+    weights: Sequence[Tensor] = ()
 
 
 class Learner:

@@ -43,7 +43,7 @@ class Checkpoint:
 
     Attributes:
         agent_steps: taken when it was made; names the folder.
-        tensors: by flat names, e.g. "network.torso.0.weight"; `state_tree.py` makes them from nested states.
+        tensors: by flat names, e.g. "learner.learnt.value.weight"; `state_tree.py` makes them from nested states.
         metadata: what JSON can hold.
     """
 

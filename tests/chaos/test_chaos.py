@@ -38,6 +38,7 @@ ONE, MIXED = ECHO_SPECS["seedbed/Echo-v0"], ECHO_SPECS["seedbed/EchoMixed-v0"]
 def _timesteps(spec: EnvironmentSpec, environment: int) -> Iterator[Record]:
     """What an environment sends and is answered, without end."""
     nothing = [np.zeros(part.shape, part.numpy_dtype) for part in spec.actions]
+    names = [part.name for part in spec.actions]
     sent = nothing
     for episode in itertools.count():
         length = int(echo_length(environment, episode))

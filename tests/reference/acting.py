@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.common.timestep import StepType, Timesteps
-from seedbed.server.algorithms.interface import Algorithm
+from seedbed.server.algorithms.interface import Algorithm, Step
 from seedbed.server.algorithms.vtrace import VTrace, VTraceOptions
 from seedbed.server.experience.account import Collector
 from seedbed.server.experience.batch import TrainBatch
@@ -127,6 +127,17 @@ class World:
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
+
+    def only_step(self, batch: TrainBatch, target: nn.Module | None = None) -> Step:
+        """The only step that the algorithm makes of a train batch; the target is the learner's unless given."""
+        (step,) = self.algorithm.steps(self.learner.learnt, target or self.learner.target, batch)
+        return step
+
+    def loss(self, batch: TrainBatch, target: nn.Module | None = None) -> Tensor:
+        """Its loss."""
+        loss = self.only_step(batch, target).loss
+        assert loss is not None
+        return loss
 
     def begin(self, slots: NDArray[np.int64]) -> None:
         """Leases each slot anew; its environment's index is 100 + slot."""

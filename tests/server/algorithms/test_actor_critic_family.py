@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from seedbed.server.algorithms.actor_critic import A2C, A3C, ActorCriticAlgorithm
-from seedbed.server.algorithms.interface import Algorithm
+from seedbed.server.algorithms.interface import Algorithm, Step
 from seedbed.server.algorithms.ppo import PPO
 from seedbed.server.algorithms.vtrace import VTrace
 from seedbed.server.experience.batch import TrainBatch
@@ -41,7 +41,13 @@ def recorded(world: World, publish_every: int = 0) -> list[TrainBatch]:
 
 def gradients(algorithm: Algorithm, network: PolicyNetwork, batch: TrainBatch) -> Tensor:
     network.zero_grad()
-    algorithm.loss(network, None, batch).total.backward()
+    (step,) = algorithm.steps(network, None, batch)
+    return gradient_of(network, step)
+
+
+def gradient_of(network: PolicyNetwork, step: Step) -> Tensor:
+    assert step.loss is not None
+    step.loss.backward()
     return torch.cat([x.grad.flatten() for x in network.parameters() if x.grad is not None])
 
 
@@ -72,10 +78,10 @@ def test_targets_are_the_returns_of_the_paper() -> None:
     world = world_of(A2C)
     assert isinstance(world.algorithm, ActorCriticAlgorithm)
     for batch in recorded(world):
-        learnt = world.algorithm.evaluate(world.learner.network, batch)
-        targets = world.algorithm.targets(learnt, batch)
-        values = learnt.values.detach()
-        columns = (learnt.rewards, learnt.discounts, values, learnt.valid)
+        seen = world.algorithm.see(world.learner.network, batch)
+        targets = world.algorithm.targets(seen, batch)
+        values = seen.values.detach()
+        columns = (seen.rewards, seen.discounts, values, seen.valid)
         for b in range(batch.valid.shape[1]):
             for t, wanted in enumerate(n_step_returns(*(column[:, b].tolist() for column in columns))):
                 if wanted is not None:
@@ -83,7 +89,7 @@ def test_targets_are_the_returns_of_the_paper() -> None:
                     assert float(targets.advantages[t, b]) == pytest.approx(wanted - float(values[t, b]), abs=1e-5)
 
 
-def test_a_synchronous_learner_refuses_what_other_parameters_did() -> None:
+def test_a_learner_in_rounds_refuses_what_other_parameters_did() -> None:
     world = world_of(A2C)
     batches = recorded(world)
     world.learner.update(batches[0], 0.0)
@@ -104,10 +110,15 @@ def test_one_row_of_another_version_is_enough() -> None:
         world.learner.update(dataclasses.replace(batch, fields={**batch.fields, "policy_version": version}), 0.0)
 
 
+def parts_of(world: World, batch: TrainBatch) -> list[TrainBatch]:
+    assert isinstance(world.algorithm, PPO)
+    return [part for part in world.algorithm.minibatches(world.learner.network, batch) if part is not None]
+
+
 def test_ppo_goes_over_every_unroll_once_an_epoch() -> None:
     world = world_of(PPO, epochs=3, minibatches=2)
     batch = recorded(world)[0]
-    parts = list(world.algorithm.minibatches(world.learner.network, batch))
+    parts = parts_of(world, batch)
     assert [len(part.provenance) for part in parts] == [2] * 6
     orders = [parts[i].provenance + parts[i + 1].provenance for i in (0, 2, 4)]
     assert all(set(order) == set(batch.provenance) for order in orders)
@@ -118,13 +129,20 @@ def test_ppo_goes_over_every_unroll_once_an_epoch() -> None:
             assert torch.equal(part.observations[0][:, b], batch.observations[0][:, original])
             assert torch.equal(part.state[0][b], batch.state[0][original])
             assert torch.equal(part.valid[:, b], batch.valid[:, original])
-            assert torch.equal(part.fields["behaviour_logits"][:, b], batch.fields["behaviour_logits"][:, original])
+            assert torch.equal(part.fields["behaviour"][:, b], batch.fields["behaviour"][:, original])
 
 
-def test_fewer_unrolls_than_minibatches_are_one_each() -> None:
-    world = world_of(PPO, epochs=1, minibatches=9)
-    parts = list(world.algorithm.minibatches(world.learner.network, recorded(world)[0]))
-    assert [len(part.provenance) for part in parts] == [1] * 4
+@pytest.mark.parametrize(("minibatches", "sizes"), [(9, [1, 1, 1, 1]), (3, [2, 1, 1])])
+def test_a_round_of_any_size_keeps_to_the_plan(minibatches: int, sizes: list[int]) -> None:
+    """Fewer unrolls than minibatches leave some without rows: those steps are not made."""
+    world = world_of(PPO, epochs=1, minibatches=minibatches)
+    batch = recorded(world)[0]
+    assert [len(part.provenance) for part in parts_of(world, batch)] == sizes
+    assert world.algorithm.plan(0) == ("all",) * minibatches
+    update = world.learner.update(batch, 0.0)
+    assert world.learner.optimiser_steps == len(sizes)
+    assert sum(map(int, update.weights)) == batch.valid.sum()
+    assert len(update.weights) == minibatches
 
 
 def test_ppo_keeps_the_targets_of_the_parameters_that_acted() -> None:
@@ -133,7 +151,7 @@ def test_ppo_keeps_the_targets_of_the_parameters_that_acted() -> None:
     algorithm, network = world.algorithm, world.learner.network
     assert isinstance(algorithm, PPO)
     batch = recorded(world)[0]
-    learnt = algorithm.evaluate(copy.deepcopy(network), batch)
+    learnt = algorithm.see(copy.deepcopy(network), batch)
     expected = torch.from_numpy(
         gae(
             rewards=learnt.rewards.double().numpy(),
@@ -144,6 +162,7 @@ def test_ppo_keeps_the_targets_of_the_parameters_that_acted() -> None:
         )
     )
     for part in algorithm.minibatches(network, batch):
+        assert part is not None
         for b, source in enumerate(part.provenance):
             original, valid = batch.provenance.index(source), part.valid[:, b]
             torch.testing.assert_close(
@@ -154,28 +173,34 @@ def test_ppo_keeps_the_targets_of_the_parameters_that_acted() -> None:
 
 def test_an_update_of_ppo_is_many_steps_with_one_summary() -> None:
     world = world_of(PPO, epochs=3, minibatches=2)
+    batches = recorded(world)
     before = [x.detach().clone() for x in world.learner.network.parameters()]
-    metrics = world.learner.update(recorded(world)[0], 0.0).metrics
-    assert world.learner.num_updates == 6
-    assert (metrics["policy_lag_mean"], metrics["policy_lag_max"]) == (2.5, 5)
+    metrics = world.learner.update(batches[0], 0.0).metrics
+    assert (world.learner.num_updates, world.learner.optimiser_steps) == (1, 6)
+    assert (metrics["policy_lag_mean"], metrics["policy_lag_max"]) == (0, 0), "in updates"
     assert metrics["abs_log_rho_max"] > 0
     assert all(metric.dim() == 0 for metric in metrics.values())
     assert any(not torch.equal(x, y) for x, y in zip(before, world.learner.network.parameters(), strict=True))
+    versions = torch.ones_like(batches[1].fields["policy_version"])
+    next_round = dataclasses.replace(batches[1], fields={**batches[1].fields, "policy_version": versions})
+    world.learner.update(next_round, 0.0)
+    assert (world.learner.num_updates, world.learner.optimiser_steps) == (2, 12)
 
 
 def test_ppo_with_one_epoch_of_one_minibatch_is_a2c_with_normalised_advantages() -> None:
-    world = world_of(PPO, epochs=1, minibatches=1)
+    world = world_of(PPO, epochs=1, minibatches=1, lambda_=1.0)
     a2c = world_of(A2C).algorithm
     assert isinstance(a2c, A2C)
+    assert isinstance(world.algorithm, PPO)
     network = world.learner.network
-    batch = recorded(world)[0]
-    (part,) = world.algorithm.minibatches(network, batch)
-    ours = gradients(world.algorithm, network, part)
-    learnt = a2c.evaluate(network, part)
-    targets = a2c.targets(learnt, part)
+    (part,) = parts_of(world, recorded(world)[0])
+    network.zero_grad()
+    ours = gradient_of(network, world.algorithm.step(network, part))
+    seen = a2c.see(network, part)
+    targets = a2c.targets(seen, part)
     kept = targets.advantages[part.valid]
     advantages = (targets.advantages - kept.mean()) / kept.std(correction=0)
-    a2c.targets = lambda learnt, batch: targets._replace(advantages=advantages)  # type: ignore[method-assign]
+    a2c.targets = lambda seen, batch: targets._replace(advantages=advantages)  # type: ignore[method-assign]
     torch.testing.assert_close(ours, gradients(a2c, network, part), rtol=1e-3, atol=1e-5)
 
 
@@ -184,5 +209,5 @@ def test_all_of_them_learn_the_same_kind_of_network() -> None:
     worlds = [world_of(algorithm) for algorithm in (A2C, A3C, PPO)]
     keys = [list(Learner(world.algorithm, OptimiserConfig(), CPU).network.state_dict()) for world in worlds]
     assert keys[0] == keys[1] == keys[2]
-    assert all(set(world.algorithm.recorded) == {"behaviour_logits"} for world in worlds)
+    assert all(set(world.algorithm.recorded) == {"behaviour"} for world in worlds)
     assert [world.algorithm.regime for world in worlds] == ["rounds", "queue", "rounds"]

@@ -34,7 +34,7 @@ def expected_loss(name: str, world: World, batch: TrainBatch) -> float:
     assert world.learner.target is not None
     with torch.no_grad():
         q_online = world.learner.network.unroll(batch_inputs(batch), batch.state)[0].q_values
-        q_target = world.learner.target.unroll(batch_inputs(batch), batch.state)[0].q_values
+        q_target = world.algorithm.acting(world.learner.target).unroll(batch_inputs(batch), batch.state)[0].q_values
     fields, total, count = batch.fields, 0.0, 0
     num_steps, num_unrolls = batch.valid.shape
     for b in range(num_unrolls):
@@ -68,8 +68,7 @@ def test_the_loss_is_that_of_the_paper(name: str) -> None:
     discounts = torch.cat([batch.fields["discount"].flatten() for batch in batches])
     assert set(discounts[step_types == StepType.LAST].tolist()) == {0.0, 1.0}, "terminal states and time limits"
     for batch in batches:
-        loss = world.algorithm.loss(world.learner.network, world.learner.target, batch)
-        assert loss.total.item() == pytest.approx(expected_loss(name, world, batch), rel=1e-4)
+        assert world.loss(batch).item() == pytest.approx(expected_loss(name, world, batch), rel=1e-4)
 
 
 def test_the_three_differ() -> None:
@@ -77,9 +76,7 @@ def test_the_three_differ() -> None:
     for name in ("one_step_q", "one_step_sarsa", "n_step_q"):
         world = world_of(name)
         world.run(20)
-        losses.append(
-            world.algorithm.loss(world.learner.network, world.learner.target, world.batches()[0]).total.item()
-        )
+        losses.append(world.loss(world.batches()[0]).item())
     assert len(set(losses)) == 3
 
 

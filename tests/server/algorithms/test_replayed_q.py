@@ -43,18 +43,14 @@ def make_world(
     learning_rate: float = 1e-3,
     learning: Mapping[str, object] | None = None,
 ) -> World:
-    """A world whose unrolls have a burn-in, T and a period as `layout` says, with options of both kinds."""
+    """A world whose unrolls have a burn-in, T and a period as `layout` says; its algorithm's options and learning's."""
     burn_in, unroll_length, period = layout
 
     rows = {"burn_in": burn_in, "period": period} if algorithm is R2D2 else {}
     own = algorithm.Options(**{**rows, "n_step": 3, "head_size": 16, **(options or {})})
 
     def make(config: ServerConfig, spec: EnvironmentSpec) -> ReplayedQ:
-        values: dict[str, Any] = {
-            "learning.unroll_length": unroll_length,
-            "learning.batch_size": 4,
-            "fleet.num_envs": 8,
-        }
+        values = {"learning.unroll_length": unroll_length, "learning.batch_size": 4, "fleet.num_envs": 8}
         values |= {f"learning.{name}": value for name, value in (learning or {}).items()}
         return algorithm(override(config, values), spec)  # type: ignore[call-arg]  # as members of the family are made
 
@@ -92,7 +88,7 @@ def family(world: World) -> ReplayedQ:
 
 def drift(world: World, batch: TrainBatch) -> float:
     """Largest difference between replayed and recorded Q-values of rows that are trained on."""
-    metrics = world.algorithm.loss(world.learner.network, world.learner.network, batch).metrics
+    metrics = world.only_step(batch, world.learner.learnt).metrics
     return float(metrics["q_drift_max"])
 
 
@@ -155,26 +151,28 @@ def expected_loss(world: World, batch: TrainBatch, target: PolicyNetwork) -> tup
 
 
 CASES: dict[str, Callable[[], World]] = {
-    "r2d2": lambda: make_world(R2D2, options={"learning.reward_clipping": "none"}),
+    "r2d2": lambda: make_world(R2D2, learning={"reward_clipping": "none"}),
     "r2d2, n beyond the unroll": lambda: make_world(R2D2, options={"n_step": 9}, learning={"reward_clipping": "none"}),
     "apex": lambda: make_world(ApeX, MLP, (0, 5, 5), {"rescale_values": False}, learning={"reward_clipping": "none"}),
-    "apex, single transitions": lambda: make_world(ApeX, MLP, (0, 1, 1), {"learning.reward_clipping": "none"}),
+    "apex, single transitions": lambda: make_world(ApeX, MLP, (0, 1, 1), learning={"reward_clipping": "none"}),
 }
 
 
 @pytest.mark.parametrize("make", CASES.values(), ids=CASES)
 def test_loss_and_priorities_are_those_of_the_oracle(make: Callable[[], World]) -> None:
     world = make()
-    target = world.algorithm.make_network()
+    target = world.algorithm.make_learnt()
     world.scramble(target)
     generator = torch.Generator().manual_seed(0)
     for batch in record(world)[:12]:
         batch = drawn(batch, torch.rand(4, generator=generator))
-        loss = world.algorithm.loss(world.learner.network, target, batch)
+        step = world.only_step(batch, target)
         total, priorities = expected_loss(world, batch, target)
-        assert loss.total.item() == pytest.approx(total, rel=1e-4)
-        assert loss.priorities is not None
-        assert loss.priorities.tolist() == pytest.approx(priorities, rel=1e-4, abs=2e-6)
+        assert step.loss is not None
+        assert step.loss.item() == pytest.approx(total, rel=1e-4)
+        assert int(step.weight) == 4
+        assert step.priorities is not None
+        assert step.priorities.tolist() == pytest.approx(priorities, rel=1e-4, abs=2e-6)
 
 
 @pytest.mark.parametrize("make", CASES.values(), ids=CASES)
@@ -184,8 +182,8 @@ def test_initial_priorities_are_what_the_loss_would_say_with_both_networks_as_th
     world = make()
     for batch in record(world)[:12]:
         bare = dataclasses.replace(batch, observations=(), state=(), sample=None)
-        loss = world.algorithm.loss(world.learner.network, world.learner.network, batch)
-        torch.testing.assert_close(world.algorithm.initial_priorities(bare), loss.priorities, rtol=1e-3, atol=1e-5)
+        step = world.only_step(batch, world.learner.learnt)
+        torch.testing.assert_close(world.algorithm.initial_priorities(bare), step.priorities, rtol=1e-3, atol=1e-5)
 
 
 def test_the_burn_in_passes_no_gradient_and_acts_through_the_state_alone() -> None:
@@ -193,7 +191,7 @@ def test_the_burn_in_passes_no_gradient_and_acts_through_the_state_alone() -> No
     batch = record(world)[0]
     observations = tuple(x.clone().requires_grad_() for x in batch.observations)
     probe = dataclasses.replace(batch, observations=observations)
-    world.algorithm.loss(world.learner.network, world.learner.target, probe).total.backward()
+    world.loss(probe).backward()
     gradient = observations[0].grad
     assert gradient is not None
     assert not gradient[:burn_in].any()
@@ -202,10 +200,7 @@ def test_the_burn_in_passes_no_gradient_and_acts_through_the_state_alone() -> No
     forward = make_world(R2D2, MLP)
     batch = record(forward)[0]
     other = tuple(torch.cat((torch.randn_like(x[:burn_in]), x[burn_in:])) for x in batch.observations)
-    losses = [
-        forward.algorithm.loss(forward.learner.network, forward.learner.target, part).total
-        for part in (batch, dataclasses.replace(batch, observations=other))
-    ]
+    losses = [forward.loss(part) for part in (batch, dataclasses.replace(batch, observations=other))]
     assert torch.equal(*losses), "without a memory the burn-in means nothing"
 
 
@@ -215,7 +210,7 @@ def test_gradient_flows_through_the_rows_that_are_trained_on_and_through_no_othe
     for batch in record(world)[:12]:
         (observation,) = (x.clone().requires_grad_() for x in batch.observations)
         probe = dataclasses.replace(batch, observations=(observation,))
-        world.algorithm.loss(world.learner.network, world.learner.target, probe).total.backward()
+        world.loss(probe).backward()
         assert observation.grad is not None
         reached = observation.grad.flatten(2).any(-1)
         assert torch.equal(reached[:4], batch.valid[:4])
@@ -224,8 +219,8 @@ def test_gradient_flows_through_the_rows_that_are_trained_on_and_through_no_othe
 
 def test_no_gradient_reaches_the_target_network() -> None:
     world = make_world(R2D2)
-    target = world.algorithm.make_network()
-    world.algorithm.loss(world.learner.network, target, record(world)[0]).total.backward()
+    target = world.algorithm.make_learnt()
+    world.loss(record(world)[0], target).backward()
     assert all(parameter.grad is None for parameter in target.parameters())
     assert all(parameter.grad is not None for parameter in world.learner.network.parameters())
 

@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from seedbed.common.specs import ArraySpec
+from seedbed.common.specs import ArraySpec, discrete
 from seedbed.server.inference.graphs import GraphedStep, Graphs, buckets, capture_cuda_graph
 from seedbed.server.networks.actor_critic import ActorCritic
+from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.interface import Inputs
+from seedbed.server.options.network import NetworkConfig
 
 SPEC = ArraySpec(name="state", dtype="float32", shape=(3,))
 RECORDED: list[int] = []
@@ -21,7 +23,7 @@ RECORDED: list[int] = []
 def capture(run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
     """Like a graph: results always stand in the memory of the recording."""
     outputs, state = run()
-    RECORDED.append(len(outputs.logits))
+    RECORDED.append(len(outputs.policy))
 
     def replay() -> None:
         new_outputs, new_state = run()
@@ -33,7 +35,8 @@ def capture(run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
 
 def make_network(seed: int = 0) -> ActorCritic:
     torch.manual_seed(seed)
-    return ActorCritic((SPEC,), 4, torso="mlp", core="lstm", core_size=5).requires_grad_(False)
+    config = NetworkConfig(torso="mlp", core="lstm", core_size=5, frame_stack=1, precision="float32")
+    return ActorCritic((SPEC,), ActionSpace((discrete("action", 4),)), config).requires_grad_(False)
 
 
 def random_rows(count: int, seed: int = 0) -> tuple[Inputs, tuple[Tensor, ...]]:

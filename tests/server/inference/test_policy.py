@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Categorical
 
 from seedbed.common.timestep import StepType
 from seedbed.server.algorithms.interface import batch_inputs
 from seedbed.server.experience.batch import TrainBatch
-from seedbed.server.losses.policy_gradient import log_prob
 from seedbed.server.networks.interface import Inputs, PolicyNetwork
 from seedbed.server.options.network import NetworkConfig
 from tests.reference.acting import IMAGE, VECTOR, World
@@ -43,9 +43,9 @@ def log_rhos(network: PolicyNetwork, batch: TrainBatch) -> Tensor:
     """Learnt against recorded probability of each action on a valid row, `[M]`."""
     with torch.no_grad():
         outputs, _ = network.unroll(batch_inputs(batch), batch.state)
-    action = batch.fields["action.action"][:-1]
-    ratio = log_prob(outputs.logits[:-1], action) - log_prob(batch.fields["behaviour_logits"][:-1], action)
-    return ratio[batch.valid]
+    action, behaviour = batch.fields["action.action"][:-1], batch.fields["behaviour"][:-1]
+    learnt, acted = (Categorical(logits=logits).log_prob(action) for logits in (outputs.policy[:-1], behaviour))
+    return (learnt - acted)[batch.valid]
 
 
 def covers_everything(batches: list[TrainBatch]) -> bool:
@@ -67,7 +67,7 @@ def test_the_learner_computes_the_logits_that_were_sampled_from(name: str) -> No
     ratios = torch.cat([log_rhos(world.learner.network, batch) for batch in batches])
     assert len(ratios) > 200
     assert ratios.abs().max() < 1e-4
-    spread = torch.cat([batch.fields["behaviour_logits"].flatten(0, 1) for batch in batches]).std(0)
+    spread = torch.cat([batch.fields["behaviour"].flatten(0, 1) for batch in batches]).std(0)
     assert (spread > 0.01).all(), "logits that hardly differ from row to row would prove nothing"
 
 
@@ -96,7 +96,7 @@ def step_through(networks: dict[int, PolicyNetwork], batch: TrainBatch, b: int) 
         )
         with torch.no_grad():
             outputs, state = networks[int(batch.fields["policy_version"][t, b])].step(row, state)
-        logits.append(outputs.logits[0])
+        logits.append(outputs.policy[0])
     return logits
 
 
@@ -112,7 +112,7 @@ def test_the_recorded_version_is_the_one_whose_weights_give_the_recorded_logits(
     mixed = 0
     for batch in world.batches():
         for b, source in enumerate(batch.provenance):
-            recorded = batch.fields["behaviour_logits"][: source.length, b]
+            recorded = batch.fields["behaviour"][: source.length, b]
             torch.testing.assert_close(torch.stack(step_through(networks, batch, b)), recorded, atol=1e-5, rtol=1e-5)
             mixed += len(batch.fields["policy_version"][: source.length, b].unique()) > 1
     assert mixed > 10
@@ -192,7 +192,7 @@ def test_actions_are_drawn_from_the_logits() -> None:
         for slot in slots.tolist():
             world._send(slot)
         decision = world.inference.act(slots).decision
-        expected += decision.recorded["behaviour_logits"].softmax(-1).sum(0)
+        expected += decision.recorded["behaviour"].softmax(-1).sum(0)
         drawn += torch.bincount(decision.actions[0], minlength=5)
         assert torch.equal(torch.from_numpy(world.slots.actions[0]), decision.actions[0])
     standard_deviation = (expected * (1 - expected / 6000)).sqrt()
@@ -206,7 +206,7 @@ def test_greedy_takes_the_best_action() -> None:
     for slot in slots.tolist():
         world._send(slot)
     decision = world.inference.act(slots).decision
-    best = decision.recorded["behaviour_logits"].argmax(-1)
+    best = decision.recorded["behaviour"].argmax(-1)
     assert torch.equal(decision.actions[0][50:], best[50:]), "the environment of slot s is 100 + s"
     assert not torch.equal(decision.actions[0][:50], best[:50])
 

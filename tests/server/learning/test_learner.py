@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from seedbed.server.algorithms.interface import Target
 from seedbed.server.algorithms.vtrace import VTraceOptions
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.learning.learner import Learner
@@ -72,7 +73,7 @@ def test_a_restored_learner_goes_on_bit_for_bit(
 
 def test_the_target_network_is_copied_every_so_many_updates_and_frozen_in_between() -> None:
     world, batches = recorded(optimiser=OptimiserConfig(learning_rate=1e-2))
-    world.algorithm.target_period_updates = 3
+    world.algorithm.target = Target(period=3)
     learner = Learner(world.algorithm, OptimiserConfig(learning_rate=1e-2), CPU)
     target = learner.target
     assert target is not None
@@ -89,7 +90,7 @@ def test_the_target_network_is_copied_every_so_many_updates_and_frozen_in_betwee
 
 def test_the_target_network_survives_a_restart() -> None:
     world, batches = recorded()
-    world.algorithm.target_period_updates = 3
+    world.algorithm.target = Target(period=3)
     learner, restored = (Learner(world.algorithm, OptimiserConfig(), CPU) for _ in range(2))
     for batch in batches[:4]:
         learner.update(batch, 0.0)
@@ -139,11 +140,11 @@ def test_sum_and_mean_differ_by_the_number_of_valid_transitions() -> None:
     for reduction in ("sum", "mean"):
         world, batches = recorded(options=VTraceOptions(reduction=reduction))
         batch = next(batch for batch in batches if not batch.valid.all())
-        loss = world.algorithm.loss(world.learner.network, None, batch)
-        loss.total.backward()
+        loss = world.loss(batch)
+        loss.backward()
         grads = [x.grad for x in world.learner.network.parameters() if x.grad is not None]
         gradients[reduction] = torch.cat([grad.flatten() for grad in grads])
-        totals[reduction] = loss.total.detach()
+        totals[reduction] = loss.detach()
     num_valid = batch.valid.sum()
     assert 0 < num_valid < batch.valid.numel()
     torch.testing.assert_close(gradients["sum"], gradients["mean"] * num_valid, rtol=1e-4, atol=1e-5)
@@ -161,7 +162,7 @@ def test_what_stands_after_a_cut_changes_nothing(network: NetworkConfig) -> None
         reward=batch.fields["reward"].masked_fill(beyond, 1e3),
         discount=batch.fields["discount"].masked_fill(beyond, 0.5),
         **{"action.action": batch.fields["action.action"].masked_fill(beyond, 3)},
-        behaviour_logits=batch.fields["behaviour_logits"].masked_fill(beyond[..., None], -7.0),
+        behaviour=batch.fields["behaviour"].masked_fill(beyond[..., None], -7.0),
     )
     filled = dataclasses.replace(
         filled, observations=tuple(x.masked_fill(beyond[:, :, None, None], 50.0) for x in batch.observations)

@@ -46,8 +46,8 @@ class CountingLearner:
 
     def get_state(self) -> dict[str, Any]:
         return {
-            "network": self.network.state_dict(),
-            "optimiser": {"state": [{"moment": self.moment}]},
+            "learnt": self.network.state_dict(),
+            "optimisers": {"all": {"state": [{"moment": self.moment}]}},
             "num_updates": self.num_updates,
         }
 
@@ -179,9 +179,9 @@ def test_a_snapshot_is_a_copy() -> None:
     before = loop.snapshot()
     loop.run()
     assert before["num_updates"] == 0
-    assert not before["network"]["weight"].any()
-    assert not before["optimiser"]["state"][0]["moment"].any()
-    assert loop.snapshot()["network"]["weight"][0, 0] == 2.0
+    assert not before["learnt"]["weight"].any()
+    assert not before["optimisers"]["all"]["state"][0]["moment"].any()
+    assert loop.snapshot()["learnt"]["weight"][0, 0] == 2.0
 
 
 def test_a_snapshot_is_taken_between_two_updates_never_within_one() -> None:
@@ -194,8 +194,8 @@ def test_a_snapshot_is_taken_between_two_updates_never_within_one() -> None:
         while len(seen) < 20:
             state = loop.snapshot()
             version = state["num_updates"]
-            numbers = {float(x) for x in state["network"]["weight"].unique()}
-            numbers |= {float(x) for x in state["optimiser"]["state"][0]["moment"].unique()}
+            numbers = {float(x) for x in state["learnt"]["weight"].unique()}
+            numbers |= {float(x) for x in state["optimisers"]["all"]["state"][0]["moment"].unique()}
             assert numbers == {float(version)}
             seen.add(version)
     finally:

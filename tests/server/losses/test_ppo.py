@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from seedbed.server.losses.masking import only_valid
 from seedbed.server.losses.policy_gradient import policy_gradient_loss
 from seedbed.server.losses.ppo import clipped_surrogate_loss, normalise
 
@@ -22,9 +23,7 @@ def logits_of(probabilities: list[float]) -> Tensor:
 def surrogate(logits: Tensor, advantages: list[float], valid: Tensor = ALL) -> Tensor:
     """Action 0 throughout, of behaviour probability 1/2, epsilon 0.2."""
     return clipped_surrogate_loss(
-        logits=logits,
-        behaviour_logits=logits_of([0.5] * len(advantages)),
-        actions=torch.zeros(len(advantages), 1, dtype=torch.int64),
+        log_ratios=only_valid(logits, valid).log_softmax(-1)[..., 0] - math.log(0.5),
         advantages=torch.tensor(advantages)[:, None],
         valid=valid,
         clip_ratio=0.2,
@@ -49,9 +48,9 @@ def test_at_the_behaviour_policy_its_gradient_is_the_policy_gradient() -> None:
     ours, theirs = (logits_of([0.5] * 4).requires_grad_() for _ in range(2))
     advantages = [1.0, -3.0, 0.5, 2.0]
     surrogate(ours, advantages).backward()
-    actions = torch.zeros(4, 1, dtype=torch.int64)
+    log_probs = theirs.log_softmax(-1)[..., 0]
     policy_gradient_loss(
-        logits=theirs, actions=actions, advantages=torch.tensor(advantages)[:, None], valid=ALL, reduction="sum"
+        log_probs=log_probs, advantages=torch.tensor(advantages)[:, None], valid=ALL, reduction="sum"
     ).backward()
     assert ours.grad is not None
     assert theirs.grad is not None
@@ -81,5 +80,5 @@ def test_normalised_advantages() -> None:
 
 
 def test_what_does_not_fit_is_explained() -> None:
-    with pytest.raises(ValueError, match=r"expected advantages of shape \[4, 1\], got \[3, 1\]"):
-        surrogate(logits_of([0.5] * 3), [1.0] * 3)
+    with pytest.raises(ValueError, match=r"expected advantages of shape \[4, 1\] beside valid \[4, 1\], got \[3, 1\]"):
+        surrogate(logits_of([0.5] * 4), [1.0] * 3)

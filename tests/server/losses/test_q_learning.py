@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from seedbed.server.losses.q_learning import q_loss, values_of
+from seedbed.server.losses.q_learning import only_allowed, q_loss, values_of
 from seedbed.server.losses.returns import lambda_returns
 
 # Rows of one unroll: row 3 is LAST by a terminal state, row 4 FIRST, row 5 only bootstraps.
@@ -57,5 +57,12 @@ def test_steps_that_do_not_count_may_hold_anything() -> None:
 
 
 def test_shapes_that_do_not_fit_are_explained() -> None:
-    with pytest.raises(ValueError, match=r"expected actions of shape \[6, 1\] beside Q-values \[6, 1, 2\], got \[6\]"):
+    with pytest.raises(ValueError, match=r"expected actions of shape \[6, 1\] beside q_values \[6, 1\], got \[6\]"):
         values_of(TARGET_Q, ACTIONS[:, 0])
+
+
+def test_forbidden_actions_are_no_maximum() -> None:
+    q_values = torch.tensor([[1.0, 9.0, 3.0, 2.0], [1.0, 9.0, 3.0, 2.0]])
+    mask = torch.tensor([[1, 0, 1, 1], [0, 0, 0, 0]], dtype=torch.uint8)
+    assert only_allowed(q_values, mask).amax(-1).tolist() == [3.0, 9.0], "with nothing allowed all are"
+    assert only_allowed(q_values, None) is q_values

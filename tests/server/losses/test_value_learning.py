@@ -100,6 +100,12 @@ def test_double_q_takes_the_targets_value_of_the_learnt_networks_choice() -> Non
     assert double_q_values(online, target).tolist() == [3.0, -1.0]
 
 
+def test_double_q_asks_nothing_of_forbidden_actions() -> None:
+    """A mask counts where the learnt network chooses, not where the target network answers."""
+    online, target = torch.tensor([1.0, 5.0, 2.0]), torch.tensor([9.0, 3.0, 4.0])
+    assert double_q_values(online, target, torch.tensor([1, 0, 1], dtype=torch.uint8)) == 4.0
+
+
 def test_priority_golden_and_oracle() -> None:
     errors = torch.tensor([0.1, -0.5, 2.0, 0.4])[:, None]
     assert unroll_priorities(errors, ALL, 0.9).item() == pytest.approx(1.875, abs=2e-6)

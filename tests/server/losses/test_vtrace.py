@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.distributions import Categorical
 
 from seedbed.common.timestep import StepType
-from seedbed.server.losses.policy_gradient import log_prob
 from seedbed.server.losses.vtrace import VTraceTargets, vtrace
 from tests.reference import vtrace as reference
 
@@ -110,7 +110,7 @@ def test_rlax_published_numbers() -> None:
     logits = [torch.tensor(x).transpose(0, 1) for x in (target, behaviour)]
     values = torch.tensor([[2.1, 1.1, -3.1, 0, 8.4], [3.1, 0.1, -1.1, 7.4, -1.2]]).T
     targets = vtrace(
-        log_rhos=log_prob(logits[0], actions) - log_prob(logits[1], actions),
+        log_rhos=Categorical(logits=logits[0]).log_prob(actions) - Categorical(logits=logits[1]).log_prob(actions),
         rewards=torch.tensor([[-1.3, -1.3, 2.3, 42], [1.3, 5.3, -3.3, -5]]).T,
         discounts=torch.tensor([[0, 0.89, 0.85, 0.99], [0.88, 1, 0.83, 0.95]]).T,
         values=values,

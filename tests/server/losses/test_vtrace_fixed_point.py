@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seedbed.server.losses.policy_gradient import log_prob, policy_gradient_loss
+from seedbed.server.losses.policy_gradient import policy_gradient_loss
 from seedbed.server.losses.vtrace import VTraceTargets, vtrace
 
 
@@ -69,18 +69,17 @@ def test_learning_off_policy_needs_the_correction(corrected: bool, winner: int) 
     # above which arm 1 lies as well, and being pulled more often it wins; with it, V grows with pi, past arm 1.
     mu = torch.tensor([0.05, 0.9, 0.05], dtype=torch.float64)
     rewards = torch.tensor([1.0, 0.9, 0.0], dtype=torch.float64)
-    arms, valid = torch.arange(3)[None], torch.ones(1, 3, dtype=torch.bool)
+    valid = torch.ones(1, 3, dtype=torch.bool)
     logits = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     value = torch.tensor(0.0, dtype=torch.float64)
     for _ in range(1500):
-        log_pi = log_prob(logits.expand(1, 3, 3), arms).detach()[0]
-        log_rhos = log_pi - mu.log() if corrected else torch.zeros(3, dtype=torch.float64)
+        log_pi = logits.log_softmax(-1)  # of the three arms, each pulled once
+        log_rhos = log_pi.detach() - mu.log() if corrected else torch.zeros(3, dtype=torch.float64)
         values = torch.stack((value.expand(3), torch.zeros_like(rewards)))
         targets = one_step(log_rhos, rewards, torch.zeros_like(rewards), values, clip_rho=1.0)
         value = value + (mu * (targets.vs[0] - value)).sum()
         loss = policy_gradient_loss(
-            logits=logits.expand(1, 3, 3),
-            actions=arms,
+            log_probs=log_pi[None],
             advantages=mu * targets.advantages,
             valid=valid,
             reduction="sum",

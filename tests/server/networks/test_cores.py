@@ -8,16 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from seedbed.common.specs import ArraySpec, discrete
 from seedbed.common.timestep import StepType
 from seedbed.server.networks.cores import LSTM, FeedForward, make_core
+from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.interface import AgentState, Inputs
 
 T, B, F, A, H = 9, 3, 5, 4, 6
+SPACE = ActionSpace((discrete("action", A),))
 
 
 def lstm() -> LSTM:
     torch.manual_seed(0)
-    return LSTM(F, A, H)
+    return LSTM(F, SPACE, H)
 
 
 def some_inputs() -> tuple[Tensor, Inputs]:
@@ -146,12 +149,26 @@ def test_the_initial_state_is_zero_and_the_forget_gate_open() -> None:
     assert [tuple(x.shape) for x in state] == [(7, H), (7, H)]
     assert not any(x.any() for x in state)
     assert core.input_projection.bias.tolist() == [0.0] * H + [1.0] * H + [0.0] * 2 * H
-    assert "_actions" not in core.state_dict()
+
+
+@torch.no_grad()
+def test_every_array_of_the_last_action_is_read_but_not_at_first() -> None:
+    box = ArraySpec(name="b", dtype="float32", shape=(2,), low=(-1,), high=(1,))
+    space = ActionSpace((discrete("a", 3), box))
+    torch.manual_seed(0)
+    core = LSTM(F, space, H)
+    features, inputs = some_inputs()
+    sent = (torch.randint(0, 3, (T, B)), torch.rand(T, B, 2))
+    before, _ = core(features, inputs._replace(last_action=sent), some_state())
+    for changed in (((sent[0] + 1) % 3, sent[1]), (sent[0], -sent[1])):
+        after, _ = core(features, inputs._replace(last_action=changed), some_state())
+        reads = ~torch.isclose(after[0], before[0]).all(-1)
+        assert reads.tolist() == [True, True, False], "environment 2 starts with a FIRST"
 
 
 def test_feed_forward_passes_features_on() -> None:
     features, inputs = some_inputs()
-    core = make_core("none", F, A, H)
+    core = make_core("none", F, SPACE, H)
     assert isinstance(core, FeedForward)
     assert core.output_size == F
     assert core.initial_state(3) == ()
@@ -162,4 +179,4 @@ def test_feed_forward_passes_features_on() -> None:
 
 def test_an_unknown_core_is_refused() -> None:
     with pytest.raises(ValueError, match="expected core 'none' or 'lstm', got 'gru'"):
-        make_core("gru", F, A, H)  # type: ignore[arg-type]
+        make_core("gru", F, SPACE, H)  # type: ignore[arg-type]

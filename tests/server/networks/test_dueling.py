@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from seedbed.common.specs import ArraySpec
+from seedbed.common.specs import ArraySpec, discrete
 from seedbed.common.timestep import StepType
 from seedbed.server.networks.cores import CoreName
+from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.dueling import Dueling
 from seedbed.server.networks.interface import Inputs
+from seedbed.server.options.network import NetworkConfig
 
 SPECS = (ArraySpec(name="observation", dtype="float32", shape=(6,)),)
+SPACE = ActionSpace((discrete("action", 5),))
+MLP = NetworkConfig(torso="mlp", core_size=8, frame_stack=1, precision="float32")
 
 
 def make(core: CoreName) -> Dueling:
     torch.manual_seed(0)
-    return Dueling(SPECS, 5, head_size=16, torso="mlp", core=core, core_size=8)
+    return Dueling(SPECS, SPACE, replace(MLP, core=core), head_size=16)
 
 
 def make_rows(num_rows: int, batch: int) -> Inputs:
@@ -45,21 +51,21 @@ def test_unroll_is_step_by_step(core: CoreName) -> None:
 
 def test_the_mean_over_actions_is_the_value_whatever_the_advantages() -> None:
     network, features = make("none"), torch.randn(9, 64)
-    q_values = network._heads(features).q_values
+    q_values = network.heads(features).q_values
     torch.testing.assert_close(q_values.mean(-1, keepdim=True), network.value(features))
     assert q_values.std(-1).min() > 1e-4
 
 
 def test_a_constant_added_to_all_advantages_changes_nothing() -> None:
     network, features = make("none"), torch.randn(9, 64)
-    before = network._heads(features).q_values
+    before = network.heads(features).q_values
     with torch.no_grad():
         network.advantage.output.weight += torch.randn(1, 16)  # the same for every action
-    torch.testing.assert_close(network._heads(features).q_values, before)
+    torch.testing.assert_close(network.heads(features).q_values, before)
 
 
 def test_q_values_are_float32_behind_a_torso_in_bfloat16() -> None:
-    network = Dueling(SPECS, 5, head_size=16, torso="mlp", dtype=torch.bfloat16)
+    network = Dueling(SPECS, SPACE, replace(MLP, precision="bfloat16"), head_size=16)
     network.store_for_acting()
     outputs, _ = network.step(make_rows(1, 3).map(lambda x: x[0]), ())
     assert outputs.q_values.dtype == torch.float32

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from seedbed.common.errors import SpecError
 from seedbed.common.specs import ArraySpec
 from seedbed.server.networks.layers import Conv2d, Linear
-from seedbed.server.networks.observations import block_shape, keeps_frames_apart, stack_channels, to_blocks
+from seedbed.server.networks.observations import FromZero, block_shape, keeps_frames_apart, stack_channels, to_blocks
 from seedbed.server.networks.torsos import TorsoName, make_torso
 
 IMAGE_TORSOS: tuple[TorsoName, ...] = ("impala_shallow", "nature", "impala_deep")
@@ -180,19 +180,14 @@ def test_image_torsos_equal_plain_layers(name: TorsoName) -> None:
 
 def test_the_mlp_reads_all_observations_and_all_frames() -> None:
     specs = (vector(3, "a"), image(2, 2), vector(1, "b"))
-    torso = make_torso("mlp", specs, 2, mlp_sizes=(7, 5))
+    torso = make_torso("mlp", specs, 2)
     observations = [torch.randn(4, 2, 3), random_frames(4, 2, 2, 2), torch.randn(4, 2, 1)]
     flat = torch.cat([observations[0].flatten(1), observations[1].flatten(1) / 255, observations[2].flatten(1)], dim=1)
     x = flat
     for layer in torso.layers:  # type: ignore[union-attr]
         x = layer(x).tanh()
-    assert x.shape == (4, 5)
+    assert x.shape == (4, 64)
     torch.testing.assert_close(torso(tuple(observations)), x)
-
-
-def test_the_mlp_activation_is_an_option() -> None:
-    torso = make_torso("mlp", (vector(3),), mlp_activation="relu")
-    assert torso((torch.randn(50, 1, 3),)).min() == 0.0
 
 
 def test_bytes_are_scaled_by_their_maximum() -> None:
@@ -278,8 +273,6 @@ def test_other_dtypes_are_refused(name: TorsoName) -> None:
         ({"name": "vgg"}, "expected torso 'mlp', .* got 'vgg'"),
         ({"frame_stack": 0}, "expected frame_stack of at least 1, got 0"),
         ({"dtype": torch.float16}, "expected dtype .* got torch.float16"),
-        ({"mlp_sizes": ()}, "expected at least one layer size"),
-        ({"mlp_activation": "gelu"}, "expected activation 'tanh' or 'relu', got 'gelu'"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(arguments: dict[str, Any], message: str) -> None:
@@ -302,3 +295,15 @@ def test_the_background_is_nothing(name: TorsoName, dtype: torch.dtype) -> None:
     frames = random_frames(2, 4, 84, 84)
     shifted = frames.to(torch.float32) - 87.0
     torch.testing.assert_close(torso((frames,)), plain((shifted,)), rtol=0, atol=0)
+
+
+def test_discrete_values_are_counted_from_zero() -> None:
+    one = FromZero(ArraySpec(name="x", dtype="int64", low=(-3,), high=(4,), kind="discrete"))
+    assert one(torch.tensor([-3, 0, 4])).tolist() == [0, 3, 7]
+    several = FromZero(ArraySpec(name="x", dtype="int32", shape=(2,), low=(1, 5), high=(3, 6), kind="discrete"))
+    assert several(torch.tensor([[1, 6], [3, 5]], dtype=torch.int32)).tolist() == [[0, 1], [2, 0]]
+    assert several(torch.zeros(4, 3, 2, dtype=torch.int32)).dtype == torch.int32
+    for stays in (image(2, 2, low=1.0, high=9.0), vector(3), ArraySpec(name="x", dtype="int64", high=(4,), low=(0,))):
+        x = torch.ones(stays.shape)
+        assert FromZero(stays)(x) is x
+    assert not one.state_dict()

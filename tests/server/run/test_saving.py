@@ -21,7 +21,7 @@ def vitals() -> Vitals:
 
 
 def state(weight: float, agent_steps: int) -> RunState:
-    learner = {"network": {"weight": torch.tensor([1.0, weight])}, "optimiser": {"step": torch.tensor(3)}}
+    learner = {"learnt": {"weight": torch.tensor([1.0, weight])}, "optimisers": {"all": {"step": torch.tensor(3)}}}
     return RunState(agent_steps=agent_steps, learner=learner)
 
 
@@ -42,7 +42,7 @@ def test_what_is_saved_is_counted(tmp_path: Path, vitals: Vitals) -> None:
 def test_numbers_that_are_not_finite_never_replace_finite_ones(weight: float, tmp_path: Path, vitals: Vitals) -> None:
     saver = Saver(CheckpointStore(tmp_path), vitals)
     saver.save(state(2.0, 10))
-    with pytest.raises(DivergedError, match=r"learner\.network\.weight"):
+    with pytest.raises(DivergedError, match=r"learner\.learnt\.weight"):
         saver.save(state(weight, 20))
     assert newest_steps(tmp_path) == 10
 
