@@ -10,7 +10,7 @@ Shapes: N rows of an inference batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
-from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Loss
+from seedbed.server.algorithms.interface import EVERYTHING, Acting, Algorithm, Decision, Step
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.regimes import RegimeName
 from seedbed.server.experience.unroll import FieldSpec
@@ -101,7 +101,7 @@ class EveryKind(Algorithm):
         """Nobody chooses it."""
         return None
 
-    def make_network(self) -> PolicyNetwork:
+    def make_learnt(self) -> PolicyNetwork:
         """See the base class."""
         return EveryKindNetwork()
 
@@ -115,10 +115,10 @@ class EveryKind(Algorithm):
         recorded, state = network.step(inputs, state)
         return Decision(actions, answers, {"seen": recorded}, state)
 
-    def loss(self, network: PolicyNetwork, target: PolicyNetwork | None, batch: TrainBatch) -> Loss:
-        """0."""
-        total = sum((parameter.sum() for parameter in network.parameters()), torch.zeros(())) * 0
-        return Loss(total, {"loss": total.detach()})
+    def steps(self, learnt: nn.Module, target: nn.Module | None, batch: TrainBatch) -> Iterator[Step]:
+        """One, of loss 0."""
+        total = sum((parameter.sum() for parameter in learnt.parameters()), torch.zeros(())) * 0
+        yield Step(total, EVERYTHING, batch.valid.sum(), {"loss": total.detach()})
 
 
 def seen(inputs: Inputs) -> Tensor:

@@ -78,6 +78,7 @@ def record(
         state=first_state,
         valid=valid_transitions(fields["step_type"], length),
         provenance=tuple(Provenance(b, b, b, 0, algorithm.num_rows) for b in range(num_unrolls)),
+        trained_rows=algorithm.trained_rows or range(algorithm.num_rows - 1),
     )
 
 

@@ -34,7 +34,7 @@ MLP = NetworkConfig(torso="mlp", frame_stack=1, precision="float32", core_size=1
 LSTM = replace(MLP, core="lstm")
 BOX = ArraySpec(name="/box", dtype="float32", shape=(2, 2), low=(-2,), high=(3,))
 SEVERAL = ArraySpec(name="/several", dtype="int64", shape=(3,), low=(0,), high=(2, 1, 3), kind="discrete")
-BITS = ArraySpec(name="/bits", dtype="int64", shape=(2,), low=(0,), high=(1,), kind="binary")
+BITS = ArraySpec(name="/bits", dtype="uint8", shape=(2,), low=(0,), high=(1,), kind="binary")
 SPACES: dict[str, tuple[ArraySpec, ...]] = {
     "discrete": (discrete("action", 4),),
     "multi-discrete": (SEVERAL,),

@@ -25,7 +25,7 @@ def several(*sizes: int, name: str = "several") -> ArraySpec:
 
 
 def bits(*shape: int) -> ArraySpec:
-    return ArraySpec(name="bits", dtype="int64", shape=shape, low=(0,), high=(1,), kind="binary")
+    return ArraySpec(name="bits", dtype="uint8", shape=shape, low=(0,), high=(1,), kind="binary")
 
 
 def double(*numbers: float) -> Tensor:
