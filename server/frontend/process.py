@@ -54,11 +54,9 @@ def run_frontend(config: FrontendConfig, slots: SlotTable, vitals: VitalsTable, 
 
 
 async def _serve(config: FrontendConfig, slots: SlotTable, vitals: VitalsTable, channel: IdChannel) -> None:
-    row_bytes = sum(spec.row_bytes for spec in config.spec.observations)
-    max_bytes = min(config.num_slots * (row_bytes * 5 // 4 + 64) + _MESSAGE_OVERHEAD_BYTES, _MAX_MESSAGE_BYTES)
     options = (
         *_SERVER_OPTIONS,
-        ("grpc.max_receive_message_length", max_bytes),
+        ("grpc.max_receive_message_length", max_message_bytes(config)),
         ("grpc.max_allowed_incoming_connections", _raise_connection_limit()),
     )
     credentials = config.credentials
@@ -79,6 +77,12 @@ async def _serve(config: FrontendConfig, slots: SlotTable, vitals: VitalsTable, 
     # Calls of clients that did not leave are cancelled now. gRPC prints a stack trace for each that the loop outruns.
     if ending := asyncio.all_tasks() - {asyncio.current_task()}:
         await asyncio.wait(ending, timeout=_CANCEL_S)
+
+
+def max_message_bytes(config: FrontendConfig) -> int:
+    """Of the largest lease there can be, with room for the lengths of its parts; or the most that gRPC can be told."""
+    row_bytes = sum(spec.row_bytes for spec in config.spec.observations)
+    return min(config.num_slots * (row_bytes * 5 // 4 + 64) + _MESSAGE_OVERHEAD_BYTES, _MAX_MESSAGE_BYTES)
 
 
 def _interceptors(credentials: ServerCredentials) -> list[grpc.aio.ServerInterceptor]:

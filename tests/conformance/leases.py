@@ -157,9 +157,7 @@ class LeaseChecks:
         client.exchange()
 
     @pytest.mark.parametrize("defect", ["wrong reward", "wrong seq", "two at once", "garbage", "hello again"])
-    def test_a_defect_gives_the_rows_back_at_once(
-        self, client: RawClient, make_client: MakeClient, defect: str
-    ) -> None:
+    def test_a_defect_gives_the_rows_back(self, client: RawClient, make_client: MakeClient, defect: str) -> None:
         """At once: its sender would only come back with the same, and nobody waits for that."""
         client.connect()
         client.exchange()
