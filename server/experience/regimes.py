@@ -15,6 +15,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from seedbed.common.errors import UsageError
 from seedbed.server.experience.account import Collector
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
@@ -109,6 +110,11 @@ def _make_rounds(options: SourceOptions, store: OpenUnrolls) -> tuple[Source, Co
 def _make_replay(options: SourceOptions, store: OpenUnrolls) -> tuple[Source, Collector]:
     replay, layout = options.replay, store.layout
     insert_size = layout.period if replay.draws == "transitions" else 1
+    if replay.min_size > replay.capacity * insert_size:
+        raise UsageError(
+            f"expected --replay-min-size of at most {replay.capacity * insert_size} for --replay-capacity "
+            f"{replay.capacity}, got {replay.min_size}: learning would never start"
+        )
     tolerance = replay.tolerance
     if tolerance is None:
         tolerance = roomy_tolerance(

@@ -12,7 +12,7 @@ from seedbed.common.errors import UsageError
 from seedbed.server.experience.account import Collector
 from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.open_unrolls import OpenUnrolls
-from seedbed.server.experience.regimes import REGIMES, RegimeName, ReplayOptions, SourceOptions
+from seedbed.server.experience.regimes import REGIMES, Draws, RegimeName, ReplayOptions, SourceOptions
 from seedbed.server.experience.replay import Replay
 from seedbed.server.experience.rounds import RoundCollector, RoundFifo
 from seedbed.server.experience.transition_replay import TransitionReplay
@@ -71,6 +71,18 @@ def test_transitions_are_drawn_where_an_algorithm_wants_them() -> None:
     assert made._limiter.num_inserts_allowed() >= 40, "an unroll of every environment at once"
     with pytest.raises(UsageError, match="--core none"):
         REGIMES["replay"].make(options, store())
+
+
+@pytest.mark.parametrize(("draws", "most"), [("unrolls", 11), ("transitions", 44)])
+def test_a_replay_that_could_never_begin_is_refused(draws: Draws, most: int) -> None:
+    layout = dataclasses.replace(numbers_layout(6, 4, 1), state_specs=())
+    for min_size in (most, most + 1):
+        options = dataclasses.replace(OPTIONS, replay=dataclasses.replace(REPLAY, draws=draws, min_size=min_size))
+        if min_size == most:
+            REGIMES["replay"].make(options, store(layout))
+        else:
+            with pytest.raises(UsageError, match=f"--replay-min-size of at most {most} for --replay-capacity 11"):
+                REGIMES["replay"].make(options, store(layout))
 
 
 def test_rounds_have_neither_burn_in_nor_overlap() -> None:
