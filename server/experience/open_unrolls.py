@@ -73,10 +73,9 @@ class OpenUnrolls:
         """
         layout = self.layout
         stacks: dict[int, StackIndex] = {}
-        for history in layout.histories:
-            if history not in stacks:
-                newest = self._index(slots * (history + layout.num_rows) + history + self.position[slots])
-                stacks[history] = StackIndex(newest, age, history + 1)
+        for history in set(layout.histories):
+            newest = self._index(slots * (history + layout.num_rows) + history + self.position[slots])
+            stacks[history] = StackIndex(newest, age, history + 1)
         for frames, observation, block, history in zip(
             self._frames, observations, layout.blocks, layout.histories, strict=True
         ):

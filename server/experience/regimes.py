@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
+from seedbed.common.errors import UsageError
 from seedbed.server.experience.account import Collector
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
@@ -76,6 +77,11 @@ def _make_replay(config: ServerConfig, algorithm: Learns, store: OpenUnrolls) ->
     options: ReplayConfig = config.algorithm_options.replay
     transitions = algorithm.draws == "transitions"
     insert_size = store.layout.period if transitions else 1
+    if options.replay_min_size > options.replay_capacity * insert_size:
+        raise UsageError(
+            f"expected --replay-min-size of at most {options.replay_capacity * insert_size} for --replay-capacity "
+            f"{options.replay_capacity}, got {options.replay_min_size}: learning would never start"
+        )
     tolerance = options.replay_tolerance
     if tolerance is None:
         tolerance = roomy_tolerance(

@@ -65,10 +65,5 @@ class ReplayConfig:
     checkpoint_replay: bool = option(False, "save the replay when the run is stopped in order, and resume with it")
 
     def __post_init__(self) -> None:
-        if self.replay_min_size > self.replay_capacity:
-            raise UsageError(
-                f"expected --replay-min-size of at most --replay-capacity ({self.replay_capacity}), "
-                f"got {self.replay_min_size}: learning would never start"
-            )
         if not 0 <= self.priority_eta <= 1:
             raise UsageError(f"expected --priority-eta between 0 and 1, got {self.priority_eta}")

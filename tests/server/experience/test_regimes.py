@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from seedbed.common.errors import UsageError
+from seedbed.common.options import override
 from seedbed.server.algorithms.replayed_q import ReplayedQOptions
 from seedbed.server.experience.account import Collector
 from seedbed.server.experience.batch import TrainBatch
@@ -84,6 +85,18 @@ def test_transitions_are_drawn_where_an_algorithm_wants_them() -> None:
     assert made._limiter.num_inserts_allowed() >= 40, "an unroll of every environment at once"
     with pytest.raises(UsageError, match="--core none"):
         REGIMES["replay"].make(CONFIG, Learner("transitions"), store())
+
+
+@pytest.mark.parametrize(("draws", "most"), [("unrolls", 11), ("transitions", 44)])
+def test_a_replay_that_could_never_begin_is_refused(draws: Draws, most: int) -> None:
+    layout = dataclasses.replace(numbers_layout(6, 4, 1), state_specs=())
+    for min_size in (most, most + 1):
+        config = override(CONFIG, {"algorithm_options.replay.replay_min_size": min_size})
+        if min_size == most:
+            REGIMES["replay"].make(config, Learner(draws), store(layout))
+        else:
+            with pytest.raises(UsageError, match=f"--replay-min-size of at most {most} for --replay-capacity 11"):
+                REGIMES["replay"].make(config, Learner(draws), store(layout))
 
 
 def test_rounds_have_neither_burn_in_nor_overlap() -> None:

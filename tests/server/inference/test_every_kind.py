@@ -83,7 +83,7 @@ def test_an_action_that_is_not_finite_is_never_sent(value: float) -> None:
     world.begin(np.arange(3))
     world.step(np.arange(3))
     before = [table.copy() for table in world.slots.actions]
-    world.algorithm.act = diverged  # type: ignore[method-assign]
+    world.algorithm.act = diverged  # type: ignore[method-assign, assignment]
     with pytest.raises(DivergedError, match=f"expected finite actions, got .{value}"):
         world.step(np.arange(3))
     assert all(np.array_equal(a, b) for a, b in zip(before, world.slots.actions, strict=True))
