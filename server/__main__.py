@@ -27,6 +27,11 @@ def main(argv: Sequence[str]) -> int:
         case "train" | "server":
             stop = StopSignal().catch()
             given = read_command_line(options, prog=f"seedbed {verb}", description=_DESCRIPTIONS[verb])
+            if given.wants_help:
+                from seedbed.server.training.resolve import print_help
+
+                print_help(given)
+                return 0
             serving = given.serving  # told before anything is written, or torch is imported
             serving.credentials.verify(serving.host)
             if verb == "train":

@@ -23,13 +23,17 @@ from seedbed.server.run.directory import RunDirectory, read_run_file
 from seedbed.server.run.resuming import is_exposure
 
 
+HELP = ("-h", "--help")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
     """All that a user said, before the algorithm's own options are read.
 
     Attributes:
         argv: the command line; every word of it is either here or an option of the algorithm.
-        prog: the command, for messages.
+        prog, description: of the command, for messages and --help.
+        wants_help: --help was among it.
         preset: a preset's name.
         file: "config" of a config.json to repeat, without what belongs to one start of a run.
         flags: common options: dotted path -> value.
@@ -37,6 +41,8 @@ class Given:
 
     argv: tuple[str, ...]
     prog: str
+    description: str
+    wants_help: bool
     preset: str | None
     file: Mapping[str, Any]
     flags: Mapping[str, Any]
@@ -97,15 +103,21 @@ def read_command_line(argv: Sequence[str], *, prog: str, description: str = "") 
         UsageError: a common option is wrong, or a preset unknown.
         ConfigError: the file of --config is none.
     """
-    parser = make_parser(prog, description, ServerConfig())
-    namespace, _ = parser.parse_known_args(argv)
+    words = [word for word in argv if word not in HELP]
+    namespace, _ = make_parser(prog, description, ServerConfig()).parse_known_args(words)
     if namespace.config is not None and namespace.preset is not None:
         raise UsageError(
             f"expected --config or --preset, got both: a config.json is complete without {namespace.preset!r}"
         )
     file = {} if namespace.config is None else _repeatable(read_run_file(namespace.config).config)
     return Given(
-        argv=tuple(argv), prog=prog, preset=namespace.preset, file=file, flags=explicit(namespace, ServerConfig())
+        argv=tuple(words),
+        prog=prog,
+        description=description,
+        wants_help=len(words) < len(argv),
+        preset=namespace.preset,
+        file=file,
+        flags=explicit(namespace, ServerConfig()),
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from seedbed.common.errors import ConfigError, SeedbedError
 from seedbed.common.options import explicit, from_json, omitted, override, read_json
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.algorithms.registry import choose_algorithm, find_algorithm
+from seedbed.server.algorithms.registry import ALGORITHMS, choose_algorithm, find_algorithm
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.presets.registry import preset_values
 from seedbed.server.run.directory import RunFile
@@ -82,6 +82,14 @@ def defaults_of(algorithm: str) -> ServerConfig:
     return replace(ServerConfig(), algorithm=algorithm, algorithm_options=find_algorithm(algorithm).Options())
 
 
+def print_help(given: Given) -> None:
+    """Shows all options, with those of the algorithm that was named."""
+    tree = ServerConfig() if given.algorithm is None else defaults_of(given.algorithm)
+    make_parser(given.prog, given.description, tree).print_help()
+    if given.algorithm is None:
+        print(f"\noptions of an algorithm: {given.prog} --algorithm NAME --help, NAME one of {', '.join(ALGORITHMS)}")
+
+
 def _algorithm_of(run: RunFile) -> str:
     name = run.config.get("algorithm")
     if not isinstance(name, str):
@@ -91,5 +99,5 @@ def _algorithm_of(run: RunFile) -> str:
 
 def _flags(given: Given, tree: ServerConfig) -> dict[str, object]:
     """The second pass over the command line, now that all options are known."""
-    parser = make_parser(given.prog, "", tree)
+    parser = make_parser(given.prog, given.description, tree)
     return explicit(parser.parse(given.argv), tree)
