@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import grpc.aio
 
 from seedbed.common.address import Address
-from seedbed.common.codec import check_protocol, described_spec, protocol_version
+from seedbed.common.codec import check_protocol, protocol_version, spec_from_message
 from seedbed.common.credentials import ClientCredentials, watch_tokens
 from seedbed.common.diagnosis import connect, look_up, shake_hands
 from seedbed.common.errors import SeedbedError
@@ -92,9 +92,12 @@ async def check_way(address: Address, credentials: ClientCredentials) -> AsyncIt
         check_protocol(reply.protocol, "server")
         yield Check("ok", step, f"{_dotted(protocol_version())} here, {_dotted(reply.protocol)} there")
         step = "environment"
-        spec = described_spec(reply)
+        specs = [spec_from_message(spec) for spec in reply.specs]
         yield Check("ok", "server", f"seedbed {reply.server_version}, run {reply.run_name!r}")
-        yield _check_environment(spec)
+        if not specs:
+            yield Check("ok", step, "none yet: the server takes that of the first client with --env")
+        for spec in specs:
+            yield _check_environment(spec)
     except SeedbedError as error:
         yield Check.problem(step, error)
 

@@ -20,6 +20,7 @@ from seedbed.common.credentials import TOKEN_VARIABLE, ClientCredentials
 from seedbed.common.doctor import check_way
 from seedbed.common.machine import Check
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
+from seedbed.env_client.environments.echo import ECHO_SPECS
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto.seedbed_pb2_grpc import SeedbedServicer, add_SeedbedServicer_to_server
 from tests.pki import Authority, Pair
@@ -35,7 +36,7 @@ class Server(SeedbedServicer):
 
     token: str | None = None
     major: int = protocol_version().major
-    spec: EnvironmentSpec = ECHO_SPEC
+    specs: tuple[EnvironmentSpec, ...] = (ECHO_SPEC,)
 
     def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.DescribeResponse:
         metadata = dict(context.invocation_metadata())
@@ -43,7 +44,7 @@ class Server(SeedbedServicer):
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "expected the token")
         return pb.DescribeResponse(
             protocol=pb.ProtocolVersion(major=self.major),
-            specs=[spec_to_message(self.spec)],
+            specs=list(map(spec_to_message, self.specs)),
             run_name="far",
             server_version="0.1.0",
         )
@@ -132,7 +133,7 @@ def test_warnings(token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         actions=(ArraySpec(name="action", dtype="int64", low=(0,), high=(17,), kind="discrete"),),
     )
     monkeypatch.setattr(doctor, "version_of", lambda _: None)
-    with Server(spec=pong).serving() as address:
+    with Server(specs=(pong,)).serving() as address:
         checks = follow(address, ClientCredentials(token_file=token))
         monkeypatch.setattr(Address, "is_loopback", False)
         far = follow(address)
@@ -141,6 +142,17 @@ def test_warnings(token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert warnings[1][0] == "environment"
     assert "pip install 'seedbed[atari]'" in warnings[1][1]
     assert [check.subject for check in far if check.level == "warning"] == ["encryption", "token", "environment"]
+
+
+def test_a_server_may_have_no_environment_yet_or_several() -> None:
+    for specs, findings in (
+        ((), ["none yet: the server takes that of the first client with --env"]),
+        ((ECHO_SPEC, ECHO_SPECS["seedbed/EchoMixed-v0"]), ["seedbed/Echo-v0", "seedbed/EchoMixed-v0"]),
+    ):
+        with Server(specs=specs).serving() as address:
+            checks = follow(address)
+        assert {check.level for check in checks} == {"ok"}
+        assert [check.finding for check in checks if check.subject == "environment"] == findings
 
 
 def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
