@@ -102,7 +102,8 @@ def echo_digest(specs: Sequence[ArraySpec], actions: Sequence[ArrayLike]) -> NDA
     elements = np.concatenate(parts, axis=-1)
     if elements.shape[-1] == 1:
         return elements[..., 0]
-    return _hash(np.arange(elements.shape[-1]), elements).sum(axis=-1, dtype=np.uint64).astype(np.int64)
+    digest = np.sum(_hash(np.arange(elements.shape[-1]), elements), axis=-1, dtype=np.uint64)
+    return np.asarray(digest).astype(np.int64)
 
 
 def echo_reward(observation: ArrayLike, last_action: ArrayLike) -> NDArray[np.float32]:
