@@ -12,6 +12,7 @@ All functions take arrays of any leading shape and broadcast.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -51,70 +52,71 @@ def echo_action(observation: ArrayLike, num_actions: int = ECHO_ACTIONS) -> NDAr
 
 def echo_actions(specs: Sequence[ArraySpec], observation: ArrayLike) -> tuple[NDArray[Any], ...]:
     """What an echo policy must answer: an array `[..., *shape]` for each action, as it travels."""
-    arrays, start = [], 0
-    for spec in specs:
-        numbers = _numbers(_ACTION, start, spec.num_elements, observation)
-        start += spec.num_elements
-        sizes = np.array(spec.num_values or [2 * _FLOATS_PER_ONE + 1], np.uint64)
-        values = (numbers % sizes).reshape((*numbers.shape[:-1], *spec.shape))
-        values = values / _FLOATS_PER_ONE - 1 if spec.kind == "box" else values
-        arrays.append(np.asarray(values, spec.numpy_dtype))
+    sizes = _action_sizes(tuple(specs))
+    values = _numbers(_ACTION, len(sizes), observation) % sizes
+    arrays = []
+    for spec, part in zip(specs, _split(specs, values), strict=True):
+        arrays.append(np.asarray(part / _FLOATS_PER_ONE - 1 if spec.kind == "box" else part, spec.numpy_dtype))
     return tuple(arrays)
 
 
 def echo_mask(specs: Sequence[ArraySpec], observation: ArrayLike) -> NDArray[np.uint8]:
     """An action mask uint8 `[..., M]`: half of the values of each discrete element, the echo always among them."""
     sizes = [size for spec in specs for size in spec.num_values]
-    mask = (_numbers(_MASK, 0, sum(sizes), observation) % np.uint64(2)).astype(np.uint8)
+    mask = (_numbers(_MASK, sum(sizes), observation) % np.uint64(2)).astype(np.uint8)
     answers = [
-        array.reshape(*mask.shape[:-1], -1)
+        array.reshape((*mask.shape[:-1], spec.num_elements))
         for array, spec in zip(echo_actions(specs, observation), specs, strict=True)
         if spec.kind != "box"
     ]
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+    starts = np.cumsum([0, *sizes[:-1]])
     np.put_along_axis(mask, starts + np.concatenate(answers, axis=-1).astype(np.int64), 1, axis=-1)
     return mask
 
 
 def echo_observations(spec: EnvironmentSpec, observation: ArrayLike) -> tuple[NDArray[Any], ...]:
     """Every observation array `[..., *shape]`: the one that identifies the row, a mask, and others full of numbers."""
-    arrays: list[NDArray[Any]] = [np.asarray(observation, np.float32)]
-    start = 0
-    for part in spec.observations[1:]:
-        if part.role == "action_mask":
-            arrays.append(echo_mask(spec.actions, observation))
-            continue
-        numbers = _numbers(_SHOWN, start, part.num_elements, observation)
-        start += part.num_elements
-        numbers = numbers.reshape((*numbers.shape[:-1], *part.shape))
-        low = np.where(np.isfinite(part.lower), part.lower, 0)
-        sizes = np.where(np.isfinite(part.upper), part.upper - low + 1, _WIDEST).astype(np.uint64)
-        arrays.append(np.asarray(low + (numbers % sizes).astype(np.float64), part.numpy_dtype))
-    return tuple(arrays)
+    others = tuple(part for part in spec.observations[1:] if part.role == "value")
+    low, sizes = _shown_ranges(others)
+    values = low + (_numbers(_SHOWN, len(sizes), observation) % sizes).astype(np.float64)
+    arrays = dict(zip(others, _split(others, values), strict=True))
+    return (
+        np.asarray(observation, np.float32),
+        *(
+            np.asarray(arrays[part], part.numpy_dtype) if part in arrays else echo_mask(spec.actions, observation)
+            for part in spec.observations[1:]
+        ),
+    )
 
 
-def echo_elements(specs: Sequence[ArraySpec], actions: Sequence[ArrayLike]) -> list[NDArray[np.int64]]:
-    """Actions as integers `[...]`, one for each element of each array: what `echo_reward` is made of."""
-    elements: list[NDArray[np.int64]] = []
+def echo_digest(specs: Sequence[ArraySpec], actions: Sequence[ArrayLike]) -> NDArray[np.int64]:
+    """Actions `[..., *shape]`, as they travel, as one integer `[...]` each: what `echo_reward` is made of.
+
+    One discrete action is its own; else every element of every array counts.
+    """
+    parts = []
     for spec, action in zip(specs, actions, strict=True):
         array: NDArray[Any] = np.asarray(action)
         flat = array.reshape((*array.shape[: array.ndim - len(spec.shape)], spec.num_elements))
-        whole = np.rint(flat * _FLOATS_PER_ONE) if spec.kind == "box" else flat
-        elements += list(np.moveaxis(whole.astype(np.int64), -1, 0))
-    return elements
+        parts.append((np.rint(flat * _FLOATS_PER_ONE) if spec.kind == "box" else flat).astype(np.int64))
+    elements = np.concatenate(parts, axis=-1)
+    if elements.shape[-1] == 1:
+        return elements[..., 0]
+    digest = np.sum(_hash(np.arange(elements.shape[-1]), elements), axis=-1, dtype=np.uint64)
+    return np.asarray(digest).astype(np.int64)
 
 
-def echo_reward(observation: ArrayLike, *last_action: ArrayLike) -> NDArray[np.float32]:
+def echo_reward(observation: ArrayLike, last_action: ArrayLike) -> NDArray[np.float32]:
     """The reward of the transition into an observation, float32 `[...]`; 0 at FIRST.
 
     Multiples of 1/8 from -8 to 8: exact in float32, and so is their sum.
 
     Args:
         observation: that identifies the row.
-        last_action: its elements, see `echo_elements`.
+        last_action: `echo_digest` of the actions before it.
     """
     index, episode, step = echo_decode(observation)
-    raw = (_hash(_REWARD, index, episode, step, *last_action) % np.uint64(129)).astype(np.float32) / 8 - 8
+    raw = (_hash(_REWARD, index, episode, step, last_action) % np.uint64(129)).astype(np.float32) / 8 - 8
     return np.where(step == 0, np.float32(0), raw)
 
 
@@ -128,9 +130,35 @@ def echo_truncates(index: ArrayLike, episode: ArrayLike) -> NDArray[np.bool_]:
     return np.asarray(_hash(_TRUNCATION, index, episode) % np.uint64(4) == 0)
 
 
-def _numbers(question: int, start: int, count: int, observation: ArrayLike) -> NDArray[np.uint64]:
-    """Well mixed numbers `[..., count]`, from the `start`-th of their kind on."""
-    questions = question + (start + np.arange(count)) * _NUM_QUESTIONS
+@cache
+def _action_sizes(specs: tuple[ArraySpec, ...]) -> NDArray[np.uint64]:
+    """How many values each element of each action has, one after the other."""
+    floats = 2 * _FLOATS_PER_ONE + 1
+    return np.array([size for spec in specs for size in spec.num_values or [floats] * spec.num_elements], np.uint64)
+
+
+@cache
+def _shown_ranges(specs: tuple[ArraySpec, ...]) -> tuple[NDArray[np.float64], NDArray[np.uint64]]:
+    """The least value of each element of each array, one after the other, and how many values it has."""
+    low = np.concatenate([np.zeros(0), *(spec.lower.ravel() for spec in specs)])
+    high = np.concatenate([np.zeros(0), *(spec.upper.ravel() for spec in specs)])
+    low = np.where(np.isfinite(low), low, 0)
+    return low, np.where(np.isfinite(high), high - low + 1, _WIDEST).astype(np.uint64)
+
+
+def _split(specs: Sequence[ArraySpec], values: NDArray[Any]) -> list[NDArray[Any]]:
+    """Values `[..., n]` of all elements, one after the other -> an array `[..., *shape]` for each spec."""
+    arrays, start = [], 0
+    for spec in specs:
+        end = start + spec.num_elements
+        arrays.append(values[..., start:end].reshape((*values.shape[:-1], *spec.shape)))
+        start = end
+    return arrays
+
+
+def _numbers(question: int, count: int, observation: ArrayLike) -> NDArray[np.uint64]:
+    """Well mixed numbers `[..., count]`."""
+    questions = question + np.arange(count) * _NUM_QUESTIONS
     return _hash(questions, *(part[..., None] for part in echo_decode(observation)))
 
 

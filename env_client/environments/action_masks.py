@@ -66,13 +66,13 @@ def find_mask_source(env: Any, info: Mapping[str, Any], actions: Sequence[ArrayS
         return None
     try:
         MaskFlattener(actions)(source(info, False), np.zeros(sum(spec.num_mask_entries for spec in actions), np.uint8))
-    except (ValueError, TypeError, LookupError) as error:
+    except Exception as error:  # a method may raise anything, or want arguments
         raise SpecError(f"the environment's action mask: {error}") from error
     return source
 
 
 def _choose_source(env: Any, info: Mapping[str, Any]) -> MaskSource | None:
-    if MASK_NAME in info:
+    if isinstance(info, Mapping) and MASK_NAME in info:
         return _from_info
     try:
         method = env.get_wrapper_attr("action_masks")

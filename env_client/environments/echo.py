@@ -10,7 +10,7 @@ import numpy as np
 from seedbed.common.echo import (
     ECHO_ACTIONS,
     echo_actions,
-    echo_elements,
+    echo_digest,
     echo_encode,
     echo_length,
     echo_observations,
@@ -119,7 +119,7 @@ class Echo:
         self._steps_to_fault -= 1
         if self._steps_to_fault == 0:
             return FAULTS[self._options.fault](), self._status()
-        return float(echo_reward(here, *echo_elements(self.spec.actions, action))), self._status()
+        return float(echo_reward(here, echo_digest(self.spec.actions, action))), self._status()
 
     def close(self) -> None:
         """Nothing to free."""

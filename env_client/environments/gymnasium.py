@@ -42,6 +42,7 @@ class GymnasiumEnvironment:
         except SpecError as error:
             self._env.close()
             raise SpecError(f"{environment_id}: {error}") from None
+        self._mask_position = self.spec.mask_position
         self._environment_action = ActionMapping(actions)
         self._flatten_mask = MaskFlattener(actions)
 
@@ -86,8 +87,8 @@ class GymnasiumEnvironment:
         parts = self._shown.parts(value)
         if self._mask_source is not None:
             parts.append(self._mask_source(info, over))
-        for part, spec, target in zip(parts, self.spec.observations, observation, strict=True):
-            if spec.role == "value":
+        for number, (part, target) in enumerate(zip(parts, observation, strict=True)):
+            if number != self._mask_position:
                 target[...] = part
             elif part is None:
                 target[...] = 1

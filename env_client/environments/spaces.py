@@ -238,7 +238,8 @@ def _restorer(spec: ArraySpec) -> Callable[[Any], Any]:
     if spec.kind == "discrete":
         start = spec.lower.astype(np.int64)
         if spec.shape == ():
-            return lambda sent: dtype.type(sent + start)
+            first = int(start)
+            return lambda sent: dtype.type(int(sent) + first)
         return lambda sent: (sent + start).astype(dtype)
     low, high = spec.lower, spec.upper
     least, most = low.astype(dtype), high.astype(dtype)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from seedbed.common.echo import (
     echo_actions,
-    echo_elements,
+    echo_digest,
     echo_encode,
     echo_length,
     echo_mask,
@@ -230,7 +230,7 @@ class _Incarnation:
             self._expect(action == sample, "an action that answers another observation", record)
             sent = np.where(first[1:].reshape(-1, *[1] * len(spec.shape)), 0, answer[:-1])
             self._expect(before[1:] == sent, "the last action of another row", record)
-        reward = echo_reward(observation, *echo_elements(specs, came_before))
+        reward = echo_reward(observation, echo_digest(specs, came_before))
         self._expect(np.array(record["reward"]) == reward, "a reward of another transition", record)
         if self._spec.mask_position is not None:
             mask = np.array(record["action_mask"])

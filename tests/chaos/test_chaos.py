@@ -14,7 +14,7 @@ import pytest
 
 from seedbed.common.echo import (
     echo_actions,
-    echo_elements,
+    echo_digest,
     echo_encode,
     echo_length,
     echo_mask,
@@ -55,7 +55,7 @@ def _timesteps(spec: EnvironmentSpec, environment: int) -> Iterator[Record]:
                 "step": step,
                 "shown": checksums(spec, shown)[0],
                 "step_type": int(StepType.FIRST if step == 0 else StepType.LAST if last else StepType.MID),
-                "reward": float(echo_reward(observation, *echo_elements(spec.actions, before))),
+                "reward": float(echo_reward(observation, echo_digest(spec.actions, before))),
                 "discount": float(not last or bool(echo_truncates(environment, episode))),
                 **{f"action.{name}": array.tolist() for name, array in zip(names, samples, strict=True)},
                 **{f"last_action.{name}": array.tolist() for name, array in zip(names, before, strict=True)},

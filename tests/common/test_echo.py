@@ -11,7 +11,7 @@ from seedbed.common.echo import (
     echo_action,
     echo_actions,
     echo_decode,
-    echo_elements,
+    echo_digest,
     echo_encode,
     echo_length,
     echo_mask,
@@ -181,15 +181,19 @@ def test_observations_of_every_kind_follow_from_the_first() -> None:
 def test_rewards_depend_on_every_element_of_the_action() -> None:
     observation = echo_encode(3, 4, 5)
     actions = echo_actions(ACTIONS, observation)
-    elements = echo_elements(ACTIONS, actions)
-    assert len(elements) == 1 + 4 + 3 + 2
-    right = echo_reward(observation, *elements)
+    right = echo_reward(observation, echo_digest(ACTIONS, actions))
     changed = 0
     for position, array in enumerate(actions):
         for element in range(array.size):
             others = [part.copy() for part in actions]
             others[position].flat[element] += 1 / 64 if position == 1 else 1
-            changed += echo_reward(observation, *echo_elements(ACTIONS, others)) != right
+            assert echo_digest(ACTIONS, others) != echo_digest(ACTIONS, actions)
+            changed += echo_reward(observation, echo_digest(ACTIONS, others)) != right
     assert changed >= 9, "but for chance"
-    (button,) = echo_elements(ACTIONS[:1], (np.arange(6).reshape(2, 3),))
-    np.testing.assert_array_equal(button, np.arange(6).reshape(2, 3))
+    several = echo_actions(ACTIONS, many())
+    assert echo_digest(ACTIONS, several)[3, 4, 5] == echo_digest(ACTIONS, [array[3, 4, 5] for array in several])
+
+
+def test_one_discrete_action_is_its_own_digest() -> None:
+    numbers = np.arange(6).reshape(2, 3)
+    np.testing.assert_array_equal(echo_digest(ACTIONS[:1], (numbers,)), numbers)

@@ -11,7 +11,7 @@ import numpy as np
 from seedbed.common.echo import (
     echo_actions,
     echo_decode,
-    echo_elements,
+    echo_digest,
     echo_length,
     echo_mask,
     echo_observations,
@@ -120,5 +120,5 @@ class Audit:
             sent = np.where(here[1:], 0, answer[:-1])
             self._expect(before[1:] == sent, f"{spec.name}: a wrong last action", source)
             self._expect(np.where(here, before, 0) == 0, f"{spec.name}: a last action at FIRST", source)
-        reward = echo_reward(observation, *echo_elements(actions, came_before))
+        reward = echo_reward(observation, echo_digest(actions, came_before))
         self._expect(rows["reward"] == reward, "a foreign reward", source)

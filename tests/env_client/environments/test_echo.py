@@ -10,7 +10,7 @@ from seedbed.common.echo import (
     echo_action,
     echo_actions,
     echo_decode,
-    echo_elements,
+    echo_digest,
     echo_length,
     echo_observations,
     echo_reward,
@@ -88,7 +88,7 @@ def test_every_array_is_what_the_functions_say(name: str, isolate: bool) -> None
             rows = environments.step(answers)
             _, _, step = echo_decode(rows.observations[0])
             np.testing.assert_array_equal(
-                rows.reward, echo_reward(rows.observations[0], *echo_elements(spec.actions, answers))
+                rows.reward, echo_reward(rows.observations[0], echo_digest(spec.actions, answers))
             )
             np.testing.assert_array_equal(step == 0, last)
     finally:

@@ -79,6 +79,16 @@ class TooLong(InInfo):
         return {"action_mask": np.ones(4)}
 
 
+class WantsArguments(Strict):
+    def action_masks(self, player: int) -> Any:
+        return np.ones(3)
+
+
+class WithoutInfo(Strict):
+    def info(self) -> Any:
+        return None
+
+
 class FailsToReset(Strict):
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         raise OSError("no display")
@@ -105,6 +115,8 @@ KINDS: dict[str, tuple[type[Strict], Any, Any]] = {
     "Forgetful": (Forgetful, BOX, spaces.Discrete(3)),
     "WithMethod": (WithMethod, BOX, spaces.MultiDiscrete([2, 3])),
     "TooLong": (TooLong, BOX, spaces.Discrete(3)),
+    "WantsArguments": (WantsArguments, BOX, spaces.Discrete(3)),
+    "WithoutInfo": (WithoutInfo, BOX, spaces.Discrete(3)),
     "FailsToReset": (FailsToReset, BOX, spaces.Discrete(3)),
     "BoxInInfo": (InInfo, BOX, BOX),
     "Text": (Strict, spaces.Text(5), spaces.Discrete(3)),
@@ -232,6 +244,13 @@ def test_boxes_have_no_mask() -> None:
 def test_a_mask_of_another_length_is_refused() -> None:
     with pytest.raises(SpecError, match="TooLong-v0: the environment's action mask: expected an action mask of 3 entr"):
         describe("TooLong-v0", "")
+
+
+def test_methods_and_infos_of_another_kind() -> None:
+    """No trace on anybody's screen."""
+    with pytest.raises(SpecError, match=r"WantsArguments-v0: the environment's action mask: .*missing 1 required"):
+        describe("WantsArguments-v0", "")
+    assert describe("WithoutInfo-v0", "").mask_position is None
 
 
 def test_unsupported_spaces_are_refused_by_name() -> None:
