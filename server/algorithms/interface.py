@@ -205,7 +205,7 @@ class Algorithm(ABC):
             batch: its `sample` says how unrolls were drawn, if from a replay.
         """
 
-    def after_update(self, learnt: nn.Module, moments: Mapping[str, Tensor]) -> None:
+    def after_update(self, learnt: nn.Module, moments: Mapping[str, Tensor]) -> None:  # noqa: B027  # most have none
         """Changes statistics in place, after the last step of an update and before anybody sees it.
 
         Args:

@@ -2,8 +2,8 @@
 
 An unroll holds `num_rows` L = T + 1 timesteps of one slot under one lease, contiguous, with the agent state before the
 first. Row t holds timestep t and the action that answered it; transition t leads from row t to row t + 1, whose reward
-and discount belong to it. Consecutive unrolls start `period` rows apart: T for V-trace (they share one row), less where
-sequences overlap more (R2D2).
+and discount belong to it. Consecutive unrolls start `period` rows apart: T where they share one row, less where
+sequences overlap more.
 
 Observations are stored once each. An array of which K frames are stacked has a history of K - 1 more frames in front.
 An action mask is no observation here but a field.

@@ -92,10 +92,10 @@ class ActionPart(ABC):
         return action.unflatten(-1, self._shape) if self._shape else action.squeeze(-1)
 
     def _check(self, parameters: Tensor, sample: Tensor) -> None:
-        expected = [*parameters.shape[:-1], *self._shape]
-        if list(sample.shape) != expected:
+        expected = parameters.shape[:-1] + self._shape
+        if sample.shape != expected:
             raise ValueError(
-                f"expected actions of shape {expected} beside parameters {list(parameters.shape)}, "
+                f"expected actions of shape {list(expected)} beside parameters {list(parameters.shape)}, "
                 f"got {list(sample.shape)}"
             )
 
@@ -113,6 +113,7 @@ class Categoricals(ActionPart):
         total, widest = sum(sizes), max(sizes)
         super().__init__(spec, num_outputs=total, num_free=0, mask_size=total, encoded_size=total)
         self._sizes, self._widest = sizes, widest
+        self._equal = min(sizes) == widest
         ends = [sum(sizes[:k]) for k in range(len(sizes) + 1)]
         rows = range(len(sizes))
         # Elements may have different numbers of values: `[K, widest]` then has entries that stand for none.
@@ -170,10 +171,6 @@ class Categoricals(ActionPart):
         probabilities = self._logits(parameters, mask).softmax(-1)
         return probabilities[..., self._constants_on(parameters.device)["exists"]]
 
-    @property
-    def _equal(self) -> bool:
-        return len(self._sizes) * self._widest == self.num_outputs
-
     def _logits(self, parameters: Tensor, mask: Tensor | None) -> Tensor:
         """`[..., K, widest]`, with `_FORBIDDEN` where there is no such value or the mask forbids it."""
         logits = self._spread(parameters)
@@ -190,7 +187,7 @@ class Categoricals(ActionPart):
         """`[..., p]` to `[..., K, widest]`."""
         if not self._equal:
             x = x.index_select(-1, self._constants_on(x.device)["place"])
-        return x.unflatten(-1, (len(self._sizes), self._widest))
+        return x.unsqueeze(-2) if len(self._sizes) == 1 else x.unflatten(-1, (len(self._sizes), self._widest))
 
     def _total(self, x: Tensor) -> Tensor:
         return x.squeeze(-1) if len(self._sizes) == 1 else x.sum(-1)

@@ -15,7 +15,9 @@ class LearningConfig:
 
     unroll_length: int = option(20, "T, transitions of an unroll that are trained on", minimum=1, fixed=True)
     batch_size: int = option(
-        32, "B, unrolls in a train batch; of no account for a2c and ppo: one of every environment", minimum=1
+        32,
+        "B, unrolls in a train batch; of no account where learning goes in rounds: one of every environment",
+        minimum=1,
     )
     discount: float = option(0.99, "gamma")
     reward_clipping: Literal["none", "abs_one", "soft_asymmetric", "paper_asymmetric"] = option(

@@ -44,7 +44,7 @@ class RunConfig:
     """run"""
 
     run_dir: Path | None = option(
-        None, "where the run lives (default: runs/PRESET-or-ENV, with the algorithm if it is not vtrace)"
+        None, "where the run lives (default: runs/PRESET-or-ENV, with the algorithm if it was named)"
     )
     resume: Literal["auto", "never"] = option("auto", "auto continues a run found in --run-dir; never refuses one")
     device: Literal["auto", "cpu", "cuda"] = option("auto", "of inference and learning")

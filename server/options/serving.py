@@ -25,7 +25,7 @@ class ServingConfig:
     )
     grace_s: float = option(30.0, "how long a lost connection keeps its lease")
     round_patience_s: float = option(
-        10.0, "a2c and ppo: how long no environment may answer before those that are missing are left out"
+        10.0, "learning in rounds: how long no environment may answer before those that are missing are left out"
     )
     queue_unrolls: int | None = option(
         None, "unrolls the learner's queue holds (default: 2 train batches); full is back-pressure and bounds the lag"

@@ -22,7 +22,6 @@ from seedbed.server.presets.registry import PRESETS, task_values
 from seedbed.server.run.directory import RunDirectory, read_run_file
 from seedbed.server.run.resuming import is_exposure
 
-
 HELP = ("-h", "--help")
 
 

@@ -215,11 +215,13 @@ def test_indices_that_the_server_chose_are_those_that_are_stepped(
 
 
 def test_a_client_that_comes_back_wishes_for_what_it_had(server: EchoServer, loop: asyncio.AbstractEventLoop) -> None:
+    async def forget_and_grant_every_wish(server: EchoServer, steps: pb.Steps, context: Any) -> None:
+        server.offset = 0
+        await forget_and_break(server, steps, context)
+
     server.offset = 100
+    server.faults[5] = forget_and_grant_every_wish
     client = Client(server, loop, assign_indices=True)
-    client.run(3)
-    server.offset = 0  # every wish comes true
-    server.faults[5] = forget_and_break
     client.run(10)
     client.close()
     assert server.granted == {next(iter(server.granted)): [103, 104]}

@@ -23,6 +23,7 @@ from seedbed.server.algorithms.vtrace import VTrace
 from seedbed.server.experience.batch import Sample, TrainBatch
 from seedbed.server.experience.unroll import ACTION_MASK
 from seedbed.server.learning.learner import Learner
+from seedbed.server.networks.action_values import QNetwork
 from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.options.learning import LearningConfig, OptimiserConfig
@@ -261,7 +262,8 @@ def test_values_of_forbidden_actions_reach_no_target(name: str) -> None:
     for bias in (0.0, 100.0):
         with torch.no_grad():
             for network in (learner.learnt, learner.target):
-                network.values.bias[3] += bias  # type: ignore[union-attr, index]
+                assert isinstance(network, QNetwork)
+                network.values.bias[3] += bias
         (step,) = algorithm.steps(learner.learnt, learner.target, batch)
         losses.append((step.loss.item(), step.metrics["q_value_mean"].item()))  # type: ignore[union-attr]
     assert losses[0] == losses[1]

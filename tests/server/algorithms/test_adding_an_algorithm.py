@@ -1,4 +1,4 @@
-"""The worked example of docs/adding-an-algorithm.md is code that runs."""
+"""The worked example of docs/adding-an-algorithm.md is code that runs, and one file is all that it takes."""
 
 from __future__ import annotations
 
@@ -7,41 +7,50 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
 
+from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.server.algorithms.interface import Algorithm, batch_inputs
-from seedbed.server.algorithms.registry import ALGORITHMS, make_algorithm
+from seedbed.server.algorithms.registry import ALGORITHMS, find_algorithm, make_algorithm
+from seedbed.server.learning.learner import Learner
 from seedbed.server.options.config import ServerConfig
+from seedbed.server.options.learning import LearningConfig, OptimiserConfig
 from seedbed.server.options.network import NetworkConfig
-from tests.reference.acting import VECTOR, World
+from tests.reference.acting import CPU, VECTOR, World
+from tests.reference.recording import record
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "adding-an-algorithm.md"
 MLP = NetworkConfig(torso="mlp", core="none", frame_stack=1, precision="float32")
 
 
 @pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The first block as a module, the second carried out."""
+def example(monkeypatch: pytest.MonkeyPatch) -> type[Algorithm]:
+    """The first block as the module that it would be, the second carried out."""
     code, registration = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    module = ModuleType("worked_example")
-    monkeypatch.setitem(sys.modules, "worked_example", module)
+    name = "seedbed.server.algorithms.reinforce"
+    module = ModuleType(name)
+    monkeypatch.setitem(sys.modules, name, module)
     exec(compile(code, str(PAGE), "exec"), module.__dict__)
-    monkeypatch.delitem(ALGORITHMS, "reinforce", raising=False)
-    monkeypatch.setitem(ALGORITHMS, "reinforce", None)  # so that the end of the test takes it out again
-    exec(registration, {"ALGORITHMS": ALGORITHMS, "Reinforce": module.__dict__["Reinforce"]})
-    return module
+    monkeypatch.setitem(ALGORITHMS, "reinforce", "")  # so that the end of the test takes it out
+    exec(registration, {"ALGORITHMS": ALGORITHMS})
+    return find_algorithm("reinforce")
 
 
-@pytest.mark.usefixtures("example")
-def test_it_acts_and_learns() -> None:
-    """It records with a real policy, and its updates make what was rewarded more likely."""
-    config: Any = replace(ServerConfig(), algorithm="reinforce", network=MLP)  # type: ignore[arg-type]
-    world = World(
-        MLP, observation=VECTOR, make=lambda learning, _, spec: make_algorithm(replace(config, learning=learning), spec)
+def config_of(example: type[Algorithm]) -> ServerConfig:
+    return ServerConfig(
+        algorithm="reinforce",
+        algorithm_options=example.Options(return_scale=2.0),
+        learning=LearningConfig(unroll_length=5, batch_size=4),
+        network=MLP,
     )
+
+
+def test_it_acts_and_learns(example: type[Algorithm]) -> None:
+    """It records with a real policy, and its updates make what was rewarded more likely."""
+    config = config_of(example)
+    world = World(MLP, observation=VECTOR, make=lambda _, spec: make_algorithm(config, spec))
     world.run(40)
     batch = world.batches()[0]
     reward = torch.zeros_like(batch.fields["reward"])
@@ -49,8 +58,8 @@ def test_it_acts_and_learns() -> None:
     fields = {**batch.fields, "reward": reward, "discount": torch.zeros_like(batch.fields["discount"])}
 
     def likelihood() -> float:
-        inputs = world.learner.network.unroll(batch_inputs(batch), batch.state)[0]
-        return float(inputs.logits.detach().softmax(-1)[:-1][batch.valid][:, 2].mean())
+        outputs = world.learner.network.unroll(batch_inputs(batch), batch.state)[0]
+        return float(outputs.policy.detach().softmax(-1)[:-1][batch.valid][:, 2].mean())
 
     before = likelihood()
     for version in range(20):
@@ -59,6 +68,18 @@ def test_it_acts_and_learns() -> None:
         assert torch.isfinite(world.learner.update(learnt, 0.0).metrics["loss"])
     assert world.learner.num_updates == 20
     assert likelihood() > before + 0.05
+
+
+def test_it_takes_any_action_space(example: type[Algorithm]) -> None:
+    arrays = (
+        ArraySpec(name="/box", dtype="float32", shape=(2,), low=(-1,), high=(1,)),
+        ArraySpec(name="/several", dtype="int64", shape=(2,), low=(0,), high=(2, 1), kind="discrete"),
+    )
+    mask = ArraySpec(name="/mask", dtype="uint8", shape=(5,), low=(0,), high=(1,), kind="binary", role="action_mask")
+    spec = EnvironmentSpec(environment="any", observations=(VECTOR, mask), actions=arrays)
+    algorithm = make_algorithm(config_of(example), spec)
+    learner = Learner(algorithm, OptimiserConfig(), CPU)
+    assert torch.isfinite(learner.update(record(algorithm, learner.network, spec), 0.0).metrics["loss"])
 
 
 def test_the_page_names_everything_that_an_algorithm_says_about_itself() -> None:
