@@ -18,10 +18,10 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from seedbed.common.errors import SpecError
+from seedbed.common.errors import SpecError, UsageError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.experience.batch import TrainBatch
-from seedbed.server.experience.regimes import Draws, RegimeName
+from seedbed.server.experience.regimes import REGIMES, Draws, RegimeName
 from seedbed.server.experience.unroll import ACTION_MASK, LAST_ACTION, FieldSpec
 from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork
 from seedbed.server.options.config import ServerConfig
@@ -155,6 +155,11 @@ class Algorithm(ABC):
             SpecError: it cannot learn this environment.
             UsageError: its options do not go with others.
         """
+        if REGIMES[self.regime].on_policy and config.learning.publish_every != 1:
+            raise UsageError(
+                f"expected --publish-every 1 with --algorithm {config.algorithm}, which learns only from what its newest "
+                f"parameters did, got {config.learning.publish_every}"
+            )
         self._options = config.algorithm_options
         self._learning = config.learning
         self._network = config.network

@@ -8,8 +8,6 @@ from importlib import import_module
 from seedbed.common.errors import SpecError, UsageError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.interface import Algorithm
-from seedbed.server.experience.regimes import REGIMES
-from seedbed.server.options.config import ServerConfig
 
 ALGORITHMS: Mapping[str, str] = {
     "vtrace": "vtrace:VTrace",
@@ -49,19 +47,3 @@ def choose_algorithm(spec: EnvironmentSpec) -> str:
         actions = ", ".join(f"{action.name!r} {action}" for action in spec.actions)
         raise SpecError(f"{spec.environment}: expected actions that an algorithm can learn, got {actions}")
     return max(ranks, key=ranks.__getitem__)
-
-
-def make_algorithm(config: ServerConfig, spec: EnvironmentSpec) -> Algorithm:
-    """Builds the algorithm that the configuration names.
-
-    Raises:
-        SpecError: it cannot learn this environment.
-        UsageError: it does not go with another option.
-    """
-    algorithm = find_algorithm(config.algorithm)(config, spec)
-    if REGIMES[algorithm.regime].on_policy and config.learning.publish_every != 1:
-        raise UsageError(
-            f"expected --publish-every 1 with --algorithm {config.algorithm}, which learns only from what its newest "
-            f"parameters did, got {config.learning.publish_every}"
-        )
-    return algorithm

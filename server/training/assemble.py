@@ -12,7 +12,7 @@ import torch
 from seedbed.common.errors import UsageError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.interface import Algorithm
-from seedbed.server.algorithms.registry import make_algorithm
+from seedbed.server.algorithms.registry import find_algorithm
 from seedbed.server.experience.account import Collector, DiscardingSink
 from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.open_unrolls import OpenUnrolls
@@ -89,7 +89,7 @@ def assemble(
     state = RunState() if state is None else state
     device = choose_device(config.run)
     torch.manual_seed(config.environment.seed)
-    algorithm = make_algorithm(config, spec)
+    algorithm = find_algorithm(config.algorithm)(config, spec)
     regime = REGIMES[algorithm.regime]
     learner = Learner(algorithm, config.optimiser, device)
     if state.learner is not None:

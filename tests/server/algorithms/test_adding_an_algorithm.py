@@ -13,7 +13,7 @@ import torch
 
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.server.algorithms.interface import Algorithm, batch_inputs
-from seedbed.server.algorithms.registry import ALGORITHMS, find_algorithm, make_algorithm
+from seedbed.server.algorithms.registry import ALGORITHMS, find_algorithm
 from seedbed.server.learning.learner import Learner
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.options.learning import LearningConfig, OptimiserConfig
@@ -50,7 +50,7 @@ def config_of(example: type[Algorithm]) -> ServerConfig:
 def test_it_acts_and_learns(example: type[Algorithm]) -> None:
     """It records with a real policy, and its updates make what was rewarded more likely."""
     config = config_of(example)
-    world = World(MLP, observation=VECTOR, make=lambda _, spec: make_algorithm(config, spec))
+    world = World(MLP, observation=VECTOR, make=lambda _, spec: find_algorithm(config.algorithm)(config, spec))
     world.run(40)
     batch = world.batches()[0]
     reward = torch.zeros_like(batch.fields["reward"])
@@ -77,7 +77,7 @@ def test_it_takes_any_action_space(example: type[Algorithm]) -> None:
     )
     mask = ArraySpec(name="/mask", dtype="uint8", shape=(5,), low=(0,), high=(1,), kind="binary", role="action_mask")
     spec = EnvironmentSpec(environment="any", observations=(VECTOR, mask), actions=arrays)
-    algorithm = make_algorithm(config_of(example), spec)
+    algorithm = find_algorithm("reinforce")(config_of(example), spec)
     learner = Learner(algorithm, OptimiserConfig(), CPU)
     assert torch.isfinite(learner.update(record(algorithm, learner.network, spec), 0.0).metrics["loss"])
 

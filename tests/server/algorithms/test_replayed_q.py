@@ -51,7 +51,8 @@ def make_world(
     own = algorithm.Options(**{**rows, "n_step": 3, "head_size": 16, **(options or {})})
 
     def make(config: ServerConfig, spec: EnvironmentSpec) -> ReplayedQ:
-        values = {"learning.unroll_length": unroll_length, "learning.batch_size": 4, "fleet.num_envs": 8}
+        values: dict[str, Any] = {"learning.unroll_length": unroll_length, "learning.batch_size": 4}
+        values["fleet.num_envs"] = 8
         values |= {f"learning.{name}": value for name, value in (learning or {}).items()}
         return algorithm(override(config, values), spec)  # type: ignore[call-arg]  # as members of the family are made
 

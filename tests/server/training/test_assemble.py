@@ -7,7 +7,7 @@ import torch
 
 from seedbed.common.options import override
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
-from seedbed.server.algorithms.registry import ALGORITHMS, make_algorithm
+from seedbed.server.algorithms.registry import ALGORITHMS, find_algorithm
 from seedbed.server.run.state import RunState
 from seedbed.server.training.assemble import assemble, make_layout
 from seedbed.server.training.resolve import defaults_of
@@ -25,7 +25,7 @@ SPEC = EnvironmentSpec(
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_the_layout_of_every_algorithm(name: str) -> None:
     config = override(defaults_of(name), {"network.frame_stack": 3, "network.torso": "mlp"})
-    algorithm = make_algorithm(config, SPEC)
+    algorithm = find_algorithm(name)(config, SPEC)
     layout = make_layout(config, SPEC, algorithm, algorithm.acting(algorithm.make_learnt()))
     assert layout.frame_stacks == (3, 3)
     assert layout.blocks == (1, 1)
@@ -39,9 +39,9 @@ def test_the_layout_of_every_algorithm(name: str) -> None:
 def test_the_rows_that_r2d2_and_apex_train_on() -> None:
     """As published: 80 after 40 of burn-in, every 40; and without burn-in, with n - 1 rows of lookahead."""
     changes = {"learning.unroll_length": 80, "algorithm_options.n_step": 5}
-    r2d2 = make_algorithm(override(defaults_of("r2d2"), {**changes, "network.core": "lstm"}), SPEC)
+    r2d2 = find_algorithm("r2d2")(override(defaults_of("r2d2"), {**changes, "network.core": "lstm"}), SPEC)
     assert (r2d2.trained_rows, r2d2.num_rows, r2d2.period) == (range(40, 120), 121, 40)
-    apex = make_algorithm(override(defaults_of("apex"), changes), SPEC)
+    apex = find_algorithm("apex")(override(defaults_of("apex"), changes), SPEC)
     assert (apex.trained_rows, apex.num_rows, apex.period) == (range(80), 85, 80)
 
 
