@@ -157,8 +157,8 @@ class Algorithm(ABC):
         """
         if REGIMES[self.regime].on_policy and config.learning.publish_every != 1:
             raise UsageError(
-                f"expected --publish-every 1 with --algorithm {config.algorithm}, which learns only from what its newest "
-                f"parameters did, got {config.learning.publish_every}"
+                f"expected --publish-every 1 with --algorithm {config.algorithm}, which learns only from what its "
+                f"newest parameters did, got {config.learning.publish_every}"
             )
         self._options = config.algorithm_options
         self._learning = config.learning
