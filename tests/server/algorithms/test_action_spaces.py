@@ -91,6 +91,9 @@ def test_the_learner_finds_the_policy_that_acted(
         batch = record(algorithm, learner.network, spec, seed=version, version=version)
         assert not batch.valid.all()
         assert batch.fields["behaviour"].flatten(0, 1)[:, 0].std() > 0.05
+        with torch.no_grad():
+            seen = algorithm.see(learner.network, batch)
+        assert seen.log_probs[batch.valid].min() > -100, "what was done was allowed in its own row"
         metrics = learner.update(batch, 0.0).metrics
         assert metrics["abs_log_rho_max"] < 1e-4
         assert metrics["kl_behaviour"].abs() < 1e-6

@@ -42,7 +42,7 @@ def make_world(
     layout: tuple[int, int, int] = (4, 6, 5),
     options: Mapping[str, Any] | None = None,
     learning_rate: float = 1e-3,
-    learning: Mapping[str, object] | None = None,
+    learning: Mapping[str, Any] | None = None,
 ) -> World:
     """A world whose unrolls have a burn-in, T and a period as `layout` says; its algorithm's options and learning's."""
     burn_in, unroll_length, period = layout
