@@ -239,9 +239,7 @@ def _place(error: Exception) -> str:
     """Where in somebody's file it was raised; empty where none of theirs was run."""
     if isinstance(error, SyntaxError):
         return ""  # its text says it
-    frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen ")
-    ]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen ")]
     mine = [frame for frame in frames if frame.filename not in (__file__, importlib.__file__)]
     return f" in {mine[-1].filename}, line {mine[-1].lineno}" if mine else ""
 
