@@ -9,16 +9,14 @@ Shapes: T rows, B environments, F features of the torso, E numbers of an encoded
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
+from seedbed.common.errors import UsageError
 from seedbed.common.timestep import StepType
 from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.interface import AgentState, Inputs
-
-CoreName = Literal["none", "lstm"]
+from seedbed.server.networks.registry import find_core
 
 
 class Core(nn.Module):
@@ -100,14 +98,18 @@ class LSTM(Core):
         return torch.sigmoid(output_gate) * torch.tanh(cell), cell
 
 
-def make_core(name: CoreName, input_size: int, space: ActionSpace, size: int) -> Core:
-    """Builds the core of that name; `size` is H and means nothing to "none".
+def no_core(input_size: int, space: ActionSpace, size: int) -> FeedForward:
+    """No memory; neither actions nor a size mean anything to it."""
+    return FeedForward(input_size)
+
+
+def make_core(name: str, input_size: int, space: ActionSpace, size: int) -> Core:
+    """Builds the core of that name, built in or of a plug-in; `size` is H.
 
     Raises:
-        ValueError: the name is unknown.
+        UsageError: there is none of that name, or it makes something else.
     """
-    if name == "none":
-        return FeedForward(input_size)
-    if name == "lstm":
-        return LSTM(input_size, space, size)
-    raise ValueError(f"expected core 'none' or 'lstm', got {name!r}")
+    core = find_core(name)(input_size, space, size)
+    if not isinstance(core, Core):
+        raise UsageError(f"--core {name}: expected it to make a {Core.__module__}.Core, got {type(core).__name__}")
+    return core

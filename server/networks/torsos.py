@@ -16,13 +16,12 @@ Shapes: N rows, K stacked frames, C channels.
 from __future__ import annotations
 
 import itertools
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seedbed.common.errors import SpecError
+from seedbed.common.errors import SpecError, UsageError
 from seedbed.common.specs import ArraySpec
 from seedbed.server.networks.layers import HIDDEN_GAIN, Conv2d, Linear, initialise
 from seedbed.server.networks.observations import (
@@ -37,8 +36,7 @@ from seedbed.server.networks.observations import (
     stack_channels,
     to_blocks,
 )
-
-TorsoName = Literal["mlp", "impala_shallow", "nature", "impala_deep"]
+from seedbed.server.networks.registry import find_torso
 
 _MLP_SIZES = (64, 64)
 
@@ -209,8 +207,23 @@ class ResidualTorso(Torso):
         return torch.relu(self.hidden(flatten_image(torch.relu(x))))
 
 
+def mlp(shown: tuple[ArraySpec, ...], frame_stack: int, dtype: torch.dtype, background: float) -> MLP:
+    """The multi-layer perceptron; a background means nothing to it."""
+    return MLP(shown, frame_stack, dtype)
+
+
+def impala_shallow(shown: tuple[ArraySpec, ...], frame_stack: int, dtype: torch.dtype, background: float) -> ConvTorso:
+    """IMPALA's shallow network."""
+    return ConvTorso(shown, frame_stack, dtype, background, ((16, 8, 4), (32, 4, 2)), 256)
+
+
+def nature(shown: tuple[ArraySpec, ...], frame_stack: int, dtype: torch.dtype, background: float) -> ConvTorso:
+    """DQN's network."""
+    return ConvTorso(shown, frame_stack, dtype, background, ((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512)
+
+
 def make_torso(
-    name: TorsoName,
+    name: str,
     observation_specs: tuple[ArraySpec, ...],
     frame_stack: int = 1,
     *,
@@ -220,7 +233,7 @@ def make_torso(
     """Builds the torso of that name.
 
     Args:
-        name: see the module.
+        name: see the module, or that of a plug-in.
         observation_specs: of one frame.
         frame_stack: K.
         dtype: of computation, torch.float32 or torch.bfloat16; weights start in float32 in both cases.
@@ -228,18 +241,14 @@ def make_torso(
 
     Raises:
         SpecError: the observations are not what this torso can read.
+        UsageError: there is none of that name, or it makes something else.
         ValueError: an option makes no sense.
     """
     if frame_stack < 1:
         raise ValueError(f"expected frame_stack of at least 1, got {frame_stack}")
     if dtype not in (torch.float32, torch.bfloat16):
         raise ValueError(f"expected dtype torch.float32 or torch.bfloat16, got {dtype}")
-    if name == "mlp":
-        return MLP(observation_specs, frame_stack, dtype)
-    if name == "impala_shallow":
-        return ConvTorso(observation_specs, frame_stack, dtype, background, ((16, 8, 4), (32, 4, 2)), 256)
-    if name == "nature":
-        return ConvTorso(observation_specs, frame_stack, dtype, background, ((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512)
-    if name == "impala_deep":
-        return ResidualTorso(observation_specs, frame_stack, dtype, background)
-    raise ValueError(f"expected torso 'mlp', 'impala_shallow', 'nature' or 'impala_deep', got {name!r}")
+    torso = find_torso(name)(observation_specs, frame_stack, dtype=dtype, background=background)
+    if not isinstance(torso, Torso):
+        raise UsageError(f"--torso {name}: expected it to make a {Torso.__module__}.Torso, got {type(torso).__name__}")
+    return torso

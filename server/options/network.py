@@ -12,10 +12,18 @@ from seedbed.common.options import option
 class NetworkConfig:
     """network"""
 
-    torso: Literal["mlp", "impala_shallow", "nature", "impala_deep"] = option(
-        "impala_shallow", "what reads observations", fixed=True
+    torso: str = option(
+        "impala_shallow",
+        "reader of observations: mlp, impala_shallow, nature, impala_deep, or a plug-in's",
+        metavar="NAME",
+        fixed=True,
     )
-    core: Literal["none", "lstm"] = option("none", "memory; fed with last action and clipped reward too", fixed=True)
+    core: str = option(
+        "none",
+        "memory: none, lstm (fed with last action and clipped reward too), or a plug-in's",
+        metavar="NAME",
+        fixed=True,
+    )
     core_size: int = option(256, "H, width of the memory", fixed=True)
     background: float = option(0.0, "subtracted from the pixels of images: what means nothing should be 0", fixed=True)
     frame_stack: int = option(4, "K, newest frames the network sees at once; clients send one", fixed=True)

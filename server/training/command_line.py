@@ -5,7 +5,7 @@ What belongs to an algorithm alone is read in `training/resolve.py`, once the al
 
 from __future__ import annotations
 
-import json
+import argparse
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,15 +14,35 @@ from typing import Any
 
 from seedbed.common.environment_options import EnvironmentOptions
 from seedbed.common.errors import UsageError
-from seedbed.common.options import OptionParser, add_options, explicit, override, read_json
+from seedbed.common.options import OptionParser, add_group, add_options, explicit, options_of, override, read_json
+from seedbed.common.plugins import Trust, is_module
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.options.run import RunConfig
 from seedbed.server.options.serving import ServingConfig
 from seedbed.server.presets.registry import PRESETS, task_values
-from seedbed.server.run.directory import RunDirectory, read_run_file
-from seedbed.server.run.resuming import is_exposure
+from seedbed.server.run.directory import RunDirectory
+from seedbed.server.training.options_file import is_run, read_options_file
 
 HELP = ("-h", "--help")
+PLUGINS: Mapping[str, str] = {
+    "algorithm": "algorithms",
+    "network.torso": "torsos",
+    "network.core": "cores",
+    "environment.env": "environments",
+}
+"""Options whose values may name a module: dotted path -> group of `common.plugins`."""
+FIRST = (
+    "environment.env",
+    "algorithm",
+    "network.torso",
+    "optimiser.learning_rate",
+    "fleet.num_envs",
+    "run.max_steps",
+    "environment.seed",
+    "run.device",
+    "run.run_dir",
+)
+"""Options that --help shows first, beside --preset."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +54,11 @@ class Given:
         prog, description: of the command, for messages and --help.
         wants_help: --help was among it.
         preset: a preset's name.
-        file: "config" of a config.json to repeat, without what belongs to one start of a run.
+        file: options of the file of --config, without what belongs to one start of a run.
         flags: common options: dotted path -> value.
+        trust: which modules may be imported at this start.
+        spec_file: a file with the environment's spec, in place of an environment that is built here.
+        dry_run: say what would be trained, and write nothing.
     """
 
     argv: tuple[str, ...]
@@ -45,6 +68,9 @@ class Given:
     preset: str | None
     file: Mapping[str, Any]
     flags: Mapping[str, Any]
+    trust: Trust
+    spec_file: Path | None = None
+    dry_run: bool = False
 
     @property
     def algorithm(self) -> str | None:
@@ -87,11 +113,30 @@ class Given:
 
 
 def make_parser(prog: str, description: str, tree: ServerConfig) -> OptionParser:
-    """A parser of all options of a tree, and of the two that bring many values at once."""
+    """A parser of all options of a tree, what everybody needs first and the algorithm's own next, and of those that
+    belong to one start of a run and are never saved.
+    """
     parser = OptionParser(prog, description)
-    parser.add_argument("--config", metavar="FILE", type=Path, help="repeat a run: options from its config.json")
-    parser.add_argument("--preset", metavar="NAME", help=f"settings that work: {', '.join(PRESETS)}")
-    add_options(parser, tree)
+    leaves = {leaf.path: leaf for leaf in options_of(tree)}
+    add_group(parser, "most used", [leaves[path] for path in FIRST], tree).add_argument(
+        "--preset", metavar="NAME", help=f"settings that work: {', '.join(PRESETS)}"
+    )
+    own = [leaf for path, leaf in leaves.items() if path.startswith("algorithm_options.")]
+    if own:
+        add_group(parser, f"algorithm: {tree.algorithm}", own, tree)
+    once = parser.add_argument_group("this start alone")
+    once.add_argument(
+        "--config", metavar="FILE", type=Path, help="options from a run's config.json, or nested alike in YAML or TOML"
+    )
+    once.add_argument(
+        "--spec", metavar="FILE", type=Path, help="the environment's spec, as `seedbed env --describe > FILE` wrote it"
+    )
+    once.add_argument("--dry-run", action="store_true", help="say what would be trained, and write nothing")
+    once.add_argument(
+        "--allow-import", action="store_true", help="import modules that a file names, not only typed ones"
+    )
+    once.add_argument("--import-from", metavar="DIR", type=Path, help=argparse.SUPPRESS)
+    add_options(parser, tree, but={*FIRST, *(leaf.path for leaf in own)})
     return parser
 
 
@@ -104,35 +149,24 @@ def read_command_line(argv: Sequence[str], *, prog: str, description: str = "") 
     """
     words = [word for word in argv if word not in HELP]
     namespace, _ = make_parser(prog, description, ServerConfig()).parse_known_args(words)
-    if namespace.config is not None and namespace.preset is not None:
+    if namespace.config is not None and namespace.preset is not None and is_run(namespace.config):
         raise UsageError(
             f"expected --config or --preset, got both: a config.json is complete without {namespace.preset!r}"
         )
-    file = {} if namespace.config is None else _repeatable(read_run_file(namespace.config).config)
+    flags = explicit(namespace, ServerConfig())
     return Given(
         argv=tuple(words),
         prog=prog,
         description=description,
         wants_help=len(words) < len(argv),
         preset=namespace.preset,
-        file=file,
-        flags=explicit(namespace, ServerConfig()),
+        file={} if namespace.config is None else read_options_file(namespace.config),
+        flags=flags,
+        trust=Trust(
+            typed=frozenset(name for path in PLUGINS if (name := flags.get(path)) is not None and is_module(name)),
+            allow_import=namespace.allow_import,
+            start_directory=(namespace.import_from or Path.cwd()).absolute(),
+        ),
+        spec_file=namespace.spec,
+        dry_run=namespace.dry_run,
     )
-
-
-def _repeatable(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A run's options without where it lives and who may reach it."""
-    kept = json.loads(json.dumps(config))
-    for path in [path for path in _paths(kept) if path in ("run.run_dir", "run.resume") or is_exposure(path)]:
-        *parents, name = path.split(".")
-        part = kept
-        for parent in parents:
-            part = part[parent]
-        del part[name]
-    return dict(kept)
-
-
-def _paths(data: Any, prefix: str = "") -> list[str]:
-    if not isinstance(data, Mapping):
-        return [prefix[:-1]]
-    return [path for name, value in data.items() for path in _paths(value, f"{prefix}{name}.")]

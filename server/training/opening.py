@@ -42,7 +42,7 @@ def open_run(given: Given) -> OpenedRun:
     directory = given.directory
     before = directory.read()
     if before is None:
-        spec = describe_environment(given.environment)
+        spec = describe_environment(given.environment, given.trust)
         config = resolve(given, spec)
     elif given.run.resume == "never":
         raise ConfigError(f"expected no run in {directory.path} with --resume never, there is one")

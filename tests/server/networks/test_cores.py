@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from seedbed.common.errors import UsageError
 from seedbed.common.specs import ArraySpec, discrete
 from seedbed.common.timestep import StepType
 from seedbed.server.networks.cores import LSTM, FeedForward, make_core
@@ -178,5 +179,5 @@ def test_feed_forward_passes_features_on() -> None:
 
 
 def test_an_unknown_core_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected core 'none' or 'lstm', got 'gru'"):
-        make_core("gru", F, SPACE, H)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="expected --core to be one of none, lstm, or MODULE:ATTR, got 'gru'"):
+        make_core("gru", F, SPACE, H)

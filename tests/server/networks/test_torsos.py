@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seedbed.common.errors import SpecError
+from seedbed.common.errors import SpecError, UsageError
 from seedbed.common.specs import ArraySpec
 from seedbed.server.networks.layers import Conv2d, Linear
 from seedbed.server.networks.observations import FromZero, block_shape, keeps_frames_apart, stack_channels, to_blocks
-from seedbed.server.networks.torsos import TorsoName, make_torso
+from seedbed.server.networks.torsos import make_torso
 
-IMAGE_TORSOS: tuple[TorsoName, ...] = ("impala_shallow", "nature", "impala_deep")
+IMAGE_TORSOS: tuple[str, ...] = ("impala_shallow", "nature", "impala_deep")
 
 
 def image(*shape: int, dtype: str = "uint8", low: float = -math.inf, high: float = math.inf) -> ArraySpec:
@@ -47,7 +47,7 @@ def num_parameters(module: nn.Module) -> int:
         ("impala_deep", 256, 97_744 + 991_488),
     ],
 )
-def test_sizes_on_atari_are_the_published_ones(name: TorsoName, output_size: int, parameters: int) -> None:
+def test_sizes_on_atari_are_the_published_ones(name: str, output_size: int, parameters: int) -> None:
     torso = make_torso(name, (image(84, 84),), 4)
     assert torso.output_size == output_size
     assert num_parameters(torso) == parameters
@@ -66,7 +66,7 @@ def test_the_deep_network_with_its_lstm_has_the_published_size() -> None:
 
 @pytest.mark.parametrize("name", IMAGE_TORSOS)
 @pytest.mark.parametrize(("shape", "stack"), [((84, 84), 1), ((84, 84), 4), ((72, 96, 3), 1), ((64, 64, 3), 2)])
-def test_image_torsos_take_any_channels(name: TorsoName, shape: tuple[int, ...], stack: int) -> None:
+def test_image_torsos_take_any_channels(name: str, shape: tuple[int, ...], stack: int) -> None:
     torso = make_torso(name, (image(*shape),), stack)
     features = torso((random_frames(3, stack, *shape),))
     assert features.shape == (3, torso.output_size)
@@ -143,7 +143,7 @@ def test_blocks_hold_their_pixels_row_by_row(block: int, shape: tuple[int, ...],
 
 @pytest.mark.parametrize("name", IMAGE_TORSOS)
 @pytest.mark.parametrize("shape", [(84, 84), (44, 36, 3), (50, 50)])
-def test_frames_in_blocks_are_the_same_to_a_torso(name: TorsoName, shape: tuple[int, ...]) -> None:
+def test_frames_in_blocks_are_the_same_to_a_torso(name: str, shape: tuple[int, ...]) -> None:
     torso = make_torso(name, (image(*shape),), 2)
     assert torso.block == (4 if name != "impala_deep" and shape != (50, 50) else 1)
     frames = random_frames(3, 2, *shape)
@@ -152,7 +152,7 @@ def test_frames_in_blocks_are_the_same_to_a_torso(name: TorsoName, shape: tuple[
 
 
 @pytest.mark.parametrize("name", IMAGE_TORSOS)
-def test_image_torsos_equal_plain_layers(name: TorsoName) -> None:
+def test_image_torsos_equal_plain_layers(name: str) -> None:
     """The same weights in stock layers, channels first, on pixels divided by 255."""
     torch.manual_seed(0)
     torso = make_torso(name, (image(44, 36),), 2)
@@ -201,7 +201,7 @@ def test_bytes_are_scaled_by_their_maximum() -> None:
 
 @pytest.mark.parametrize("name", ["mlp", *IMAGE_TORSOS])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_a_copy_stored_in_half_precision_computes_the_same_bits(name: TorsoName, dtype: str) -> None:
+def test_a_copy_stored_in_half_precision_computes_the_same_bits(name: str, dtype: str) -> None:
     torch.manual_seed(0)
     master = make_torso(name, (image(44, 44, dtype=dtype),), 3, dtype=torch.bfloat16)
     acting = copy.deepcopy(master).to(torch.bfloat16)
@@ -214,7 +214,7 @@ def test_a_copy_stored_in_half_precision_computes_the_same_bits(name: TorsoName,
 
 
 @pytest.mark.parametrize("name", ["mlp", *IMAGE_TORSOS])
-def test_half_precision_is_close_and_trains_float32_weights(name: TorsoName) -> None:
+def test_half_precision_is_close_and_trains_float32_weights(name: str) -> None:
     torch.manual_seed(0)
     single = make_torso(name, (image(44, 44),), 3)
     half = make_torso(name, (image(44, 44),), 3, dtype=torch.bfloat16)
@@ -236,7 +236,7 @@ def test_weights_already_in_the_right_dtype_are_not_copied() -> None:
 
 
 @pytest.mark.parametrize("name", ["mlp", *IMAGE_TORSOS])
-def test_signals_keep_their_scale_at_the_start(name: TorsoName) -> None:
+def test_signals_keep_their_scale_at_the_start(name: str) -> None:
     torch.manual_seed(0)
     torso = make_torso(name, (image(84, 84),), 4)
     rms = torso((random_frames(4, 4, 84, 84),)).square().mean().sqrt().item()
@@ -246,14 +246,14 @@ def test_signals_keep_their_scale_at_the_start(name: TorsoName) -> None:
 
 @pytest.mark.parametrize("name", IMAGE_TORSOS)
 @pytest.mark.parametrize("specs", [(vector(4),), (image(84, 84), vector(4)), (image(84, 84, 3, 2),)])
-def test_image_torsos_refuse_what_is_not_one_image(name: TorsoName, specs: tuple[ArraySpec, ...]) -> None:
+def test_image_torsos_refuse_what_is_not_one_image(name: str, specs: tuple[ArraySpec, ...]) -> None:
     with pytest.raises(SpecError, match=r"exactly one observation, an image .* got '\w+' \w+\[") as error:
         make_torso(name, specs)
     assert all(spec.name in str(error.value) for spec in specs)
 
 
 @pytest.mark.parametrize(("name", "smallest"), [("impala_shallow", 20), ("nature", 36)])
-def test_images_may_be_too_small(name: TorsoName, smallest: int) -> None:
+def test_images_may_be_too_small(name: str, smallest: int) -> None:
     make_torso(name, (image(smallest, smallest),))
     with pytest.raises(
         SpecError, match=rf"'screen': this torso expects larger images, got uint8\[{smallest - 1}, 84\]"
@@ -262,7 +262,7 @@ def test_images_may_be_too_small(name: TorsoName, smallest: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["mlp", *IMAGE_TORSOS])
-def test_other_dtypes_are_refused(name: TorsoName) -> None:
+def test_other_dtypes_are_refused(name: str) -> None:
     with pytest.raises(SpecError, match=r"'screen': networks expect uint8 or float32, got int64\[84, 84\]"):
         make_torso(name, (image(84, 84, dtype="int64"),))
 
@@ -270,19 +270,19 @@ def test_other_dtypes_are_refused(name: TorsoName) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "vgg"}, "expected torso 'mlp', .* got 'vgg'"),
+        ({"name": "vgg"}, "expected --torso to be one of mlp, .* got 'vgg'"),
         ({"frame_stack": 0}, "expected frame_stack of at least 1, got 0"),
         ({"dtype": torch.float16}, "expected dtype .* got torch.float16"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, UsageError), match=message):
         make_torso(**({"name": "mlp", "observation_specs": (vector(3),)} | arguments))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["impala_shallow", "nature", "impala_deep"])
-def test_the_background_is_nothing(name: TorsoName, dtype: torch.dtype) -> None:
+def test_the_background_is_nothing(name: str, dtype: torch.dtype) -> None:
     torso = make_torso(name, (image(84, 84),), 4, dtype=dtype, background=87.0)
     empty = torch.full((2, 4, 84, 84), 87, dtype=torch.uint8)
     features = torso((empty,))
