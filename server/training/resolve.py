@@ -32,7 +32,7 @@ def resolve(given: Given, spec: EnvironmentSpec) -> ServerConfig:
     name = given.algorithm or choose_algorithm(spec)
     start = defaults_of(name, given.trust)
     values = {**find_algorithm(name).defaults(spec), **preset_values(given.preset, name)}
-    config = override(start, {**values, **read_json(start, given.file), **_flags(given, start)})
+    config = override(start, {**values, **read_json(start, given.file), **given.from_spec, **_flags(given, start)})
     admit(config, spec, given.trust)
     return config
 
@@ -60,6 +60,21 @@ def resolve_again(given: Given, run: RunFile, name: str) -> ServerConfig:
     check_unchanged(before, config, name)
     admit(config, run.spec, given.trust)
     return config
+
+
+def check_flags(given: Given) -> None:
+    """The second pass over the command line, as far as it goes before the environment is known.
+
+    Raises:
+        UsageError: an option is unknown, or of another algorithm than the one that was named.
+    """
+    if given.algorithm is not None:
+        _flags(given, defaults_of(given.algorithm, given.trust))
+        return
+    parser = make_parser(given.prog, given.description, ServerConfig())
+    for word in parser.parse_known_args(given.argv)[1]:
+        if word.startswith("-") and not word[1:2].isdigit() and not _owners(word.partition("=")[0]):
+            parser.refuse(word)
 
 
 def admit(config: ServerConfig, spec: EnvironmentSpec, trust: Trust) -> None:
