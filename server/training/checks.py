@@ -127,9 +127,10 @@ def _check_recorded(algorithm: Algorithm, batch: TrainBatch) -> None:
         got = FieldSpec(tuple(came.shape[2:]), came.dtype)
         assert got == spec, f"expected `act` to record {name} as {spec}, got {got}"
         assert torch.isfinite(came.float()).all(), f"expected finite values of {name}"
-    initial = algorithm.acting(algorithm.make_learnt()).initial_state(batch.num_unrolls)
+    initial = algorithm.acting(algorithm.make_learnt()).initial_state(batch.valid.shape[1])
     for number, (part, first) in enumerate(zip(batch.state, initial, strict=True)):
-        assert part.shape == first.shape and part.dtype == first.dtype, f"state {number} changes its shape or dtype"
+        assert part.shape == first.shape, f"expected state {number} to keep {first.shape}, got {part.shape}"
+        assert part.dtype == first.dtype, f"expected state {number} to keep {first.dtype}, got {part.dtype}"
 
 
 def _check_actions(spec: EnvironmentSpec, batch: TrainBatch) -> None:
