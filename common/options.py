@@ -63,7 +63,8 @@ _capturing: list[OptionParser] | None = None
 def captured_help() -> Iterator[list[OptionParser]]:
     """Parsers that are asked for their help within the block, which is not shown: for programs that want them."""
     global _capturing
-    _capturing = parsers = []
+    parsers: list[OptionParser] = []
+    _capturing = parsers
     try:
         yield parsers
     finally:
@@ -258,7 +259,7 @@ def difference(run: T, now: T, *, fixed: bool = False) -> list[str]:
 
 
 def _add_option(group: argparse._ArgumentGroup, leaf: Option, default: Any) -> None:
-    text = leaf.help if default is None else f"{leaf.help} (default: {default})"
+    text = leaf.help if default in (None, "") else f"{leaf.help} (default: {default})"
     text = argparse.SUPPRESS if leaf.hidden else text.replace("%", "%%")
     if leaf.kind is bool:
         group.add_argument(

@@ -7,10 +7,10 @@ class, or a function that returns a `torsos.Torso` or a `cores.Core`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seedbed.common.errors import UsageError
-from seedbed.common.plugins import NOTHING_TYPED, Trust, find
+from seedbed.common.plugins import GROUPS, NOTHING_TYPED, Trust, find
 
 if TYPE_CHECKING:
     from seedbed.server.networks.cores import Core
@@ -49,9 +49,9 @@ def find_core(name: str, trust: Trust = NOTHING_TYPED) -> Callable[..., Core]:
     return _callable("cores", name, CORES, trust)
 
 
-def _callable(group: str, name: str, built_in: Mapping[str, str], trust: Trust) -> Callable[..., Torso | Core]:
+def _callable(group: str, name: str, built_in: Mapping[str, str], trust: Trust) -> Callable[..., Any]:
     found = find(group, name, built_in, trust)
     if not callable(found):
-        raise UsageError(f"--{group[:-1]} {name}: expected a class or a function, got {found!r:.100}")
-    made: Callable[..., Torso | Core] = found
+        raise UsageError(f"{GROUPS[group]} {name}: expected a class or a function, got {found!r:.100}")
+    made: Callable[..., Any] = found
     return made

@@ -125,10 +125,11 @@ def defaults_of(algorithm: str, trust: Trust = NOTHING_TYPED) -> ServerConfig:
 def print_help(given: Given) -> None:
     """Shows all options, with those of the algorithm that was named."""
     tree = ServerConfig() if given.algorithm is None else defaults_of(given.algorithm, given.trust)
-    make_parser(given.prog, given.description, tree).print_help()
+    parser = make_parser(given.prog, given.description, tree)
     if given.algorithm is None:
         known = ", ".join(one.name for one in names("algorithms", ALGORITHMS) if not one.hidden)
-        print(f"\noptions of an algorithm: {given.prog} --algorithm NAME --help, NAME one of {known}")
+        parser.epilog = f"options of an algorithm: {given.prog} --algorithm NAME --help, NAME one of {known}"
+    parser.print_help()
 
 
 def _algorithm_of(run: RunFile) -> str:
