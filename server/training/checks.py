@@ -7,7 +7,7 @@ AssertionError with a sentence.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,9 +24,10 @@ from seedbed.server.experience.unroll import ACTION_MASK, FieldSpec, action_fiel
 from seedbed.server.learning.learner import Learner
 from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.registry import find_torso
-from seedbed.server.networks.torsos import Torso
+from seedbed.server.networks.torso import Torso
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.options.learning import OptimiserConfig
+from seedbed.server.options.network import NetworkConfig
 from seedbed.server.training.recording import record
 
 VECTORS = EnvironmentSpec(
@@ -40,11 +41,11 @@ IMAGES = (ArraySpec(name="observation", dtype="uint8", shape=(84, 84), low=(0,),
 """Observations that torsos are checked with unless others are given."""
 
 _SMALL: Mapping[str, Any] = {
-    "network.torso": "mlp",
     "network.frame_stack": 1,
     "network.precision": "float32",
     "learning.batch_size": 4,
 }
+_NETWORK = NetworkConfig(precision="float32")
 _CPU = torch.device("cpu")
 _BEHAVIOUR = "behaviour"
 _ANY = Trust(allow_import=True)
@@ -80,44 +81,54 @@ def check_algorithm(
 
 
 def check_torso(
-    torso: Callable[..., Torso] | str,
+    torso: type[Torso] | str,
     shown: tuple[ArraySpec, ...] = IMAGES,
-    frame_stack: int = 1,
-    dtype: torch.dtype = torch.float32,
+    frame_stacks: tuple[int, ...] = (),
+    config: NetworkConfig = _NETWORK,
 ) -> None:
     """Reads rows, each by itself, and learns with all of its weights.
 
     Args:
-        torso: class, function, or name.
+        torso: class, or name.
         shown: specs of the observations.
-        frame_stack: K.
-        dtype: asked for; a torso may compute in another.
+        frame_stacks: K of each; 1 unless given.
+        config: options of the network.
 
     Raises:
         AssertionError: it breaks a rule that the rest relies on.
     """
     torch.manual_seed(0)
-    make = find_torso(torso, _ANY) if isinstance(torso, str) else torso
-    made = make(shown, frame_stack, dtype=dtype, background=0.0)
+    stacks = frame_stacks or (1,) * len(shown)
+    made = (find_torso(torso, _ANY) if isinstance(torso, str) else torso)(shown, config, stacks)
     assert isinstance(made, Torso), f"expected a {Torso.__module__}.Torso, got {type(made).__name__}"
-    rows = tuple(_random_rows(spec, 5, frame_stack) for spec in shown)
+    assert made.output_size >= 1, f"expected an output_size of at least 1, got {made.output_size}"
+    assert len(made.blocks) == len(shown), f"expected a block for each of {len(shown)} arrays, got {made.blocks}"
+    rows = tuple(_random_rows(spec, 5, stack) for spec, stack in zip(shown, stacks, strict=True))
     features = made(rows)
     assert features.shape == (5, made.output_size), f"expected (5, {made.output_size}), got {tuple(features.shape)}"
-    assert features.dtype == made.dtype, f"expected features of {made.dtype}, its dtype, got {features.dtype}"
+    assert features.is_floating_point(), f"expected features of a floating dtype, got {features.dtype}"
     assert torch.isfinite(features).all(), "expected finite features"
     alone = torch.cat([made(tuple(array[n : n + 1] for array in rows)) for n in range(5)])
     far = (alone - features).abs().max()
-    assert far <= _TOLERANCE * (100 if made.dtype == torch.bfloat16 else 1) * features.abs().max().clamp(min=1), (
+    assert far <= _tolerance(features), (
         f"expected rows to be read one by one, alone they differ by {far:.2g}: no batch normalisation, no dropout"
     )
     features.float().square().mean().backward()
     idle = [name for name, p in made.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     assert not idle, f"expected a gradient for every weight, none reaches {', '.join(idle)}"
     assert all(p.dtype == torch.float32 for p in made.parameters()), "expected weights of float32: they are learnt"
-    acting = copy.deepcopy(made).to(made.dtype)
+    acting = copy.deepcopy(made)
+    acting.store_for_acting()
     assert torch.equal(acting(rows), made(rows)), (
-        f"expected the same bits when weights are stored in {made.dtype}: use networks.layers.Linear and Conv2d"
+        "expected the same bits from a copy that is stored for acting: use networks.layers.Linear and Conv2d, or leave "
+        "store_for_acting as it is"
     )
+
+
+def _tolerance(features: Tensor) -> Tensor:
+    """How far numbers may be apart that were summed in another order."""
+    share = 0.02 if features.dtype == torch.bfloat16 else _TOLERANCE
+    return share * features.detach().abs().max().clamp(min=1)
 
 
 def _check_recorded(algorithm: Algorithm, batch: TrainBatch) -> None:

@@ -20,7 +20,7 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.options.run import RunConfig
 from seedbed.server.options.serving import ServingConfig
-from seedbed.server.presets.registry import PRESETS, task_values
+from seedbed.server.presets.registry import PRESETS, fits, task_values
 from seedbed.server.run.directory import RunDirectory
 from seedbed.server.training.options_file import is_run, read_options_file
 
@@ -82,6 +82,11 @@ class Given:
         return str(name) if name else None
 
     @property
+    def typed_env(self) -> str | None:
+        """The environment that was named on the command line, over a preset's or a file's."""
+        return self.flags.get("environment.env")
+
+    @property
     def environment(self) -> EnvironmentOptions:
         """Which environment; no algorithm has a say in it."""
         return self._part("environment")
@@ -101,7 +106,8 @@ class Given:
         """Where the run lives: named by preset or environment, and by the algorithm if that was named."""
         if (path := self.flags.get("run.run_dir")) is not None:
             return RunDirectory(path)
-        task = self.preset or re.sub(r"[^\w.-]+", "-", self.environment.env_id)
+        own = self.preset if fits(self.preset, self.typed_env) else None
+        task = own or re.sub(r"[^\w.-]+", "-", self.environment.env_id)
         named = self.flags.get("algorithm")
         return RunDirectory(Path("runs") / (f"{task}-{named}" if named else task))
 
@@ -109,7 +115,7 @@ class Given:
         """One group of common options."""
         start = ServerConfig()
         file = {key: value for key, value in self.file.items() if key != "algorithm_options"}
-        values = {**task_values(self.preset), **read_json(start, file), **self.flags}
+        values = {**task_values(self.preset, self.typed_env), **read_json(start, file), **self.flags}
         prefix = f"{name}."
         own = {path.removeprefix(prefix): value for path, value in values.items() if path.startswith(prefix)}
         return override(getattr(start, name), own)

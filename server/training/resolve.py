@@ -1,7 +1,7 @@
 """Configuration of a run, resolved: what was given, over presets, over an algorithm's settings, over rules.
 
-Weakest first: the options' own defaults; the algorithm's values of common options, by what the environment shows; the
-preset's values for the task, and those for the algorithm on it; the file of --config; the command line.
+Weakest first: the options' own defaults; rules about what the environment shows; the algorithm's values of common
+options; the preset's values for the task, and those for the algorithm on it; the file of --config; the command line.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from seedbed.server.presets.registry import preset_values
 from seedbed.server.run.directory import RunFile
 from seedbed.server.run.resuming import check_unchanged, unexposed
 from seedbed.server.training.command_line import PLUGINS, Given, make_parser
+from seedbed.server.training.rules import rules
 
 
 def resolve(given: Given, spec: EnvironmentSpec) -> ServerConfig:
@@ -31,7 +32,8 @@ def resolve(given: Given, spec: EnvironmentSpec) -> ServerConfig:
     """
     name = given.algorithm or choose_algorithm(spec)
     start = defaults_of(name, given.trust)
-    values = {**find_algorithm(name).defaults(spec), **preset_values(given.preset, name)}
+    own = preset_values(given.preset, name, given.typed_env)
+    values = {**rules(spec), **find_algorithm(name).defaults(spec), **own}
     config = override(start, {**values, **read_json(start, given.file), **given.from_spec, **_flags(given, start)})
     admit(config, spec, given.trust)
     return config
@@ -55,7 +57,7 @@ def resolve_again(given: Given, run: RunFile, name: str) -> ServerConfig:
             f"{given.algorithm} now): leave them out to resume it, or choose another --run-dir"
         )
     start = unexposed(before)
-    values = preset_values(given.preset, before.algorithm)
+    values = preset_values(given.preset, before.algorithm, given.typed_env)
     config = override(start, {**values, **read_json(start, given.file), **_flags(given, start)})
     check_unchanged(before, config, name)
     admit(config, run.spec, given.trust)

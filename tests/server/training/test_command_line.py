@@ -27,12 +27,11 @@ SPEC = EnvironmentSpec(
 )
 OWN = """
 from seedbed.server.algorithms.vtrace import VTrace
-from seedbed.server.networks.torsos import mlp
 
 class Mine(VTrace):
     @classmethod
     def defaults(cls, spec):
-        return {**super().defaults(spec), "network.torso": "mine_torso:mlp"}
+        return {**super().defaults(spec), "network.torso": "mine_torso:MLP"}
 """
 
 
@@ -44,7 +43,7 @@ def read(*argv: str) -> Given:
 def _start_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two modules of a user's in the folder where the command is typed."""
     (tmp_path / "mine.py").write_text(OWN)
-    (tmp_path / "mine_torso.py").write_text("from seedbed.server.networks.torsos import mlp\n")
+    (tmp_path / "mine_torso.py").write_text("from seedbed.server.networks.vectors import MLP\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(plugins, "_imported", {})
@@ -146,7 +145,7 @@ def test_a_spec_in_a_file_stands_for_an_environment(tmp_path: Path) -> None:
 
 def test_what_was_typed_is_imported_and_what_its_algorithm_names_too() -> None:
     config = resolve(read("--algorithm", "mine:Mine"), SPEC)
-    assert config.network.torso == "mine_torso:mlp"
+    assert config.network.torso == "mine_torso:MLP"
     assert find_algorithm("mine:Mine").__name__ == "Mine"
 
 
@@ -169,17 +168,20 @@ def test_modules_that_a_file_names_are_refused_unless_typed_again() -> None:
 
 
 def test_a_torso_that_a_file_names_is_refused() -> None:
-    Path("a.toml").write_text('algorithm = "ppo"\n[network]\ntorso = "mine_torso:mlp"\n')
-    with pytest.raises(UsageError, match="--torso mine_torso:mlp would import"):
+    Path("a.toml").write_text('algorithm = "ppo"\n[network]\ntorso = "mine_torso:MLP"\n')
+    with pytest.raises(UsageError, match="--torso mine_torso:MLP would import"):
         resolve(read("--config", "a.toml"), SPEC)
     assert "mine_torso" not in sys.modules
-    resolve(read("--config", "a.toml", "--torso", "mine_torso:mlp"), SPEC)
+    resolve(read("--config", "a.toml", "--torso", "mine_torso:MLP"), SPEC)
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mine_torso:mlp", "expected a subclass of seedbed.server.algorithms.interface.Algorithm, got <function mlp"),
+        (
+            "mine_torso:MLP",
+            "expected a subclass of seedbed.server.algorithms.interface.Algorithm, got <class '.*MLP",
+        ),
         ("json:JSONDecoder", "expected a subclass of"),
     ],
 )
