@@ -6,6 +6,7 @@ AssertionError with a sentence.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -52,6 +53,18 @@ _ANY = Trust(allow_import=True)
 _TOLERANCE = 1e-4
 
 
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Small tensors: more threads only wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@_one_thread()
 def check_algorithm(
     algorithm: type[Algorithm] | str, spec: EnvironmentSpec = VECTORS, options: Mapping[str, Any] | None = None
 ) -> None:
@@ -80,6 +93,7 @@ def check_algorithm(
     _check_restored(made, config.optimiser, spec)
 
 
+@_one_thread()
 def check_torso(
     torso: type[Torso] | str,
     shown: tuple[ArraySpec, ...] = IMAGES,
