@@ -46,7 +46,15 @@ def describe_environment(config: EnvironmentOptions, trust: Trust = NOTHING_TYPE
         SeedbedError: what that process said was wrong.
     """
     check_trusted("--env", config.env, trust)
-    command = [sys.executable, "-P", "-m", _MODULE, "--describe", *to_argv(config), *trust.to_argv(config.env_id)]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        _MODULE,
+        "--describe",
+        *to_argv(config),
+        *_import_options(config.env_id, trust),
+    ]
     with report_pipe() as pipe, tempfile.TemporaryFile() as log:
         # A session of its own, here too: Ctrl-C asks the server alone to finish.
         process = subprocess.Popen(
@@ -72,6 +80,11 @@ def describe_environment(config: EnvironmentOptions, trust: Trust = NOTHING_TYPE
             sys.stderr.write(log.read().decode(errors="replace"))
             raise SpecError(f"{config.env}: the process that built it {_how_it_ended(code)}")
     return EnvironmentSpec.from_json(facts["spec"])
+
+
+def _import_options(env: str, trust: Trust) -> list[str]:
+    """Options that hand the decision on: a client would take an --env on its command line for typed."""
+    return trust.to_argv(env) or ["--no-allow-import"]
 
 
 @dataclass(slots=True)
@@ -111,7 +124,7 @@ class LocalClients:
         self._environment = [
             *to_argv(config.environment),
             *to_argv(config.care),
-            *trust.to_argv(config.environment.env_id),
+            *_import_options(config.environment.env_id, trust),
         ]
         self._connection = ["--server", local_address(address), *credential_options(config.serving.credentials)]
         self._yielding = yielding
