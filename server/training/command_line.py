@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seedbed.common.environment_name import EnvironmentName, canonical
 from seedbed.common.environment_options import EnvironmentOptions
 from seedbed.common.errors import ConfigError, UsageError
 from seedbed.common.options import OptionParser, add_group, add_options, explicit, options_of, override, read_json
@@ -197,10 +198,19 @@ def _options_of_spec(spec: EnvironmentSpec, typed: Mapping[str, Any]) -> Mapping
     Raises:
         UsageError: another one was typed.
     """
-    values = {"environment.env": spec.environment}
+    name = EnvironmentName.parse(spec.environment)
+    values = {
+        "environment.env": name.id,
+        "environment.env_kwargs": canonical(name.kwargs) or None,
+        "environment.image_size": None if name.image_size is None else "{}x{}".format(*name.image_size),
+        "environment.grey": name.grey,
+        "environment.max_episode_steps": name.max_steps,
+    }
     if spec.preset:
         values["environment.atari_preset"] = spec.preset
     for path, value in values.items():
-        if typed.get(path, value) != value:
-            raise UsageError(f"expected the environment of --spec, {value}, got {typed[path]}: leave one of them out")
+        if path in typed and typed[path] != value:
+            raise UsageError(
+                f"expected the environment of --spec, {spec.environment}, got {typed[path]}: leave one of them out"
+            )
     return values
