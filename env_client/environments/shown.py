@@ -102,6 +102,13 @@ def write(part: Any, target: NDArray[Any], spec: ArraySpec) -> None:
     np.copyto(target, shown, casting=casting)
 
 
+def out_of_bounds(spec: ArraySpec, shown: NDArray[Any]) -> bool:
+    """Whether numbers are outside of their bounds, floats by more than rounding explains."""
+    low, high = spec.lower, spec.upper
+    slack = _TOLERANCE * _span(low, high) if shown.dtype.kind == "f" else np.zeros(())
+    return bool(((shown < low - slack) | (shown > high + slack)).any())
+
+
 def _fits(shown: NDArray[Any], target: NDArray[Any]) -> bool:
     """Whether integers of some width are all within that of another array."""
     if shown.dtype.kind not in "biu" or target.dtype.kind not in "iu" or not shown.size:
@@ -126,10 +133,7 @@ def _complaint(spec: ArraySpec, part: Any) -> str | None:
         return seen
     if shown.dtype.kind == "f" and not np.isfinite(shown).all():
         return f"{seen}, which is not finite"
-    low, high = spec.lower, spec.upper
-    slack = _TOLERANCE * _span(low, high) if shown.dtype.kind == "f" else np.zeros(())
-    outside = (shown < low - slack) | (shown > high + slack)
-    return seen if outside.any() else None
+    return seen if out_of_bounds(spec, shown) else None
 
 
 def _span(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
