@@ -22,6 +22,7 @@ Wrong options raise UsageError, wrong files ConfigError; argparse's own exit wit
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import math
 import typing
@@ -37,6 +38,7 @@ __all__ = [
     "OptionParser",
     "add_group",
     "add_options",
+    "captured_help",
     "difference",
     "explicit",
     "flatten",
@@ -54,6 +56,21 @@ __all__ = [
 T = TypeVar("T")
 
 
+_capturing: list[OptionParser] | None = None
+
+
+@contextlib.contextmanager
+def captured_help() -> Iterator[list[OptionParser]]:
+    """Parsers that are asked for their help within the block, which is not shown: for programs that want them."""
+    global _capturing
+    parsers: list[OptionParser] = []
+    _capturing = parsers
+    try:
+        yield parsers
+    finally:
+        _capturing = None
+
+
 class OptionParser(argparse.ArgumentParser):
     """An argparse parser that raises UsageError in one line, and knows no abbreviations."""
 
@@ -61,6 +78,13 @@ class OptionParser(argparse.ArgumentParser):
         """Makes an empty one; `operands` shows in the usage line what `add_argument` adds beside options."""
         usage = f"{prog} [OPTION ...] {operands}".rstrip()
         super().__init__(prog=prog, usage=usage, description=description, allow_abbrev=False)
+
+    def print_help(self, file: Any = None) -> None:
+        """Called by argparse for --help; shows nothing where a program asks for the parser: see `captured_help`."""
+        if _capturing is None:
+            super().print_help(file)
+        else:
+            _capturing.append(self)
 
     def error(self, message: str) -> NoReturn:
         """Called by argparse."""
@@ -235,7 +259,7 @@ def difference(run: T, now: T, *, fixed: bool = False) -> list[str]:
 
 
 def _add_option(group: argparse._ArgumentGroup, leaf: Option, default: Any) -> None:
-    text = leaf.help if default is None else f"{leaf.help} (default: {default})"
+    text = leaf.help if default in (None, "") else f"{leaf.help} (default: {default})"
     text = argparse.SUPPRESS if leaf.hidden else text.replace("%", "%%")
     if leaf.kind is bool:
         group.add_argument(

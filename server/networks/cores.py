@@ -12,23 +12,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seedbed.common.errors import UsageError
 from seedbed.common.timestep import StepType
 from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.interface import AgentState, Inputs
-from seedbed.server.networks.registry import find_core
+from seedbed.server.options.network import NetworkConfig
 
 
 class Core(nn.Module):
-    """What all cores have.
+    """Base of cores. A subclass builds its layers from what the constructor gets.
+
+    Args:
+        input_size: F.
+        space: of the actions.
+        config: the options of the network.
 
     Attributes:
-        output_size: length of the feature vector it gives.
+        output_size: length of the feature vector it gives; F unless said otherwise.
     """
 
-    def __init__(self, output_size: int) -> None:
+    def __init__(self, input_size: int, space: ActionSpace, config: NetworkConfig) -> None:
         super().__init__()
-        self.output_size = output_size
+        self.output_size = input_size
 
     def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> AgentState:
         """The state at the start of an episode, each `[batch_size, ...]`."""
@@ -57,8 +61,10 @@ class LSTM(Core):
     Reward and last action belong to the transition into the row, so both are zero at FIRST.
     """
 
-    def __init__(self, input_size: int, space: ActionSpace, size: int) -> None:
-        super().__init__(size)
+    def __init__(self, input_size: int, space: ActionSpace, config: NetworkConfig) -> None:
+        """See `Core`."""
+        super().__init__(input_size, space, config)
+        self.output_size = size = config.core_size
         self._space = space
         self.input_projection = nn.Linear(input_size + 1 + space.encoded_size, 4 * size)
         self.recurrence = nn.Linear(size, 4 * size, bias=False)
@@ -96,20 +102,3 @@ class LSTM(Core):
         input_gate, forget_gate, candidate, output_gate = gates.chunk(4, dim=-1)
         cell = torch.sigmoid(forget_gate) * cell + torch.sigmoid(input_gate) * torch.tanh(candidate)
         return torch.sigmoid(output_gate) * torch.tanh(cell), cell
-
-
-def no_core(input_size: int, space: ActionSpace, size: int) -> FeedForward:
-    """No memory; neither actions nor a size mean anything to it."""
-    return FeedForward(input_size)
-
-
-def make_core(name: str, input_size: int, space: ActionSpace, size: int) -> Core:
-    """Builds the core of that name, built in or of a plug-in; `size` is H.
-
-    Raises:
-        UsageError: there is none of that name, or it makes something else.
-    """
-    core = find_core(name)(input_size, space, size)
-    if not isinstance(core, Core):
-        raise UsageError(f"--core {name}: expected it to make a {Core.__module__}.Core, got {type(core).__name__}")
-    return core

@@ -1,57 +1,62 @@
-"""Torsos and cores by name: built in, of installed distributions, or MODULE:ATTR. Torch comes with the first one found.
+"""Torsos and cores by name: built in, brought by an installed distribution, or MODULE:ATTR.
 
-A torso is made as `torso(shown, frame_stack, dtype=..., background=...)`, a core as `core(input_size, space, size)`: a
-class, or a function that returns a `torsos.Torso` or a `cores.Core`.
+A file is imported when what is in it is asked for: they bring torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from seedbed.common.errors import UsageError
-from seedbed.common.plugins import NOTHING_TYPED, Trust, find
+from seedbed.common.plugins import Trust, find
 
 if TYPE_CHECKING:
     from seedbed.server.networks.cores import Core
-    from seedbed.server.networks.torsos import Torso
+    from seedbed.server.networks.torso import Torso
+
+_FOLDER = "seedbed.server.networks"
+_NOTHING_TYPED = Trust(typed=frozenset(), allow_import=False)
 
 TORSOS: Mapping[str, str] = {
-    "mlp": "seedbed.server.networks.torsos:mlp",
-    "impala_shallow": "seedbed.server.networks.torsos:impala_shallow",
-    "nature": "seedbed.server.networks.torsos:nature",
-    "impala_deep": "seedbed.server.networks.torsos:ResidualTorso",
+    "auto": f"{_FOLDER}.auto:Auto",
+    "mlp": f"{_FOLDER}.vectors:MLP",
+    "impala_shallow": f"{_FOLDER}.images:ImpalaShallow",
+    "nature": f"{_FOLDER}.images:Nature",
+    "impala_deep": f"{_FOLDER}.images:ImpalaDeep",
 }
-"""Name -> MODULE:ATTR."""
+"""Name -> MODULE:CLASS, a `torso.Torso`."""
 
 CORES: Mapping[str, str] = {
-    "none": "seedbed.server.networks.cores:no_core",
-    "lstm": "seedbed.server.networks.cores:LSTM",
+    "none": f"{_FOLDER}.cores:FeedForward",
+    "lstm": f"{_FOLDER}.cores:LSTM",
 }
-"""Name -> MODULE:ATTR."""
+"""Name -> MODULE:CLASS, a `cores.Core`."""
 
 
-def find_torso(name: str, trust: Trust = NOTHING_TYPED) -> Callable[..., Torso]:
-    """What makes the torso of that name.
-
-    Raises:
-        UsageError: there is none, or it may not be imported.
-    """
-    return _callable("torsos", name, TORSOS, trust)
-
-
-def find_core(name: str, trust: Trust = NOTHING_TYPED) -> Callable[..., Core]:
-    """What makes the core of that name.
+def find_torso(name: str, trust: Trust = _NOTHING_TYPED) -> type[Torso]:
+    """The torso of a name.
 
     Raises:
         UsageError: there is none, or it may not be imported.
     """
-    return _callable("cores", name, CORES, trust)
+    from seedbed.server.networks.torso import Torso
+
+    return _expect(find("torsos", name, TORSOS, trust), Torso, f"--torso {name}")
 
 
-def _callable(group: str, name: str, built_in: Mapping[str, str], trust: Trust) -> Callable[..., Torso | Core]:
-    found = find(group, name, built_in, trust)
-    if not callable(found):
-        raise UsageError(f"--{group[:-1]} {name}: expected a class or a function, got {found!r:.100}")
-    made: Callable[..., Torso | Core] = found
-    return made
+def find_core(name: str, trust: Trust = _NOTHING_TYPED) -> type[Core]:
+    """The core of a name.
+
+    Raises:
+        UsageError: there is none, or it may not be imported.
+    """
+    from seedbed.server.networks.cores import Core
+
+    return _expect(find("cores", name, CORES, trust), Core, f"--core {name}")
+
+
+def _expect(found: Any, base: type[Any], option: str) -> Any:
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise UsageError(f"{option}: expected a subclass of {base.__module__}.{base.__name__}, got {found!r:.200}")
+    return found

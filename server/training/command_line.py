@@ -8,18 +8,20 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seedbed.common.environment_name import EnvironmentName, canonical
 from seedbed.common.environment_options import EnvironmentOptions
-from seedbed.common.errors import UsageError
+from seedbed.common.errors import ConfigError, UsageError
 from seedbed.common.options import OptionParser, add_group, add_options, explicit, options_of, override, read_json
 from seedbed.common.plugins import Trust, is_module
+from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.options.run import RunConfig
 from seedbed.server.options.serving import ServingConfig
-from seedbed.server.presets.registry import PRESETS, task_values
+from seedbed.server.presets.registry import PRESETS, fits, task_values
 from seedbed.server.run.directory import RunDirectory
 from seedbed.server.training.options_file import is_run, read_options_file
 
@@ -57,7 +59,8 @@ class Given:
         file: options of the file of --config, without what belongs to one start of a run.
         flags: common options: dotted path -> value.
         trust: which modules may be imported at this start.
-        spec_file: a file with the environment's spec, in place of an environment that is built here.
+        spec: of --spec, in place of an environment that is built here.
+        from_spec: options of the environment that follow from it, as if they were typed.
         dry_run: say what would be trained, and write nothing.
     """
 
@@ -69,7 +72,8 @@ class Given:
     file: Mapping[str, Any]
     flags: Mapping[str, Any]
     trust: Trust
-    spec_file: Path | None = None
+    spec: EnvironmentSpec | None = None
+    from_spec: Mapping[str, Any] = field(default_factory=dict)
     dry_run: bool = False
 
     @property
@@ -77,6 +81,11 @@ class Given:
         """The algorithm that was named."""
         name = self.flags.get("algorithm") or self.file.get("algorithm")
         return str(name) if name else None
+
+    @property
+    def typed_env(self) -> str | None:
+        """The environment that was named on the command line, over a preset's or a file's."""
+        return self.flags.get("environment.env")
 
     @property
     def environment(self) -> EnvironmentOptions:
@@ -98,7 +107,8 @@ class Given:
         """Where the run lives: named by preset or environment, and by the algorithm if that was named."""
         if (path := self.flags.get("run.run_dir")) is not None:
             return RunDirectory(path)
-        task = self.preset or re.sub(r"[^\w.-]+", "-", self.environment.env_id)
+        own = self.preset if fits(self.preset, self.typed_env) else None
+        task = own or re.sub(r"[^\w.-]+", "-", self.environment.env_id)
         named = self.flags.get("algorithm")
         return RunDirectory(Path("runs") / (f"{task}-{named}" if named else task))
 
@@ -106,7 +116,7 @@ class Given:
         """One group of common options."""
         start = ServerConfig()
         file = {key: value for key, value in self.file.items() if key != "algorithm_options"}
-        values = {**task_values(self.preset), **read_json(start, file), **self.flags}
+        values = {**task_values(self.preset, self.typed_env), **read_json(start, file), **self.flags}
         prefix = f"{name}."
         own = {path.removeprefix(prefix): value for path, value in values.items() if path.startswith(prefix)}
         return override(getattr(start, name), own)
@@ -153,7 +163,9 @@ def read_command_line(argv: Sequence[str], *, prog: str, description: str = "") 
         raise UsageError(
             f"expected --config or --preset, got both: a config.json is complete without {namespace.preset!r}"
         )
-    flags = explicit(namespace, ServerConfig())
+    typed = explicit(namespace, ServerConfig())
+    spec = None if namespace.spec is None else _read_spec(namespace.spec)
+    from_spec = {} if spec is None else _options_of_spec(spec, typed)
     return Given(
         argv=tuple(words),
         prog=prog,
@@ -161,12 +173,44 @@ def read_command_line(argv: Sequence[str], *, prog: str, description: str = "") 
         wants_help=len(words) < len(argv),
         preset=namespace.preset,
         file={} if namespace.config is None else read_options_file(namespace.config),
-        flags=flags,
+        flags={**from_spec, **typed},
         trust=Trust(
-            typed=frozenset(name for path in PLUGINS if (name := flags.get(path)) is not None and is_module(name)),
+            typed=frozenset(name for path in PLUGINS if (name := typed.get(path)) is not None and is_module(name)),
             allow_import=namespace.allow_import,
             start_directory=(namespace.import_from or Path.cwd()).absolute(),
         ),
-        spec_file=namespace.spec,
+        spec=spec,
+        from_spec=from_spec,
         dry_run=namespace.dry_run,
     )
+
+
+def _read_spec(path: Path) -> EnvironmentSpec:
+    try:
+        return EnvironmentSpec.from_json(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"--spec {path}: {error}") from error
+
+
+def _options_of_spec(spec: EnvironmentSpec, typed: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options of the environment that has a spec.
+
+    Raises:
+        UsageError: another one was typed.
+    """
+    name = EnvironmentName.parse(spec.environment)
+    values = {
+        "environment.env": name.id,
+        "environment.env_kwargs": canonical(name.kwargs) or None,
+        "environment.image_size": None if name.image_size is None else "{}x{}".format(*name.image_size),
+        "environment.grey": name.grey,
+        "environment.max_episode_steps": name.max_steps,
+    }
+    if spec.preset:
+        values["environment.atari_preset"] = spec.preset
+    for path, value in values.items():
+        if path in typed and typed[path] != value:
+            raise UsageError(
+                f"expected the environment of --spec, {spec.environment}, got {typed[path]}: leave one of them out"
+            )
+    return values

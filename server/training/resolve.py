@@ -1,7 +1,7 @@
 """Configuration of a run, resolved: what was given, over presets, over an algorithm's settings, over rules.
 
-Weakest first: the options' own defaults; the algorithm's values of common options, by what the environment shows; the
-preset's values for the task, and those for the algorithm on it; the file of --config; the command line.
+Weakest first: the options' own defaults; rules about what the environment shows; the algorithm's values of common
+options; the preset's values for the task, and those for the algorithm on it; the file of --config; the command line.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from seedbed.server.presets.registry import preset_values
 from seedbed.server.run.directory import RunFile
 from seedbed.server.run.resuming import check_unchanged, unexposed
 from seedbed.server.training.command_line import PLUGINS, Given, make_parser
+from seedbed.server.training.rules import rules
 
 
 def resolve(given: Given, spec: EnvironmentSpec) -> ServerConfig:
@@ -31,8 +32,9 @@ def resolve(given: Given, spec: EnvironmentSpec) -> ServerConfig:
     """
     name = given.algorithm or choose_algorithm(spec)
     start = defaults_of(name, given.trust)
-    values = {**find_algorithm(name).defaults(spec), **preset_values(given.preset, name)}
-    config = override(start, {**values, **read_json(start, given.file), **_flags(given, start)})
+    own = preset_values(given.preset, name, given.typed_env)
+    values = {**rules(spec), **find_algorithm(name).defaults(spec), **own}
+    config = override(start, {**values, **read_json(start, given.file), **given.from_spec, **_flags(given, start)})
     admit(config, spec, given.trust)
     return config
 
@@ -55,11 +57,26 @@ def resolve_again(given: Given, run: RunFile, name: str) -> ServerConfig:
             f"{given.algorithm} now): leave them out to resume it, or choose another --run-dir"
         )
     start = unexposed(before)
-    values = preset_values(given.preset, before.algorithm)
+    values = preset_values(given.preset, before.algorithm, given.typed_env)
     config = override(start, {**values, **read_json(start, given.file), **_flags(given, start)})
     check_unchanged(before, config, name)
     admit(config, run.spec, given.trust)
     return config
+
+
+def check_flags(given: Given) -> None:
+    """The second pass over the command line, as far as it goes before the environment is known.
+
+    Raises:
+        UsageError: an option is unknown, or of another algorithm than the one that was named.
+    """
+    if given.algorithm is not None:
+        _flags(given, defaults_of(given.algorithm, given.trust))
+        return
+    parser = make_parser(given.prog, given.description, ServerConfig())
+    for word in parser.parse_known_args(given.argv)[1]:
+        if word.startswith("-") and not word[1:2].isdigit() and not _owners(word.partition("=")[0]):
+            parser.refuse(word)
 
 
 def admit(config: ServerConfig, spec: EnvironmentSpec, trust: Trust) -> None:
@@ -110,10 +127,11 @@ def defaults_of(algorithm: str, trust: Trust = NOTHING_TYPED) -> ServerConfig:
 def print_help(given: Given) -> None:
     """Shows all options, with those of the algorithm that was named."""
     tree = ServerConfig() if given.algorithm is None else defaults_of(given.algorithm, given.trust)
-    make_parser(given.prog, given.description, tree).print_help()
+    parser = make_parser(given.prog, given.description, tree)
     if given.algorithm is None:
         known = ", ".join(one.name for one in names("algorithms", ALGORITHMS) if not one.hidden)
-        print(f"\noptions of an algorithm: {given.prog} --algorithm NAME --help, NAME one of {known}")
+        parser.epilog = f"options of an algorithm: {given.prog} --algorithm NAME --help, NAME one of {known}"
+    parser.print_help()
 
 
 def _algorithm_of(run: RunFile) -> str:

@@ -21,6 +21,7 @@ from seedbed.server.run.resuming import remarks
 from seedbed.server.run.state import RunState
 from seedbed.server.training.allocator import keep_freed_memory
 from seedbed.server.training.command_line import Given
+from seedbed.server.training.dry_run import describe_dry_run
 from seedbed.server.training.opening import open_run
 from seedbed.server.training.resolve import config_of, omitted_in
 from seedbed.server.training.run import make_training_run
@@ -48,6 +49,9 @@ def train(given: Given, stop: StopSignal, *, local: bool) -> int:
     opened = open_run(given)
     if local:  # before anything is written
         check_trusted("--env", opened.config.environment.env, given.trust)
+    if given.dry_run:
+        print(describe_dry_run(opened))
+        return 0
     config, spec, directory, before = opened.config, opened.spec, opened.directory, opened.before
     checkpoint = None if before is None else CheckpointStore(directory.checkpoints).load_newest()
     state = RunState() if checkpoint is None else RunState.from_checkpoint(checkpoint)
