@@ -93,6 +93,9 @@ def write(part: Any, target: NDArray[Any], spec: ArraySpec) -> None:
         ValueError: its shape is another one.
         TypeError: its dtype is another kind.
     """
+    if type(part) is np.ndarray and part.dtype == target.dtype and part.shape == target.shape:
+        target[...] = part
+        return
     shown = np.asarray(part)
     if shown.shape != target.shape:
         raise ValueError(f"{spec.name!r}: expected shape {target.shape}, got {shown.shape}")

@@ -25,7 +25,7 @@ def test_a_sound_environment_gets_a_page_and_the_command_that_trains_on_it(capsy
     assert page.startswith("CartPole-v1@20steps\n  observation  float32[4] in [")
     assert "same seed, same episodes; another seed, others" in page
     assert re.search(r"300 random ones, \d+ episodes \(\d+ terminated, \d+ truncated\) of \d+ to 20 steps", page)
-    assert re.search(r"[\d,]+ steps/s, [\d.e-]+ ms a reset", page)
+    assert re.search(r"[\d,]+ steps/s in one thread, [\d.e-]+ ms a reset", page)
     assert page.endswith("seedbed train --env=CartPole-v1 --max-episode-steps=20\n")
     assert "refused" not in page
 
