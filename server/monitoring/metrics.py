@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from seedbed.common.errors import ConfigError
+from seedbed.server.run.directory import METRICS_FILE
 
-METRICS_FILE = "metrics.jsonl"
 _WINDOW = 100  # episodes
 
 REQUIRED = (

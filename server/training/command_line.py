@@ -90,6 +90,7 @@ def make_parser(prog: str, description: str, tree: ServerConfig) -> OptionParser
     """A parser of all options of a tree, and of the two that bring many values at once."""
     parser = OptionParser(prog, description)
     parser.add_argument("--config", metavar="FILE", type=Path, help="repeat a run: options from its config.json")
+    parser.add_argument("--seeds", metavar="N,N,...", help="runs in turn, one for each seed, in folders of --run-dir")
     parser.add_argument("--preset", metavar="NAME", help=f"settings that work: {', '.join(PRESETS)}")
     add_options(parser, tree)
     return parser
