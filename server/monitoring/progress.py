@@ -106,7 +106,7 @@ class PlainProgress:
         now_s = self._clock()
         if now_s >= self._next_s:
             self._next_s = now_s + self._interval_s
-            parts = [f"{label} {value}" for label, value in describe(status)]
+            parts = [f"{label} {value}" for label, value in describe(status) if value not in ("-", "- (max -)")]
             if status.waiting_for:
                 parts.append(f"waiting for {status.waiting_for}")
             print("  ".join(parts), file=self._stream, flush=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 
 
 @contextlib.contextmanager
@@ -17,6 +18,7 @@ def uninterrupted() -> Iterator[None]:
 
     What this process is sent meanwhile reaches it at the end of the block.
     """
+    resource_tracker.ensure_running()  # done for the first process that is spawned, it would lift the block
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield

@@ -67,13 +67,15 @@ def _train(opened: OpenedRun, stop: StopSignal, held: ExitStack, *, local: bool)
     progress = make_progress()
     if sys.stderr.isatty():  # lines that other processes write would tear the live table
         os.environ.setdefault(LEVEL_VARIABLE, "warning")
+    early = "the run did not start"
     try:
         run = make_training_run(opened, state, stop, local=local, progress=progress, held=held)
         _say_how(opened, state)
         gc.freeze()  # it all stays: no collection, which stops every thread, need look at it again, nor the very end
+        early = "the run has ended early"
         run.run()
     except (SeedbedError, torch.OutOfMemoryError) as error:
-        progress.close("the run has ended early")
+        progress.close(early)
         if isinstance(error, SeedbedError):
             raise
         advice = "a smaller --batch-size, --unroll-length or replay needs less"
