@@ -107,11 +107,11 @@ def main(argv: Sequence[str]) -> int:
     add_options(parser, EvalConfig())
     namespace = parser.parse(argv)
     options = override(EvalConfig(), explicit(namespace, EvalConfig()))
-    os.environ.setdefault(LEVEL_VARIABLE, "warning")  # the result is what counts
-    setup_logging("eval")
     paths = [path for path in (namespace.run, options.checkpoint) if path is not None]
     if len(paths) != 1:
         raise UsageError("expected one RUN to score, e.g. seedbed eval runs/pong")
+    os.environ.setdefault(LEVEL_VARIABLE, "warning")  # the result is what counts
+    setup_logging("eval")
     stop = StopSignal().catch()
     run, checkpoint = find_checkpoint(paths[0], best=options.best)
     result = evaluate(run, checkpoint, options, stop)
@@ -143,7 +143,7 @@ def evaluate(
     clients = LocalClients(config, server.address)
     server.start()
     clients.start()
-    patience = _Patience(options.patience_steps * num_envs, collection, server)
+    patience = Patience(options.patience_steps * num_envs, collection, server)
     try:
         while not collection.complete.wait(0.1) and stop.name is None and not patience.is_over():
             server.check()
@@ -157,7 +157,7 @@ def evaluate(
     return _result(run, checkpoint, options, collection)
 
 
-class _Patience:
+class Patience:
     """Says now and then how far an evaluation is, and when it has waited long enough for the next episode."""
 
     def __init__(self, max_steps: int, collection: EpisodeCollection, server: PolicyServer) -> None:
