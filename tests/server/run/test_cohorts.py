@@ -164,6 +164,19 @@ def test_a_fleet_that_grows_shares_the_work_until_somebody_has_done_its_share() 
     assert cohorts.record.best.mean == 8.0
 
 
+def test_what_somebody_has_done_beyond_its_share_is_left_out() -> None:
+    cohorts = Cohorts(everyone, size=4)
+    cohorts.joined([0])
+    for value in (1.0, 1.0, 99.0):
+        cohorts.ended(0, value)
+    cohorts.joined([1])
+    assert cohorts.progress == (2, 4)
+    cohorts.ended(1, 2.0)
+    cohorts.ended(1, 2.0)
+    assert cohorts.record.newest is not None
+    assert (cohorts.record.newest.mean, cohorts.record.newest.episodes) == (1.5, 4)
+
+
 def test_nothing_is_judged_while_nobody_is_there() -> None:
     cohorts = Cohorts(everyone, size=20)
     cohorts.joined([0])

@@ -69,15 +69,35 @@ def test_children_do_not_keep_it(tmp_path: Path) -> None:
         child.wait()
 
 
-def test_a_lock_whose_directory_was_taken_away_is_none(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    held = lock.locked(folder)
+def test_a_lock_whose_file_was_taken_away_is_none(tmp_path: Path) -> None:
+    """A start that waits has opened it when the one before fails and takes its new directory away."""
+    held, seen = lock.locked(tmp_path), []
     held.__enter__()
-    (folder / "lock").unlink()
-    with lock.locked(folder, patience_s=0):
-        pass
-    held.__exit__(None, None, None)
+
+    def wait() -> None:
+        with lock.locked(tmp_path, patience_s=10):
+            seen.append((tmp_path / "lock").exists())
+
+    waiting = threading.Thread(target=wait)
+    with pytest.MonkeyPatch.context() as patch:
+        real, both = lock._try_lock, threading.Barrier(2)
+
+        def slow(descriptor: int, file: Path) -> bool:
+            """It has opened the file, and looks at the lock when both file and lock are gone."""
+            if not both.broken and both.n_waiting < 2:
+                both.wait(5)
+                both.wait(5)
+                both.abort()
+            return real(descriptor, file)
+
+        patch.setattr(lock, "_try_lock", slow)
+        waiting.start()
+        both.wait(5)
+        (tmp_path / "lock").unlink()
+        held.__exit__(None, None, None)
+        both.wait(5)
+        waiting.join(10)
+    assert seen == [True]
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
