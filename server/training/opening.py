@@ -1,14 +1,20 @@
-"""Opening of a run: a new one, whose environment is described first, or one that goes on."""
+"""Opening of a run: a new one, whose environment is described first, or one that goes on.
+
+A directory that is there is locked before it is read. A new one is made last, by `OpenedRun.begin`.
+"""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from seedbed.common.errors import ConfigError
-from seedbed.common.options import override
+from seedbed.common.logs import log_to
+from seedbed.common.options import override, to_json
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.options.config import ServerConfig
-from seedbed.server.run.directory import RunDirectory, RunFile
+from seedbed.server.run.directory import LOG_FILE, RunDirectory, RunFile
 from seedbed.server.training.command_line import Given
 from seedbed.server.training.local_clients import describe_environment
 from seedbed.server.training.resolve import check_flags, resolve, resolve_again
@@ -30,17 +36,36 @@ class OpenedRun:
     directory: RunDirectory
     before: RunFile | None
 
+    def begin(self, held: ExitStack) -> None:
+        """All that could fail has not failed: makes and locks a new directory, and writes down how the run is made.
 
-def open_run(given: Given) -> OpenedRun:
+        Args:
+            held: keeps the lock until it is closed.
+
+        Raises:
+            RunInUseError: another process has made a run of it meanwhile.
+            ConfigError: nothing can be written there.
+        """
+        if not self.directory.is_locked:
+            held.enter_context(self.directory.made())
+        self.directory.write(RunFile(to_json(self.config), self.spec, version("seedbed")))
+        held.enter_context(log_to(self.directory.path / LOG_FILE))
+
+
+def open_run(given: Given, directory: RunDirectory | None = None) -> OpenedRun:
     """Reads the run's directory, or describes the environment of a new one; writes nothing.
+
+    Args:
+        given: the command line.
+        directory: where the run lives, locked if it is there; None: not to be used.
 
     Raises:
         UsageError: an option is unknown or wrong.
         ConfigError: the run was made with other options, or may not be resumed.
         SeedbedError: the environment could not be described.
     """
-    directory = given.directory
-    before = directory.read()
+    directory = directory or given.directory
+    before = directory.find_run()
     if before is None:
         check_flags(given)
         spec = given.spec or describe_environment(given.environment, given.trust)

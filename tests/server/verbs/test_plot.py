@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from seedbed.common.errors import ConfigError, MissingExtraError, UsageError
-from seedbed.server.monitoring.metrics import METRICS_FILE
+from seedbed.server.run.directory import METRICS_FILE
 from seedbed.server.verbs.plot import Curve, PlotOptions, average, draw, main, read_curve, smoothed
 
 pytest.importorskip("matplotlib")
