@@ -11,6 +11,7 @@ from gymnasium import spaces
 
 import seedbed
 from seedbed.common.errors import SpecError, UsageError
+from seedbed.common.plugins import Trust
 from seedbed.env_client.environments.rows import Care, describe, make_environments
 from seedbed.spaces import ActionWriter, ObservationReader
 from tests.env_client.environments.odd_spaces import Mixed
@@ -26,7 +27,7 @@ def test_it_is_what_the_client_would_describe(name: str) -> None:
 
 
 def test_a_mask_in_the_observation_is_found() -> None:
-    described = describe("tests.env_client.environments.odd_spaces:Mixed-v0", "", Care(allow_import=True))
+    described = describe("tests.env_client.environments.odd_spaces:Mixed-v0", "", Care(trust=Trust(allow_import=True)))
     assert seedbed.spec_of(Mixed(), name=described.environment) == described
     spec = seedbed.spec_of((spaces.Box(0, 1, (2,)), spaces.Discrete(3)), name="mine", mask=True, frames_per_step=4)
     assert spec.mask_position == 1
@@ -49,7 +50,7 @@ class TestReader:
     def test_rows_are_those_that_the_client_sends(self) -> None:
         """Of one environment and of two, the mask among them."""
         name = "tests.env_client.environments.odd_spaces:Mixed-v0"
-        environments = make_environments(name, "", [0], 0, Care(allow_import=True))
+        environments = make_environments(name, "", [0], 0, Care(trust=Trust(allow_import=True)))
         env, read = Mixed(), ObservationReader(environments.spec)
         write = ActionWriter(environments.spec)
         rows, shown = environments.reset(), env.reset()[0]

@@ -49,7 +49,7 @@ def test_the_example_is_a_torso(things: type[Torso]) -> None:
 
 
 def test_a_network_is_built_on_it(things: type[Torso], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TORSOS, "things", NAME)  # type: ignore[arg-type]
+    monkeypatch.setitem(TORSOS, "things", NAME)
     network = ActorCritic((SWARM,), ActionSpace((discrete("action", 3),)), NetworkConfig(torso="things", core="lstm"))
     assert isinstance(network.body.torso, things)
     sys.modules.pop("my_torso")
