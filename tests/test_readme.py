@@ -47,7 +47,7 @@ def test_options_and_verbs_exist() -> None:
     trees = (*servers, EnvConfig(), EvalConfig(), LoadTestOptions())
     leaves = [leaf for tree in trees for leaf in options_of(tree)]
     flags = {leaf.flag for leaf in leaves} | {f"--no-{leaf.flag[2:]}" for leaf in leaves if leaf.kind is bool}
-    known = flags | {"--preset", "--config", "--help", "--group", "--logdir"}
+    known = flags | {"--preset", "--config", "--seeds", "--help", "--group", "--logdir"}
     known |= {"--return-scale"}  # of the worked example in docs/adding-an-algorithm.md
     commands = [
         line

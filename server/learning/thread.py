@@ -6,8 +6,6 @@ import logging
 import threading
 from collections.abc import Callable
 
-import torch
-
 from seedbed.common.errors import DivergedError
 from seedbed.common.logs import name_thread
 from seedbed.server.learning.loop import LearnerLoop
@@ -65,9 +63,6 @@ class LearnerThread:
     def _run(self) -> None:
         name_thread("learner")
         try:
-            device = next(self.loop.learner.learnt.parameters()).device
-            if device.type == "cuda":
-                torch.cuda.set_device(device)  # each thread has a current one of its own
             self.loop.run()
         except BaseException as error:
             logger.exception("learning failed")
