@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.monitoring.introduction import next_commands
 from seedbed.server.monitoring.learning_signs import LearningSigns
 from seedbed.server.monitoring.metrics import EpisodeWindow, MetricsWriter
+from seedbed.server.monitoring.next_commands import next_commands
 from seedbed.server.monitoring.progress import Progress, Status
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.state import RunState

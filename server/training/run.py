@@ -23,7 +23,6 @@ from seedbed.server.inference.policy_server import Frontends, Identity, PolicySe
 from seedbed.server.learning.loop import LearnerLoop
 from seedbed.server.learning.thread import LearnerThread
 from seedbed.server.monitoring.interval_log import IntervalLog
-from seedbed.server.monitoring.introduction import introduce
 from seedbed.server.monitoring.learning_signs import LearningSigns
 from seedbed.server.monitoring.metrics import MetricsWriter
 from seedbed.server.monitoring.progress import Progress
@@ -37,6 +36,7 @@ from seedbed.server.run.replay_files import ReplayFiles
 from seedbed.server.run.saving import Saver
 from seedbed.server.run.state import RunState
 from seedbed.server.training.assemble import Parts, assemble
+from seedbed.server.training.introduction import introduce
 from seedbed.server.training.local_clients import LocalClients
 from seedbed.server.training.opening import OpenedRun
 from seedbed.server.training.run_clock import RunClock

@@ -26,7 +26,7 @@ from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.registry import find_algorithm
 from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
-from seedbed.server.monitoring.introduction import count
+from seedbed.server.monitoring.next_commands import count
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.checkpoint import Checkpoint
 from seedbed.server.run.directory import RunFile

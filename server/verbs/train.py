@@ -13,7 +13,7 @@ import torch
 from seedbed.common.errors import DeviceMemoryError, RunInUseError, SeedbedError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.plugins import Trust, check_trusted
-from seedbed.server.monitoring.introduction import continuation
+from seedbed.server.monitoring.next_commands import continuation
 from seedbed.server.monitoring.progress import make_progress
 from seedbed.server.run.checkpoint import load_newest
 from seedbed.server.run.resuming import remarks

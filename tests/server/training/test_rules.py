@@ -15,7 +15,7 @@ from seedbed.server.options.config import ServerConfig
 from seedbed.server.presets.registry import PRESETS
 from seedbed.server.training.command_line import Given, read_command_line
 from seedbed.server.training.resolve import resolve
-from seedbed.server.training.rules import explain, rules
+from seedbed.server.training.rules import rules
 
 SCREEN = ArraySpec(name="screen", dtype="uint8", shape=(84, 84), low=(0,), high=(255,))
 RGB = dataclasses.replace(SCREEN, name="rgb", shape=(84, 84, 3))
@@ -107,19 +107,3 @@ def test_a_preset_beside_another_environment_keeps_its_settings_and_gives_up_wha
     assert (game["network.background"], game["learning.batch_size"]) == (0, 8), "Pong's field has a colour, others not"
     assert game["learning.reward_clipping"] == "abs_one"
     assert values_of(spec_of(STATE), "--preset", "catch", "--env", "x")["learning.reward_clipping"] == "none"
-
-
-def test_a_start_says_what_was_chosen_and_why() -> None:
-    spec = spec_of(SCREEN, STATE, preset="modern")
-    lines = explain(spec, resolve(given("--num-greedy-envs", "2", "--target-return", "18"), spec))
-    assert [line.split()[0] for line in lines] == ["environment", "algorithm", "network", "environments", "target"]
-    environment, algorithm, network, environments, target = lines
-    assert "x (modern): shows a grey image of 84 x 84 and 4 numbers; takes one of 3 values" in environment
-    assert "vtrace: unrolls of 20 steps; rewards clipped to [-1, 1], as is usual for Atari" in algorithm
-    assert "torso auto, an encoder for each array; 4 frames of a grey image of 84 x 84 at once; images in bf" in network
-    assert "64, the number for images; 2 of them only show the score" in environments
-    assert "a return of 18, or 20,000,000 steps" in target
-    plain = explain(spec_of(), resolve(given("--num-envs", "7"), spec_of()))
-    assert plain[3] == "environments  7"
-    assert plain[4].startswith("target        none: ends after 1,000,000 steps; --target-return X")
-    assert "float32; no memory" in plain[2]

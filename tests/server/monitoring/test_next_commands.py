@@ -1,4 +1,4 @@
-"""What a person is told when a run starts, and when it ends."""
+"""What a person is told when a run ends."""
 
 from __future__ import annotations
 
@@ -7,16 +7,9 @@ from pathlib import Path
 import pytest
 
 from seedbed.common.options import override
-from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
-from seedbed.server.monitoring.introduction import continuation, count, introduce, next_commands
+from seedbed.server.monitoring.next_commands import continuation, count, next_commands
 from seedbed.server.options.config import ServerConfig
 
-SPEC = EnvironmentSpec(
-    environment="ALE/Pong-v5",
-    preset="paper",
-    observations=(ArraySpec(name="observation", dtype="uint8", shape=(84, 84), low=(0.0,), high=(255.0,)),),
-    actions=(discrete("action", 6),),
-)
 CONFIG = override(
     ServerConfig(),
     {
@@ -32,20 +25,6 @@ CONFIG = override(
 )
 
 
-def test_a_start_in_a_few_lines() -> None:
-    lines = introduce(CONFIG, SPEC, "cuda", 1_684_128, local=True, reasons=["mlp: vectors", "float32: numbers"])
-    assert lines == [
-        "task          ALE/Pong-v5, preset paper: sees 84 x 84 uint8, does one of 6",
-        "learns by     apex on cuda; network impala_shallow and lstm, 1,684,128 parameters",
-        "environments  32 on this machine; 8 of them only show the score",
-        "until         a mean return of 18 or 6,000,000 agent steps or 60 s",
-        "curves        tensorboard --logdir runs/pong, or seedbed plot runs/pong",
-        "chosen        mlp: vectors",
-        "              float32: numbers",
-    ]
-    assert "32 expected from elsewhere, room for 64" in introduce(CONFIG, SPEC, "cpu", 1, local=False)[2]
-
-
 @pytest.mark.parametrize(
     ("reached", "more"),
     [
@@ -58,6 +37,14 @@ def test_a_start_in_a_few_lines() -> None:
 def test_what_would_continue_a_run(reached: str | None, more: str) -> None:
     assert continuation(CONFIG, "train", reached) == f"seedbed train --run-dir runs/pong{more}"
     assert [line.split()[-1] for line in next_commands(CONFIG, "train", None)] == ["runs/pong"] * 3
+
+
+def test_modules_that_only_a_file_names_are_allowed_by_the_command() -> None:
+    mine = override(CONFIG, {"environment.env": "mine:make"})
+    score, curves, go_on = next_commands(mine, "train", None)
+    assert score.endswith("seedbed eval runs/pong --allow-import")
+    assert go_on.endswith("seedbed train --run-dir runs/pong --allow-import")
+    assert "allow" not in curves
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,46 @@
+"""What a person may do when a run has ended: commands that work as they are."""
+
+from __future__ import annotations
+
+from seedbed.common.plugins import is_module
+from seedbed.server.options.config import ServerConfig
+
+
+def next_commands(config: ServerConfig, verb: str, reached: str | None) -> list[str]:
+    """What a person may want to do when a run has ended.
+
+    Args:
+        config: of the run.
+        verb: it was started with.
+        reached: the stop condition that ended it, if one did.
+    """
+    run_dir = config.run.run_dir
+    return [
+        f"score     seedbed eval {run_dir}{_allowance(config)}",
+        f"curves    seedbed plot {run_dir}",
+        f"go on     {continuation(config, verb, reached)}",
+    ]
+
+
+def continuation(config: ServerConfig, verb: str, reached: str | None) -> str:
+    """The command that continues a run: the same again, with more of what ended it."""
+    command = f"seedbed {verb} --run-dir {config.run.run_dir}{_allowance(config)}"
+    run = config.run
+    if reached is None:
+        return command
+    if "agent steps" in reached:
+        return f"{command} --max-steps {2 * run.max_steps}"
+    if "return" in reached:
+        return f"{command} --target-return none (or a higher one)"
+    return f"{command} --max-seconds none (or more)"
+
+
+def count(number: int, thing: str) -> str:
+    """As "1 episode", "2 episodes"."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def _allowance(config: ServerConfig) -> str:
+    """Names in a run's files have no module imported unless that is said."""
+    names = (config.environment.env, config.algorithm, config.network.torso, config.network.core)
+    return " --allow-import" if any(name is not None and is_module(name) for name in names) else ""

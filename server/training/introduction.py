@@ -1,0 +1,96 @@
+"""Introduction of a run, at its start: which task, who learns, with how many environments, until when; for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seedbed.common.array_spec import ArraySpec
+from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.networks.array_kinds import computes_in_half, describe, frame_stacks
+from seedbed.server.options.config import ServerConfig
+from seedbed.server.training.rules import rules, shows_images
+
+
+def introduce(
+    config: ServerConfig, spec: EnvironmentSpec, device: str, num_parameters: int, *, local: bool
+) -> list[str]:
+    """One line for each thing that a person wants to know before the first number comes, and why it is so.
+
+    Args:
+        config: of the run.
+        spec: of its environment.
+        device: of inference and learning.
+        num_parameters: of all that is learnt.
+        local: environment clients run on this machine.
+    """
+    run_dir = config.run.run_dir
+    return [
+        f"environment   {_environment(spec)}",
+        f"algorithm     {_algorithm(spec, config)}",
+        f"network       {_network(spec, config)}; {num_parameters:,} parameters",
+        f"device        {device}",
+        f"environments  {_environments(spec, config, local)}",
+        f"target        {_target(config)}",
+        f"curves        tensorboard --logdir {run_dir}, or seedbed plot {run_dir}",
+    ]
+
+
+def _environment(spec: EnvironmentSpec) -> str:
+    preset = f" ({spec.preset})" if spec.preset else ""
+    mask = ", with an action mask" if spec.mask_position is not None else ""
+    return f"{spec.environment}{preset}: shows {_listed(map(describe, spec.shown))}; takes {_actions(spec)}{mask}"
+
+
+def _actions(spec: EnvironmentSpec) -> str:
+    def words(action: ArraySpec) -> str:
+        if action.kind == "box":
+            return f"{action.num_elements} numbers" if action.num_elements > 1 else "one number"
+        return describe(action)
+
+    return _listed(map(words, spec.actions))
+
+
+def _algorithm(spec: EnvironmentSpec, config: ServerConfig) -> str:
+    clipping = config.learning.reward_clipping
+    rewards = {
+        "none": "rewards as they are",
+        "abs_one": "rewards clipped to [-1, 1]" + (", as is usual for Atari" if spec.preset else ""),
+    }.get(clipping, f"rewards squashed ({clipping})")
+    return f"{config.algorithm}: unrolls of {config.learning.unroll_length} steps; {rewards}"
+
+
+def _network(spec: EnvironmentSpec, config: ServerConfig) -> str:
+    network = config.network
+    torso = f"torso {network.torso}"
+    if network.torso == "auto":
+        torso += f", {'an encoder for each array' if len(spec.shown) > 1 else 'by the array that is shown'}"
+    stacks = frame_stacks(spec.shown, network.frame_stack)
+    pairs = zip(spec.shown, stacks, strict=True)
+    stacked = [f"{stack} frames of {describe(array)} at once" for array, stack in pairs if stack > 1]
+    half = network.precision == "bfloat16" and any(map(computes_in_half, spec.shown))
+    core = "no memory" if network.core == "none" else f"memory {network.core} of {network.core_size}"
+    return "; ".join([torso, *stacked, "images in bfloat16" if half else "float32", core])
+
+
+def _environments(spec: EnvironmentSpec, config: ServerConfig, local: bool) -> str:
+    fleet = config.fleet
+    why = ""
+    if fleet.num_envs == rules(spec)["fleet.num_envs"]:
+        why = ", the number for images" if shows_images(spec) else ", fewer than for images: steps are cheap"
+    greedy = f"; {fleet.num_greedy} of them only show the score" if fleet.num_greedy else ""
+    where = " on this machine" if local else f" expected from elsewhere, room for {config.num_slots}"
+    return f"{fleet.num_envs}{where}{why}{greedy}"
+
+
+def _target(config: ServerConfig) -> str:
+    run = config.run
+    steps = f"{run.max_steps:,} steps"
+    seconds = "" if run.max_seconds is None else f" or {run.max_seconds:g} s"
+    if run.target_return is None:
+        return f"none: ends after {steps}{seconds}; --target-return X stops when returns reach X"
+    return f"a return of {run.target_return:g}, or {steps}{seconds}"
+
+
+def _listed(parts: Any) -> str:
+    texts = list(parts)
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"

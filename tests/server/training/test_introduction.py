@@ -1,0 +1,42 @@
+"""What a person is told when a run starts."""
+
+from __future__ import annotations
+
+from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
+from seedbed.server.training.command_line import read_command_line
+from seedbed.server.training.introduction import introduce
+from seedbed.server.training.resolve import resolve
+
+SCREEN = ArraySpec(name="screen", dtype="uint8", shape=(84, 84), low=(0,), high=(255,))
+STATE = ArraySpec(name="state", dtype="float32", shape=(4,))
+
+
+def lines_of(*shown: ArraySpec, preset: str = "", local: bool = True, argv: tuple[str, ...] = ()) -> dict[str, str]:
+    spec = EnvironmentSpec(environment="x", preset=preset, observations=shown, actions=(discrete("action", 3),))
+    config = resolve(read_command_line((*argv, "--run-dir", "runs/x"), prog="seedbed train"), spec)
+    lines = introduce(config, spec, "cuda", 1_684_128, local=local)
+    return {line.split()[0]: line[14:] for line in lines}
+
+
+def test_a_start_says_what_was_chosen_and_why() -> None:
+    lines = lines_of(SCREEN, STATE, preset="modern", argv=("--num-greedy-envs", "2", "--target-return", "18"))
+    assert list(lines) == ["environment", "algorithm", "network", "device", "environments", "target", "curves"]
+    assert lines["environment"] == "x (modern): shows a grey image of 84 x 84 and 4 numbers; takes one of 3 values"
+    assert lines["algorithm"] == "vtrace: unrolls of 20 steps; rewards clipped to [-1, 1], as is usual for Atari"
+    network = lines["network"]
+    assert network.startswith(
+        "torso auto, an encoder for each array; 4 frames of a grey image of 84 x 84 at once; images in bf"
+    )
+    assert network.endswith("; 1,684,128 parameters")
+    assert lines["device"] == "cuda"
+    assert lines["environments"] == "64 on this machine, the number for images; 2 of them only show the score"
+    assert lines["target"].startswith("a return of 18, or 20,000,000 steps")
+    assert lines["curves"] == "tensorboard --logdir runs/x, or seedbed plot runs/x"
+
+
+def test_without_images_and_elsewhere() -> None:
+    lines = lines_of(STATE, argv=("--num-envs", "7"), local=False)
+    assert lines["environments"].startswith("7 expected from elsewhere, room for ")
+    assert lines["target"].startswith("none: ends after 1,000,000 steps; --target-return X")
+    assert "float32; no memory" in lines["network"]
+    assert lines_of(STATE)["environments"] == "16 on this machine, fewer than for images: steps are cheap"
