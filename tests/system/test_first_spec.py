@@ -35,8 +35,8 @@ def test_the_first_client_brings_the_environment(port: int, server: Program, tmp
             follower.eventually(lambda: "has no environment yet" in follower.stderr, "the follower to ask")
             assert not (tmp_path / "run").exists()
             with Program("env", "--server", address, "--num-envs", 6, "--env", "seedbed/Catch-v0") as bringer:
-                for client in (bringer, follower):
-                    server.eventually(lambda seen=client: "connected to" in seen.stderr, "the clients to be let in")
+                server.eventually(lambda: "connected to" in bringer.stderr, "the bringer to come back")
+                server.eventually(lambda: "connected to" in follower.stderr, "the follower to be let in")
                 assert "the server restarts" in bringer.stderr
                 assert "the server serves seedbed/Catch-v0" in follower.stderr
                 server.send(signal.SIGTERM)
