@@ -37,6 +37,8 @@ def main(argv: Sequence[str]) -> int:
             serving = given.serving  # told before anything is written, or torch is imported
             serving.credentials.verify(serving.host)
             if verb == "train":
+                if given.asks_client:
+                    raise UsageError("expected --spec first with `seedbed server`: local clients need --env")
                 credential_options(serving.credentials)
             if seeds:
                 return run_seeds(verb, options, seeds, given.directory.path, stop)

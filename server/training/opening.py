@@ -9,15 +9,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from seedbed.common.errors import ConfigError
+from seedbed.common.errors import ConfigError, UsageError
 from seedbed.common.logs import log_to
 from seedbed.common.options import override, to_json
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.directory import LOG_FILE, RunDirectory, RunFile
 from seedbed.server.training.command_line import Given
+from seedbed.server.training.first_spec import ask_first_client
 from seedbed.server.training.local_clients import describe_environment
 from seedbed.server.training.resolve import check_flags, resolve, resolve_again
+from seedbed.server.training.stop_signal import StopSignal
+
+
+class Stopped(Exception):
+    """Somebody asked to finish before the run was opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,28 @@ class OpenedRun:
         held.enter_context(log_to(self.directory.path / LOG_FILE))
 
 
+def with_environment(given: Given, stop: StopSignal) -> Given:
+    """What was given, with the environment of the first client where that is asked for and no run goes on.
+
+    Args:
+        given: the command line.
+        stop: ends the wait for a client.
+
+    Raises:
+        UsageError: an option is unknown or wrong, or the client would not find the server again.
+        Stopped: nobody came before somebody asked to finish.
+    """
+    if not given.asks_client or _run_of(given) is not None:
+        return given
+    check_flags(given)
+    if given.serving.port == 0:
+        raise UsageError("expected --port N with --spec first: the client comes back to the same one")
+    spec = ask_first_client(given.serving, stop)
+    if spec is None:
+        raise Stopped
+    return given.with_spec(spec)
+
+
 def open_run(given: Given, directory: RunDirectory | None = None) -> OpenedRun:
     """Reads the run's directory, or describes the environment of a new one; writes nothing.
 
@@ -78,3 +106,8 @@ def open_run(given: Given, directory: RunDirectory | None = None) -> OpenedRun:
             raise ConfigError(f"expected --spec to be that of the run in {directory.path}: {'; '.join(found)}")
         config = resolve_again(given, before, str(directory.path))
     return OpenedRun(override(config, {"run.run_dir": directory.path}), spec, directory, before)
+
+
+def _run_of(given: Given) -> RunFile | None:
+    """The run that goes on, where its folder is known without the environment."""
+    return given.directory.find_run() if "run.run_dir" in given.flags else None

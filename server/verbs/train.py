@@ -21,7 +21,7 @@ from seedbed.server.run.state import RunState
 from seedbed.server.training.allocator import keep_freed_memory
 from seedbed.server.training.command_line import Given
 from seedbed.server.training.dry_run import describe_dry_run
-from seedbed.server.training.opening import OpenedRun, open_run
+from seedbed.server.training.opening import OpenedRun, Stopped, open_run, with_environment
 from seedbed.server.training.resolve import config_of, omitted_in
 from seedbed.server.training.run import make_training_run
 from seedbed.server.training.stop_signal import StopSignal
@@ -45,9 +45,13 @@ def train(given: Given, stop: StopSignal, *, local: bool) -> int:
     """
     setup_logging("server")
     keep_freed_memory()
+    try:
+        given = with_environment(given, stop)
+    except Stopped:
+        return 0
     directory = given.directory
     with ExitStack() as held:
-        if directory.exists:
+        if directory.exists and not given.dry_run:
             try:
                 held.enter_context(directory.lock(gives_up=lambda: stop.name is not None))
             except RunInUseError:
