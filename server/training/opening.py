@@ -11,7 +11,7 @@ from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.directory import RunDirectory, RunFile
 from seedbed.server.training.command_line import Given
 from seedbed.server.training.local_clients import describe_environment
-from seedbed.server.training.resolve import resolve, resolve_again
+from seedbed.server.training.resolve import check_flags, resolve, resolve_again
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,14 @@ def open_run(given: Given) -> OpenedRun:
     directory = given.directory
     before = directory.read()
     if before is None:
-        spec = describe_environment(given.environment)
+        check_flags(given)
+        spec = given.spec or describe_environment(given.environment, given.trust)
         config = resolve(given, spec)
     elif given.run.resume == "never":
         raise ConfigError(f"expected no run in {directory.path} with --resume never, there is one")
     else:
         spec = before.spec
+        if given.spec is not None and (found := spec.differences(given.spec)):
+            raise ConfigError(f"expected --spec to be that of the run in {directory.path}: {'; '.join(found)}")
         config = resolve_again(given, before, str(directory.path))
     return OpenedRun(override(config, {"run.run_dir": directory.path}), spec, directory, before)

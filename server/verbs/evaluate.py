@@ -18,6 +18,7 @@ from typing import Any, Literal
 from seedbed.common.errors import UsageError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.options import option, override, parse
+from seedbed.common.plugins import Trust
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.registry import find_algorithm
@@ -30,7 +31,7 @@ from seedbed.server.run.resuming import unexposed
 from seedbed.server.run.state import RunState
 from seedbed.server.training.assemble import assemble
 from seedbed.server.training.local_clients import LocalClients
-from seedbed.server.training.resolve import config_of
+from seedbed.server.training.resolve import admit, config_of
 from seedbed.server.verbs.scores import human_normalised, summarise
 
 _SEED_OFFSET = 1_000_003  # evaluation must not replay the episodes of training
@@ -50,6 +51,14 @@ class EvalConfig:
     eval_seed: int = option(0, "seed of the evaluation")
     device: Literal["auto", "cpu", "cuda"] = option("auto", "of inference")
     json: str | None = option(None, "write the result there too, as JSON; - prints only that", metavar="FILE")
+    allow_import: bool = option(False, "import modules that the run's config.json names")
+    import_from: Path | None = option(None, "where they are looked for last", metavar="DIR", hidden=True)
+
+    @property
+    def trust(self) -> Trust:
+        """In the modules that the run names."""
+        directory = (self.import_from or Path.cwd()).absolute()
+        return Trust(allow_import=self.allow_import, start_directory=directory)
 
 
 class EpisodeCollection:
@@ -95,10 +104,11 @@ def main(argv: Sequence[str]) -> int:
 def evaluate(run: RunFile, checkpoint: Checkpoint, options: EvalConfig) -> dict[str, Any]:
     """Plays the episodes and returns the scores as JSON data."""
     num_envs = min(options.eval_envs, options.episodes)
-    config = _evaluation_config(config_of(run), options, num_envs)
+    config = _evaluation_config(config_of(run, options.trust), options, num_envs)
+    admit(config, run.spec, options.trust)
     collection = EpisodeCollection(num_envs, -(-options.episodes // num_envs))
     server = _make_server(config, run, checkpoint, options, collection)
-    clients = LocalClients(config, server.address)
+    clients = LocalClients(config, server.address, trust=options.trust)
     server.start()
     clients.start()
     try:
