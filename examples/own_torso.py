@@ -34,6 +34,7 @@ class Waves(Torso):
         sizes = [spec.num_elements * frame_stack for spec, frame_stack in zip(shown, frame_stacks, strict=True)]
         features = sum(sizes) * (1 + 2 * NUM_WAVES)
         self.layers = nn.Sequential(nn.Linear(features, 64), nn.Tanh(), nn.Linear(64, self.output_size), nn.Tanh())
+        self.frequencies: Tensor
         self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(NUM_WAVES), persistent=False)
 
     def forward(self, observations: tuple[Tensor, ...]) -> Tensor:
