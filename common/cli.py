@@ -54,6 +54,7 @@ _EXTRAS = {
     "cv2": "atari",
     "matplotlib": "plot",
     "shtab": "completion",
+    "yaml": "yaml",
     "grpc": None,
     "google": None,
     "numpy": None,

@@ -35,6 +35,8 @@ def main(argv: Sequence[str]) -> int:
             serving = given.serving  # told before anything is written, or torch is imported
             serving.credentials.verify(serving.host)
             if verb == "train":
+                if given.asks_client:
+                    raise UsageError("expected --spec first with `seedbed server`: local clients need --env")
                 credential_options(serving.credentials)
             from seedbed.server.verbs.train import train  # torch takes seconds: a wrong option is told before
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ FIRST = (
     "run.run_dir",
 )
 """Options that --help shows first, beside --preset."""
+_FIRST_CLIENT = "first"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,7 @@ class Given:
         flags: common options: dotted path -> value.
         trust: which modules may be imported at this start.
         spec: of --spec, in place of an environment that is built here.
+        asks_client: the environment is that of the first client: --spec first.
         from_spec: options of the environment that follow from it, as if they were typed.
         dry_run: say what would be trained, and write nothing.
     """
@@ -73,6 +75,7 @@ class Given:
     flags: Mapping[str, Any]
     trust: Trust
     spec: EnvironmentSpec | None = None
+    asks_client: bool = False
     from_spec: Mapping[str, Any] = field(default_factory=dict)
     dry_run: bool = False
 
@@ -112,6 +115,15 @@ class Given:
         named = self.flags.get("algorithm")
         return RunDirectory(Path("runs") / (f"{task}-{named}" if named else task))
 
+    def with_spec(self, spec: EnvironmentSpec) -> Given:
+        """The same once the first client has said what its environment looks like.
+
+        Raises:
+            UsageError: another one was typed.
+        """
+        from_spec = _options_of_spec(spec, self.flags)
+        return replace(self, spec=spec, from_spec=from_spec, flags={**from_spec, **self.flags})
+
     def _part(self, name: str) -> Any:
         """One group of common options."""
         start = ServerConfig()
@@ -139,7 +151,9 @@ def make_parser(prog: str, description: str, tree: ServerConfig) -> OptionParser
         "--config", metavar="FILE", type=Path, help="options from a run's config.json, or nested alike in YAML or TOML"
     )
     once.add_argument(
-        "--spec", metavar="FILE", type=Path, help="the environment's spec, as `seedbed env --describe > FILE` wrote it"
+        "--spec",
+        metavar="FILE",
+        help="the environment's spec, as `seedbed env --describe > FILE` wrote it; first: that of the first client",
     )
     once.add_argument("--dry-run", action="store_true", help="say what would be trained, and write nothing")
     once.add_argument(
@@ -164,7 +178,8 @@ def read_command_line(argv: Sequence[str], *, prog: str, description: str = "") 
             f"expected --config or --preset, got both: a config.json is complete without {namespace.preset!r}"
         )
     typed = explicit(namespace, ServerConfig())
-    spec = None if namespace.spec is None else _read_spec(namespace.spec)
+    asks_client = namespace.spec == _FIRST_CLIENT
+    spec = None if namespace.spec is None or asks_client else _read_spec(Path(namespace.spec))
     from_spec = {} if spec is None else _options_of_spec(spec, typed)
     return Given(
         argv=tuple(words),
@@ -180,6 +195,7 @@ def read_command_line(argv: Sequence[str], *, prog: str, description: str = "") 
             start_directory=(namespace.import_from or Path.cwd()).absolute(),
         ),
         spec=spec,
+        asks_client=asks_client,
         from_spec=from_spec,
         dry_run=namespace.dry_run,
     )

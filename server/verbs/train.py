@@ -22,7 +22,7 @@ from seedbed.server.run.state import RunState
 from seedbed.server.training.allocator import keep_freed_memory
 from seedbed.server.training.command_line import Given
 from seedbed.server.training.dry_run import describe_dry_run
-from seedbed.server.training.opening import open_run
+from seedbed.server.training.opening import Stopped, open_run
 from seedbed.server.training.resolve import config_of, omitted_in
 from seedbed.server.training.run import make_training_run
 from seedbed.server.training.stop_signal import StopSignal
@@ -46,7 +46,10 @@ def train(given: Given, stop: StopSignal, *, local: bool) -> int:
     """
     setup_logging("server")
     keep_freed_memory()
-    opened = open_run(given)
+    try:
+        opened = open_run(given, stop)
+    except Stopped:
+        return 0
     if local:  # before anything is written
         check_trusted("--env", opened.config.environment.env, given.trust)
     if given.dry_run:
