@@ -14,6 +14,7 @@ from seedbed.common.errors import SpecError, UsageError
 from seedbed.common.plugins import Trust
 from seedbed.env_client.environments.rows import Care, describe, make_environments
 from seedbed.spaces import ActionWriter, ObservationReader
+from tests.api.environments import Picture
 from tests.env_client.environments.odd_spaces import Mixed
 
 
@@ -44,6 +45,27 @@ def test_without_a_name_it_is_refused() -> None:
 def test_spaces_that_are_not_supported_are_refused() -> None:
     with pytest.raises(SpecError, match="supported are"):
         seedbed.spec_of((spaces.Text(3), spaces.Discrete(2)), name="mine")
+
+
+def test_images_are_shrunk_as_the_client_shrinks_them() -> None:
+    """From the environment's own size; those that are small already stay."""
+    name = 'tests.api.environments:Picture{"seed":3}@20x30,grey'
+    client = make_environments(name, "", [0], 0, Care(trust=Trust(allow_import=True)))
+    env = Picture(3)
+    spec = seedbed.spec_of(
+        env, name="tests.api.environments:Picture", kwargs={"seed": 3}, image_size=(20, 30), grey=True
+    )
+    assert spec == client.spec
+    rows, read = client.reset(), ObservationReader(spec)
+    shown = env.reset()[0]
+    assert all(map(same, read(shown), rows.observations))
+    assert all(map(same, read({**shown, "eye": rows.observations[1][0]}), rows.observations))
+    twice = {key: np.stack([value, value]) for key, value in shown.items()}
+    assert all(same(array[1:], row) for array, row in zip(read(twice, num=2), rows.observations, strict=True))
+    with pytest.raises(SpecError, match="'/eye'"):
+        read({**shown, "eye": shown["eye"][:, :, :2]})
+    with pytest.raises(SpecError, match="'/eye'"):
+        read({**shown, "eye": shown["eye"].astype(np.float32)})
 
 
 class TestReader:
