@@ -34,6 +34,8 @@ VERBS = {
     "eval": _Verb("seedbed.server.__main__", "play episodes with a checkpoint's policy"),
     "doctor": _Verb("seedbed.common.doctor", "say what is wrong here, or on the way to a server", shared=False),
     "plot": _Verb("seedbed.server.__main__", "draw the learning curves of runs"),
+    "list": _Verb("seedbed.server.__main__", "names of presets, algorithms, networks and environments, plug-ins' too"),
+    "completion": _Verb("seedbed.server.__main__", "completion of all this for bash or zsh"),
 }
 
 # Top-level module -> the extra in pyproject.toml that brings it; None for what seedbed itself requires.
@@ -48,6 +50,7 @@ _EXTRAS = {
     "ale_py": "atari",
     "cv2": "atari",
     "matplotlib": "plot",
+    "shtab": "completion",
     "grpc": None,
     "google": None,
     "numpy": None,

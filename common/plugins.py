@@ -7,6 +7,7 @@ this start: names in files are data.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import importlib
@@ -14,7 +15,7 @@ import importlib.util
 import logging
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +33,10 @@ GROUPS: Mapping[str, str] = {
 """Group -> the option that takes its names."""
 
 _log = logging.getLogger(__name__)
+_imported: dict[tuple[str, str], Any] = {}
+"""Group and MODULE:ATTR -> its object: what one caller had imported is found again by those that know no trust."""
+_start_directories: set[str] = set()
+"""What was put on sys.path here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +73,9 @@ class Trust:
         ]
 
 
+NOTHING_TYPED = Trust()
+"""Trust where a name comes from a file: built-in and installed ones."""
+
 WIRE = Trust(installed=False)
 """Trust in what the other side of a connection says: nothing is imported for it."""
 
@@ -93,8 +101,8 @@ def is_module(name: str) -> bool:
     return ":" in name
 
 
-def find(group: str, name: str, built_in: Mapping[str, str], trust: Trust) -> Any:
-    """The object of a name.
+def find(group: str, name: str, built_in: Mapping[str, str], trust: Trust = NOTHING_TYPED) -> Any:
+    """The object of a name. A MODULE:ATTR that was found once in this process needs no more trust.
 
     Args:
         group: one of `GROUPS`.
@@ -109,7 +117,9 @@ def find(group: str, name: str, built_in: Mapping[str, str], trust: Trust) -> An
         _warn_of_hidden(group, name)
         return _attribute(importlib.import_module(built_in[name].partition(":")[0]), built_in[name], GROUPS[group])
     if is_module(name):
-        return _attribute(import_named(GROUPS[group], name, trust), name, GROUPS[group])
+        if (group, name) not in _imported:
+            _imported[group, name] = _attribute(import_named(GROUPS[group], name, trust), name, GROUPS[group])
+        return _imported[group, name]
     brought = installed(group) if trust.installed else {}
     if name not in brought:
         raise UsageError(unknown(group, name, built_in))
@@ -126,6 +136,7 @@ def import_named(option: str, name: str, trust: Trust) -> ModuleType:
     if trust.start_directory is not None:
         if str(trust.start_directory) not in sys.path:
             sys.path.append(str(trust.start_directory))
+            _start_directories.add(str(trust.start_directory))
         _expect_unhidden(option, name.partition(":")[0], trust.start_directory)
     return _import(option, name)
 
@@ -139,8 +150,19 @@ def check_trusted(option: str, name: str | None, trust: Trust) -> None:
     if name is not None and is_module(name) and not trust.covers(name):
         raise UsageError(
             f"{option} {name} would import a module that a file names and nobody typed: if that is meant, say "
-            f"{option} {name} again, or --allow-import"
+            "--allow-import, or the name again where the command has that option"
         )
+
+
+@contextlib.contextmanager
+def without_start_directories() -> Iterator[None]:
+    """sys.path as it was before modules of users were imported: spawned processes inherit it."""
+    path = list(sys.path)
+    sys.path[:] = [folder for folder in path if folder not in _start_directories]
+    try:
+        yield
+    finally:
+        sys.path[:] = path
 
 
 def names(group: str, built_in: Mapping[str, str]) -> list[Named]:

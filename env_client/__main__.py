@@ -15,8 +15,11 @@ from dataclasses import replace
 from types import FrameType
 from typing import NamedTuple
 
+from seedbed.common.environment_name import EnvironmentName
+from seedbed.common.errors import SpecError
 from seedbed.common.logs import run_main, setup_logging
 from seedbed.common.options import parse
+from seedbed.common.plugins import WIRE, is_module
 from seedbed.common.report import report
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.env_client.actor import IndicesChanged, RunFinished, Stopped, run_actor
@@ -53,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _print_spec(config: EnvConfig) -> None:
     with _printing_elsewhere():
-        spec = describe(config.environment.env_id, config.environment.atari_preset, _care(config)).to_json()
+        spec = describe(config.environment.env_name, config.environment.atari_preset, _care(config)).to_json()
     report({"spec": spec})
     print(json.dumps(spec))
 
@@ -74,7 +77,7 @@ def _printing_elsewhere() -> Iterator[None]:
 
 def _care(config: EnvConfig) -> Care:
     limits = Limits(step_s=config.care.step_timeout_s, reset_s=config.care.reset_timeout_s)
-    return Care(allow_import=config.allow_import, isolate=config.care.isolate, limits=limits)
+    return Care(trust=config.trust, isolate=config.care.isolate, limits=limits)
 
 
 def _run(config: EnvConfig) -> None:
@@ -95,7 +98,7 @@ def _run(config: EnvConfig) -> None:
 class _Choice(NamedTuple):
     """Which environment to step, and how much it is trusted."""
 
-    environment_id: str
+    environment: str
     preset: str
     care: Care
 
@@ -105,17 +108,24 @@ class _Choice(NamedTuple):
 
     def make(self, indices: Sequence[int], run_seed: int) -> Environments:
         """One for each stable index."""
-        return make_environments(self.environment_id, self.preset, indices, run_seed, self.care)
+        return make_environments(self.environment, self.preset, indices, run_seed, self.care)
 
 
 def _choose_environment(config: EnvConfig, endpoint: Endpoint, care: Care) -> _Choice:
     """The user's environment or, without one, the server's."""
     if config.environment.env is not None:
-        return _Choice(config.environment.env, config.environment.atari_preset, care)
+        return _Choice(config.environment.env_name, config.environment.atari_preset, care)
     spec = asyncio.run(describe_server(endpoint))
     _log.info("the server serves %s", spec.environment)
     # What comes over the wire never decides what is imported.
-    return _Choice(spec.environment, spec.preset, replace(care, allow_import=False))
+    name = EnvironmentName.parse(spec.environment)
+    if is_module(name.id):
+        raise SpecError(
+            f"the server serves {name}, which would import a module: that is never done for a server. If it is meant, "
+            f"say --env {name.id} with the same keyword arguments and image size"
+        )
+    name.check_harmless()
+    return _Choice(spec.environment, spec.preset, replace(care, trust=WIRE))
 
 
 def _step_for_server(config: EnvConfig, endpoint: Endpoint, choice: _Choice) -> None:

@@ -27,7 +27,8 @@ DOCUMENTS = [
 
 def test_tree_names_every_folder() -> None:
     tree = README.partition("## The code")[2].partition("```\n")[2].partition("```")[0]
-    sources = [path for folder in ("proto", "common", "env_client", "server") for path in (ROOT / folder).rglob("*.py")]
+    packages = ("api", "proto", "common", "env_client", "server")
+    sources = [path for folder in packages for path in (ROOT / folder).rglob("*.py")]
     folders = {path.parent.name for path in sources}
     assert folders - set(re.findall(r"([a-z_]+)/", tree)) == set()
 

@@ -14,6 +14,7 @@ from importlib.metadata import version
 import torch
 
 from seedbed.common.errors import DivergedError
+from seedbed.common.plugins import NOTHING_TYPED, Trust
 from seedbed.common.report import report
 from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
 from seedbed.server.learning.loop import LearnerLoop
@@ -172,7 +173,13 @@ class TrainingRun:
 
 
 def make_training_run(
-    opened: OpenedRun, state: RunState, stop: StopSignal, *, local: bool, progress: Progress
+    opened: OpenedRun,
+    state: RunState,
+    stop: StopSignal,
+    *,
+    local: bool,
+    progress: Progress,
+    trust: Trust = NOTHING_TYPED,
 ) -> TrainingRun:
     """Builds a run and restores it; nothing runs yet.
 
@@ -182,6 +189,7 @@ def make_training_run(
         stop: says when somebody asks to finish.
         local: start environment clients on this machine.
         progress: shows the run to a person.
+        trust: whether local clients may import the environment's module.
 
     Raises:
         SeedbedError: a part could not be built.
@@ -222,7 +230,9 @@ def make_training_run(
         clock,
         server,
         LearnerThread(loop, config.monitoring.max_lost_updates, on_failure),
-        clients=LocalClients(config, server.address, yielding=parts.regime.clients_yield) if local else None,
+        clients=LocalClients(config, server.address, yielding=parts.regime.clients_yield, trust=trust)
+        if local
+        else None,
         watch=make_watch(config, spec, frontends.vitals, identity.version),
         interval_log=IntervalLog(
             config.run,

@@ -15,21 +15,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from seedbed.common.errors import ConfigError, UsageError
+from seedbed.common.errors import UsageError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.options import option, override, parse
+from seedbed.common.plugins import Trust
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.registry import find_algorithm
 from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
 from seedbed.server.options.config import ServerConfig
-from seedbed.server.run.checkpoint import Checkpoint, load, load_newest
-from seedbed.server.run.directory import CHECKPOINTS_FOLDER, CONFIG_FILE, RunFile, read_run_file
+from seedbed.server.run.checkpoint import Checkpoint
+from seedbed.server.run.directory import RunFile
+from seedbed.server.run.finding import find_checkpoint
 from seedbed.server.run.resuming import unexposed
 from seedbed.server.run.state import RunState
 from seedbed.server.training.assemble import assemble
 from seedbed.server.training.local_clients import LocalClients
-from seedbed.server.training.resolve import config_of
+from seedbed.server.training.resolve import admit, config_of
 from seedbed.server.verbs.scores import human_normalised, summarise
 
 _SEED_OFFSET = 1_000_003  # evaluation must not replay the episodes of training
@@ -49,6 +51,14 @@ class EvalConfig:
     eval_seed: int = option(0, "seed of the evaluation")
     device: Literal["auto", "cpu", "cuda"] = option("auto", "of inference")
     json: str | None = option(None, "write the result there too, as JSON; - prints only that", metavar="FILE")
+    allow_import: bool = option(False, "import modules that the run's config.json names")
+    import_from: Path | None = option(None, "where they are looked for last", metavar="DIR", hidden=True)
+
+    @property
+    def trust(self) -> Trust:
+        """In the modules that the run names."""
+        directory = (self.import_from or Path.cwd()).absolute()
+        return Trust(allow_import=self.allow_import, start_directory=directory)
 
 
 class EpisodeCollection:
@@ -82,7 +92,7 @@ def main(argv: Sequence[str]) -> int:
     setup_logging("eval")
     if options.checkpoint is None:
         raise UsageError("expected --checkpoint DIR")
-    run, checkpoint = _find(options.checkpoint)
+    run, checkpoint = find_checkpoint(options.checkpoint)
     result = evaluate(run, checkpoint, options)
     text = json.dumps(result, indent=2)
     if options.json not in (None, "-"):
@@ -94,10 +104,11 @@ def main(argv: Sequence[str]) -> int:
 def evaluate(run: RunFile, checkpoint: Checkpoint, options: EvalConfig) -> dict[str, Any]:
     """Plays the episodes and returns the scores as JSON data."""
     num_envs = min(options.eval_envs, options.episodes)
-    config = _evaluation_config(config_of(run), options, num_envs)
+    config = _evaluation_config(config_of(run, options.trust), options, num_envs)
+    admit(config, run.spec, options.trust)
     collection = EpisodeCollection(num_envs, -(-options.episodes // num_envs))
     server = _make_server(config, run, checkpoint, options, collection)
-    clients = LocalClients(config, server.address)
+    clients = LocalClients(config, server.address, trust=options.trust)
     server.start()
     clients.start()
     try:
@@ -145,19 +156,6 @@ def _make_server(
 
 def _acts_greedily(options: EvalConfig, algorithm: type[Algorithm]) -> bool:
     return algorithm.evaluates_greedily if options.greedy is None else options.greedy
-
-
-def _find(path: Path) -> tuple[RunFile, Checkpoint]:
-    """The run and the checkpoint that a path means: a run directory, its checkpoints/, or one checkpoint."""
-    folders = [path, *path.absolute().parents[:2]]
-    run_folder = next((folder for folder in folders if (folder / CONFIG_FILE).exists()), None)
-    if run_folder is None:
-        raise ConfigError(f"expected a run directory or a checkpoint in one, got {path} (no {CONFIG_FILE} there)")
-    one = path.name.startswith("checkpoint-")
-    checkpoint = load(path) if one else load_newest(run_folder / CHECKPOINTS_FOLDER)
-    if checkpoint is None:
-        raise ConfigError(f"expected a checkpoint in {run_folder / CHECKPOINTS_FOLDER}, there is none yet")
-    return read_run_file(run_folder / CONFIG_FILE), checkpoint
 
 
 def _result(run: RunFile, checkpoint: Checkpoint, options: EvalConfig, returns: list[float]) -> dict[str, Any]:

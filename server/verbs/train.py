@@ -13,6 +13,7 @@ import torch
 from seedbed.common.errors import DeviceMemoryError, SeedbedError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.options import to_json
+from seedbed.common.plugins import check_trusted
 from seedbed.server.monitoring.progress import make_progress
 from seedbed.server.run.checkpoint import CheckpointStore
 from seedbed.server.run.directory import RunFile
@@ -20,7 +21,8 @@ from seedbed.server.run.resuming import remarks
 from seedbed.server.run.state import RunState
 from seedbed.server.training.allocator import keep_freed_memory
 from seedbed.server.training.command_line import Given
-from seedbed.server.training.opening import open_run
+from seedbed.server.training.dry_run import describe_dry_run
+from seedbed.server.training.opening import Stopped, open_run
 from seedbed.server.training.resolve import config_of, omitted_in
 from seedbed.server.training.run import make_training_run
 from seedbed.server.training.stop_signal import StopSignal
@@ -44,7 +46,15 @@ def train(given: Given, stop: StopSignal, *, local: bool) -> int:
     """
     setup_logging("server")
     keep_freed_memory()
-    opened = open_run(given)
+    try:
+        opened = open_run(given, stop)
+    except Stopped:
+        return 0
+    if local:  # before anything is written
+        check_trusted("--env", opened.config.environment.env, given.trust)
+    if given.dry_run:
+        print(describe_dry_run(opened))
+        return 0
     config, spec, directory, before = opened.config, opened.spec, opened.directory, opened.before
     checkpoint = None if before is None else CheckpointStore(directory.checkpoints).load_newest()
     state = RunState() if checkpoint is None else RunState.from_checkpoint(checkpoint)
@@ -61,7 +71,7 @@ def train(given: Given, stop: StopSignal, *, local: bool) -> int:
     if sys.stderr.isatty():  # lines that other processes write would tear the live table
         os.environ.setdefault(LEVEL_VARIABLE, "warning")
     try:
-        run = make_training_run(opened, state, stop, local=local, progress=progress)
+        run = make_training_run(opened, state, stop, local=local, progress=progress, trust=given.trust)
         gc.freeze()  # it all stays: no collection, which stops every thread, need look at it again, nor the very end
         run.run()
     except (SeedbedError, torch.OutOfMemoryError) as error:
