@@ -33,7 +33,7 @@ def check_environment(env: str, kwargs: Mapping[str, Any] | None = None, *, step
     options = EnvironmentOptions(env=env, env_kwargs=json.dumps(dict(kwargs)) if kwargs else None)
     care = Care(trust=Trust(allow_import=True, start_directory=Path.cwd()))
     findings = look(options, care, steps)
-    assert not findings.refusals, f"{findings.name}: {'; '.join(findings.refusals)}"
+    assert not findings.refusals, "; ".join(findings.refusals)
 
 
 def __getattr__(name: str) -> Any:

@@ -28,6 +28,9 @@ VERBS = {
     "train": _Verb("seedbed.server.__main__", "train on this machine: a server and its environment clients"),
     "server": _Verb("seedbed.server.__main__", "train with environment clients that connect from elsewhere"),
     "env": _Verb("seedbed.env_client.__main__", "step environments for a server", shared=False),
+    "check": _Verb(
+        "seedbed.env_client.check", "try an environment out, before anything is trained on it", shared=False
+    ),
     "loadtest": _Verb(
         "seedbed.env_client.loadtest.__main__", "what a server carries, and what holds it up", shared=False
     ),
@@ -51,6 +54,7 @@ _EXTRAS = {
     "cv2": "atari",
     "matplotlib": "plot",
     "shtab": "completion",
+    "yaml": "yaml",
     "grpc": None,
     "google": None,
     "numpy": None,

@@ -50,7 +50,8 @@ class EnvironmentName:
             SpecError: it is no such name.
         """
         end = min((place for mark in MARKS if (place := name.find(mark)) >= 0), default=len(name))
-        rest, kwargs = name[end:], {}
+        rest = name[end:]
+        kwargs: dict[str, Any] = {}
         try:
             if rest.startswith("{"):
                 kwargs, length = json.JSONDecoder().raw_decode(rest)

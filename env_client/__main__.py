@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import FrameType
@@ -17,6 +18,7 @@ from typing import NamedTuple
 
 from seedbed.common.environment_name import EnvironmentName
 from seedbed.common.errors import SpecError
+from seedbed.common.image_layout import cost_remark
 from seedbed.common.logs import run_main, setup_logging
 from seedbed.common.options import parse
 from seedbed.common.plugins import WIRE, is_module
@@ -30,6 +32,9 @@ from seedbed.env_client.environments.rows import Care, Environments, describe, m
 from seedbed.env_client.remote_policy import RemotePolicy
 
 _log = logging.getLogger(__name__)
+
+_LEAVE_S = 5.0
+"""How long a client may take to leave when whoever started it is gone."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -132,10 +137,13 @@ def _step_for_server(config: EnvConfig, endpoint: Endpoint, choice: _Choice) -> 
     groups: list[Environments] = []
     if config.first_index is not None and not config.care.isolate:  # no need to build another one only to look at it
         groups += [choice.make(indices, config.environment.seed) for indices in config.group_indices]
+    spec = groups[0].spec if groups else choice.describe()
+    if not config.exit_with_parent and (remark := cost_remark(spec)) is not None:  # else the server has said it
+        _log.warning("%s", remark)
     policy = RemotePolicy(
         endpoint,
         client_id=config.effective_client_id,
-        spec=groups[0].spec if groups else choice.describe(),
+        spec=spec,
         groups=config.group_indices,
         assign_indices=config.first_index is None,
     )
@@ -166,6 +174,8 @@ def _stop_at_end_of_input() -> None:
         while os.read(sys.stdin.fileno(), 4096):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_LEAVE_S)
+        os._exit(0)  # an environment is busy, and nobody waits for it
 
     threading.Thread(target=wait, name="parent watch", daemon=True).start()
 

@@ -75,7 +75,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     ),
     "gymnasium": ("env_client.environments",),
     "ale_py": ("env_client.environments.atari",),
-    "cv2": ("env_client.environments.atari",),
+    "cv2": ("env_client.environments.atari", "env_client.environments.images"),
     "matplotlib": ("server.verbs.plot", "env_client.loadtest.plot"),
     "rich": ("server.monitoring.progress",),
     "safetensors": ("server.run.checkpoint",),

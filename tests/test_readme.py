@@ -10,6 +10,7 @@ from seedbed.common.options import options_of
 from seedbed.env_client.config import EnvConfig
 from seedbed.env_client.loadtest.options import LoadTestOptions
 from seedbed.server.algorithms.registry import ALGORITHMS
+from seedbed.server.training.command_line import make_parser
 from seedbed.server.training.resolve import defaults_of
 from seedbed.server.verbs.evaluate import EvalConfig
 from tests.reference.configs import preset_config
@@ -47,7 +48,8 @@ def test_options_and_verbs_exist() -> None:
     trees = (*servers, EnvConfig(), EvalConfig(), LoadTestOptions())
     leaves = [leaf for tree in trees for leaf in options_of(tree)]
     flags = {leaf.flag for leaf in leaves} | {f"--no-{leaf.flag[2:]}" for leaf in leaves if leaf.kind is bool}
-    known = flags | {"--preset", "--config", "--help", "--group", "--logdir"}
+    flags |= set(make_parser("seedbed train", "", servers[0])._option_string_actions)
+    known = flags | {"--group", "--logdir", "--return-scale"}
     commands = [
         line
         for path in DOCUMENTS

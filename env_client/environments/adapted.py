@@ -8,7 +8,8 @@ import numpy as np
 
 from seedbed.common.environment_name import EnvironmentName
 from seedbed.common.errors import SpecError
-from seedbed.env_client.environments.images import Shrink, is_image, shrinking
+from seedbed.common.image_layout import image_layout
+from seedbed.env_client.environments.images import Shrink, shrinking
 from seedbed.env_client.environments.interface import Environment, Row, Status
 
 
@@ -34,8 +35,8 @@ class Adapted:
         wants_images = wanted.image_size is not None or wanted.grey
         for array in spec.observations:
             small, shrink = array, None
-            if wants_images and is_image(array):
-                small, shrink = shrinking(array, wanted.image_size, wanted.grey)
+            if wants_images and (layout := image_layout(array)) is not None:
+                small, shrink = shrinking(array, layout, wanted.image_size, wanted.grey)
             shown.append(small)
             self._shrinks.append(shrink)
         if wants_images and not any(self._shrinks):

@@ -6,11 +6,12 @@ their user's mistake, no defect of ours.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import logging
 import os
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ _log = logging.getLogger(__name__)
 _GROUP = "gymnasium.envs"
 """Entry points that older versions of Gymnasium called when they were imported; packages still bring them."""
 _OURS = ("<frozen ", *(str(Path(module).parent) + os.sep for module in (__file__, plugins.__file__)))
+_NO_NAMESPACE = "__root__"
+_called: set[tuple[str, str]] = set()
+"""Entry points that have been called in this process."""
 _PARTS = ("observation_space", "action_space", "reset", "step")
 
 
@@ -95,29 +99,42 @@ def _make_registered(environment_id: str, kwargs: Mapping[str, Any], trust: Trus
             everything = Trust(allow_import=True)  # an installed distribution named the module
             return make(brought.target, kwargs, everything)[0], environment_id
         if trust.installed:
-            _register_installed()
+            _register_installed(environment_id, gymnasium.registry)
     except gymnasium.error.Error:
         pass  # a version that is not there, and the like: making it says so
     env = _call_gymnasium(gymnasium, environment_id, environment_id, kwargs)
     return env, env.spec.id
 
 
-def _register_installed() -> None:
-    """Calls the entry points of `gymnasium.envs`, each in its namespace, as Gymnasium did before its version 1."""
+def _register_installed(environment_id: str, registry: Mapping[str, Any]) -> None:
+    """Calls entry points of `gymnasium.envs`, each in its namespace, as Gymnasium once did, until the id is there."""
     from importlib.metadata import entry_points
 
-    from gymnasium.envs.registration import namespace
-
-    for point in entry_points(group=_GROUP):
+    wanted = environment_id.rpartition("/")[0]
+    for point in sorted(entry_points(group=_GROUP), key=lambda point: point.name != wanted):
+        if (point.name, point.value) in _called or (not wanted and point.name != _NO_NAMESPACE):
+            continue
+        _called.add((point.name, point.value))
         try:
             register = point.load()
-            if point.name == "__root__":
+            with _namespace(None if point.name == _NO_NAMESPACE else point.name):
                 register()
-            else:
-                with namespace(point.name):
-                    register()
         except Exception as error:  # another package than the one that is wanted may be the broken one
             _log.warning("the entry point %s = %s of %s failed: %s", point.name, point.value, _GROUP, told(error))
+        if environment_id in registry:
+            return
+
+
+@contextlib.contextmanager
+def _namespace(name: str | None) -> Iterator[None]:
+    """Ids that are registered now get this namespace. Gymnasium's own context keeps it when something is raised."""
+    from gymnasium.envs import registration
+
+    before, registration.current_namespace = registration.current_namespace, name
+    try:
+        yield
+    finally:
+        registration.current_namespace = before
 
 
 def _gymnasium(environment_id: str) -> Any:

@@ -192,7 +192,7 @@ def make_environments(
         MissingExtraError: a package that the environment needs is not installed.
     """
     care = care or Care()
-    build = _builder(environment, preset, care)
+    build = careful_builder(environment, preset, care)
 
     def seat(index: int) -> Supervised:
         def build_again(rebuilt: int) -> Environment:
@@ -214,7 +214,7 @@ def describe(environment: str, preset: str, care: Care | None = None) -> Environ
         BrokenError: it is isolated, and its process died or hung.
     """
     care = care or Care()
-    build = _builder(environment, preset, care)
+    build = careful_builder(environment, preset, care)
     seat = Supervised(0, lambda _: build(0, 0), limits=care.limits, watchdog=care.watchdog)
     assert seat.environment is not None
     try:
@@ -257,7 +257,8 @@ def some_action(spec: EnvironmentSpec, observation: Row, rng: np.random.Generato
     return tuple(parts)
 
 
-def _builder(environment: str, preset: str, care: Care) -> Builder:
+def careful_builder(environment: str, preset: str, care: Care) -> Builder:
+    """What builds the environments of a name, as far as they are trusted."""
     trust = care.trust
     if not care.isolate:
         return builder(environment, preset, trust)

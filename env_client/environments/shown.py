@@ -93,6 +93,9 @@ def write(part: Any, target: NDArray[Any], spec: ArraySpec) -> None:
         ValueError: its shape is another one.
         TypeError: its dtype is another kind.
     """
+    if type(part) is np.ndarray and part.dtype == target.dtype and part.shape == target.shape:
+        target[...] = part
+        return
     shown = np.asarray(part)
     if shown.shape != target.shape:
         raise ValueError(f"{spec.name!r}: expected shape {target.shape}, got {shown.shape}")
@@ -100,6 +103,13 @@ def write(part: Any, target: NDArray[Any], spec: ArraySpec) -> None:
     if spec.kind == "binary" or (shown is not part and _fits(shown, target)):  # bits, and numbers without a dtype
         casting = "unsafe"
     np.copyto(target, shown, casting=casting)
+
+
+def out_of_bounds(spec: ArraySpec, shown: NDArray[Any]) -> bool:
+    """Whether numbers are outside of their bounds, floats by more than rounding explains."""
+    low, high = spec.lower, spec.upper
+    slack = _TOLERANCE * _span(low, high) if shown.dtype.kind == "f" else np.zeros(())
+    return bool(((shown < low - slack) | (shown > high + slack)).any())
 
 
 def _fits(shown: NDArray[Any], target: NDArray[Any]) -> bool:
@@ -126,10 +136,7 @@ def _complaint(spec: ArraySpec, part: Any) -> str | None:
         return seen
     if shown.dtype.kind == "f" and not np.isfinite(shown).all():
         return f"{seen}, which is not finite"
-    low, high = spec.lower, spec.upper
-    slack = _TOLERANCE * _span(low, high) if shown.dtype.kind == "f" else np.zeros(())
-    outside = (shown < low - slack) | (shown > high + slack)
-    return seen if outside.any() else None
+    return seen if out_of_bounds(spec, shown) else None
 
 
 def _span(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.unroll import ACTION_MASK, FieldSpec, action_field
 from seedbed.server.learning.learner import Learner
 from seedbed.server.networks.distributions import ActionSpace
-from seedbed.server.networks.registry import find_torso
+from seedbed.server.networks.registry import find_core, find_torso
 from seedbed.server.networks.torso import Torso
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.options.learning import OptimiserConfig
@@ -81,6 +81,8 @@ def check_algorithm(
     found = find_algorithm(algorithm, _ANY) if isinstance(algorithm, str) else algorithm
     start = replace(ServerConfig(), algorithm=found.__name__, algorithm_options=found.Options())
     config = override(start, {**found.defaults(spec), **_SMALL, **(options or {})})
+    find_torso(config.network.torso, _ANY)
+    find_core(config.network.core, _ANY)
     torch.manual_seed(0)
     made = found(config, spec)
     learner = Learner(made, config.optimiser, _CPU)

@@ -21,6 +21,7 @@ from seedbed.common.certificates import names_of
 from seedbed.common.credentials import ServerCredentials
 from seedbed.common.environment_options import EnvironmentOptions
 from seedbed.common.errors import AuthError, BrokenError, MissingExtraError, SeedbedError, SpecError, UsageError
+from seedbed.common.image_layout import cost_remark
 from seedbed.common.options import to_argv
 from seedbed.common.plugins import NOTHING_TYPED, Trust, check_trusted
 from seedbed.common.report import report_pipe
@@ -79,7 +80,10 @@ def describe_environment(config: EnvironmentOptions, trust: Trust = NOTHING_TYPE
             log.seek(0)
             sys.stderr.write(log.read().decode(errors="replace"))
             raise SpecError(f"{config.env}: the process that built it {_how_it_ended(code)}")
-    return EnvironmentSpec.from_json(facts["spec"])
+    spec = EnvironmentSpec.from_json(facts["spec"])
+    if (remark := cost_remark(spec)) is not None:
+        logger.warning("%s", remark)
+    return spec
 
 
 def _import_options(env: str, trust: Trust) -> list[str]:

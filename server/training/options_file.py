@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from seedbed.common.errors import ConfigError, MissingExtraError
+from seedbed.common.cli import naming_extras
+from seedbed.common.errors import ConfigError
 from seedbed.server.run.directory import read_run_file
 from seedbed.server.run.resuming import is_exposure
 
@@ -57,12 +58,8 @@ def _read_toml(text: str) -> Any:
 
 
 def _read_yaml(text: str) -> Any:
-    try:
+    with naming_extras():
         import yaml
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            "expected PyYAML to be installed for a --config in YAML (pip install pyyaml): JSON and TOML need nothing"
-        ) from error
     try:
         return yaml.safe_load(text) or {}
     except yaml.YAMLError as error:

@@ -23,9 +23,7 @@ def port() -> int:
 
 @pytest.fixture
 def server(port: int, tmp_path: Path) -> Program:
-    return Program(
-        *("server", "--spec", "first", "--port", port, "--run-dir", tmp_path / "run", "--max-steps", 600, *FAST)
-    )
+    return Program(*("server", "--spec", "first", "--port", port, "--run-dir", tmp_path / "run", *FAST))
 
 
 def test_the_first_client_brings_the_environment(port: int, server: Program, tmp_path: Path) -> None:
@@ -37,16 +35,18 @@ def test_the_first_client_brings_the_environment(port: int, server: Program, tmp
             follower.eventually(lambda: "has no environment yet" in follower.stderr, "the follower to ask")
             assert not (tmp_path / "run").exists()
             with Program("env", "--server", address, "--num-envs", 6, "--env", "seedbed/Catch-v0") as bringer:
-                assert server.wait() == 0
-                assert bringer.wait() == 0
+                server.eventually(lambda: "connected to" in bringer.stderr, "the bringer to come back")
+                server.eventually(lambda: "connected to" in follower.stderr, "the follower to be let in")
                 assert "the server restarts" in bringer.stderr
-            assert follower.wait() == 0
-            assert "the server serves seedbed/Catch-v0" in follower.stderr
+                assert "the server serves seedbed/Catch-v0" in follower.stderr
+                server.send(signal.SIGTERM)
+                assert server.wait() == 0
         config = json.loads((tmp_path / "run" / "config.json").read_text())
         assert config["spec"]["environment"] == config["config"]["environment"]["env"] == "seedbed/Catch-v0"
         server.assert_alone()
 
 
+@pytest.mark.slow
 def test_it_can_be_told_to_stop_while_it_waits(server: Program, tmp_path: Path) -> None:
     with server:
         server.eventually(lambda: "waiting on" in server.stderr, "the server to wait")
