@@ -87,7 +87,9 @@ class IntervalLog:
         for name in ("policy_lag_mean", "policy_lag_max", "loss"):
             if name in learned:  # else the last interval had no update
                 vitals.device[name] = learned[name]
+        newest = state.cohort_record.newest
         vitals.device["episode_return_mean"] = math.nan if episodes.return_mean is None else episodes.return_mean
+        vitals.device["cohort_return_mean"] = math.nan if newest is None else newest.mean
         if state.has_begun:
             self._writer.write(
                 {

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GRID_POINTS = 500
+_RETURNS = {"episodes": ("episode_return_mean", "episode"), "cohorts": ("cohort_return_mean", "cohort")}
 _WIDTH_INCHES, _HEIGHT_INCHES, _DOTS_PER_INCH = 6.5, 4.2, 150
 _MAX_COLUMNS, _LEGEND_ROW_INCHES = 4, 0.22
 
@@ -42,6 +43,9 @@ class PlotOptions:
         metavar="FILE.png",
     )
     x: Literal["steps", "time", "both"] = option("both", "against agent steps, wall-clock time, or one plot of each")
+    returns: Literal["episodes", "cohorts"] = option(
+        "episodes", "means of the last 100 episodes that ended, or of the newest cohort, which favours no short ones"
+    )
     smooth: int = option(1, "each point is the mean of so many log intervals", minimum=1)
     group: Literal["run", "parent", "env"] = option(
         "run", "what is drawn as one curve: every run, all runs of a parent folder, or of an environment"
@@ -99,22 +103,24 @@ def _beside(runs: Sequence[Path]) -> Path:
     return Path(os.path.relpath(os.path.commonpath([run.resolve() for run in runs])))
 
 
-def read_curve(run_dir: Path, group: str, smooth: int) -> Curve:
+def read_curve(run_dir: Path, group: str, smooth: int, returns_of: str = "episodes") -> Curve:
     """Reads one run.
 
     Args:
         run_dir: its folder.
         group: see `PlotOptions.group`.
         smooth: see `PlotOptions.smooth`.
+        returns_of: see `PlotOptions.returns`.
 
     Raises:
         ConfigError: it has no metrics, or no episode has ended yet.
     """
-    lines = [line for line in read_metrics(run_dir) if line["episode_return_mean"] is not None]
+    key, what = _RETURNS[returns_of]
+    lines = [line for line in read_metrics(run_dir) if line.get(key) is not None]
     if not lines:
-        raise ConfigError(f"expected at least one finished episode in {run_dir / METRICS_FILE}, got none")
+        raise ConfigError(f"expected at least one finished {what} in {run_dir / METRICS_FILE}, got none")
     agent_steps, wall_s, returns = (
-        np.array([line[key] for line in lines], np.float64) for key in ("agent_steps", "wall_s", "episode_return_mean")
+        np.array([line[name] for line in lines], np.float64) for name in ("agent_steps", "wall_s", key)
     )
     return Curve(_label(run_dir, group), agent_steps, wall_s / 60, smoothed(returns, smooth))
 
@@ -161,7 +167,9 @@ def draw(curves: Sequence[Curve], options: PlotOptions) -> Figure:
     all_axes = figure.subplots(1, len(axes_of), sharey=True, squeeze=False)[0]
     for axes, kind in zip(all_axes, axes_of, strict=True):
         _draw_curves(axes, curves, kind)
-    all_axes[0].set_ylabel("episode return, mean of the last 100")
+    all_axes[0].set_ylabel(
+        "episode return, mean of the last 100" if options.returns == "episodes" else "episode return, mean of a cohort"
+    )
     if options.title:
         figure.suptitle(options.title)
     _add_legend(figure, *all_axes[0].get_legend_handles_labels())
