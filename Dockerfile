@@ -23,6 +23,7 @@ COPY proto proto
 COPY common common
 COPY env_client env_client
 COPY server server
+COPY api api
 RUN --mount=type=cache,target=/root/.cache/pip pip wheel --no-deps --wheel-dir /wheels .
 
 FROM base AS env-packages

@@ -10,7 +10,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 PACKAGES := proto common env_client server
-TYPES := $(PACKAGES:%=.types/seedbed/%)
+API := $(notdir $(wildcard api/*.py))
+TYPES := $(PACKAGES:%=.types/seedbed/%) $(API:%=.types/seedbed/%)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-slow chaos check format proto docs bench
@@ -64,6 +65,10 @@ bench: setup ## what parts of a step cost alone, the whole system, its efficienc
 	$(BIN)/python -m tests.bench $(ARGS)
 
 # mypy does not see the mapping of folders to packages in pyproject.toml; it sees these links.
-.types/seedbed/%:
+$(API:%=.types/seedbed/%): .types/seedbed/%:
+	@mkdir -p $(@D)
+	@ln -sfn ../../api/$* $@
+
+$(PACKAGES:%=.types/seedbed/%): .types/seedbed/%:
 	@mkdir -p $(@D)
 	@ln -sfn ../../$* $@

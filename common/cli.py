@@ -28,12 +28,17 @@ VERBS = {
     "train": _Verb("seedbed.server.__main__", "train on this machine: a server and its environment clients"),
     "server": _Verb("seedbed.server.__main__", "train with environment clients that connect from elsewhere"),
     "env": _Verb("seedbed.env_client.__main__", "step environments for a server", shared=False),
+    "check": _Verb(
+        "seedbed.env_client.check", "try an environment out, before anything is trained on it", shared=False
+    ),
     "loadtest": _Verb(
         "seedbed.env_client.loadtest.__main__", "what a server carries, and what holds it up", shared=False
     ),
     "eval": _Verb("seedbed.server.__main__", "play episodes with a checkpoint's policy"),
     "doctor": _Verb("seedbed.common.doctor", "say what is wrong here, or on the way to a server", shared=False),
     "plot": _Verb("seedbed.server.__main__", "draw the learning curves of runs"),
+    "list": _Verb("seedbed.server.__main__", "names of presets, algorithms, networks and environments, plug-ins' too"),
+    "completion": _Verb("seedbed.server.__main__", "completion of all this for bash or zsh"),
 }
 
 # Top-level module -> the extra in pyproject.toml that brings it; None for what seedbed itself requires.
@@ -48,6 +53,8 @@ _EXTRAS = {
     "ale_py": "atari",
     "cv2": "atari",
     "matplotlib": "plot",
+    "shtab": "completion",
+    "yaml": "yaml",
     "grpc": None,
     "google": None,
     "numpy": None,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from seedbed.common.environment_name import MARKS, EnvironmentName, canonical, parse_kwargs, parse_size
+from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 
 
@@ -14,9 +16,23 @@ class EnvironmentOptions:
 
     env: str | None = option(
         None,
-        "environment id: ALE/*, seedbed/*, or any registered in Gymnasium; a client without it takes the server's",
+        "environment: ALE/*, seedbed/*, any id registered in Gymnasium, or MODULE:NAME, a function, a class or an id "
+        "that the module registers; a client without it takes the server's",
         metavar="ID",
         fixed=True,
+    )
+    env_kwargs: str | None = option(
+        None,
+        "keyword arguments of what makes the environment, a JSON object; of ALE/* they change the preset",
+        metavar="JSON",
+        fixed=True,
+    )
+    image_size: str | None = option(
+        None, "images are shrunk to this size before they travel: means of areas", metavar="HxW", fixed=True
+    )
+    grey: bool = option(False, "colour images are turned to grey before they travel", fixed=True)
+    max_episode_steps: int | None = option(
+        None, "episodes are truncated after so many agent steps", minimum=1, fixed=True
     )
     atari_preset: Literal["modern", "paper"] = option(
         "modern",
@@ -30,11 +46,44 @@ class EnvironmentOptions:
         fixed=True,
     )
 
+    def __post_init__(self) -> None:
+        if self.env is not None and any(mark in self.env for mark in MARKS):
+            raise UsageError(
+                f"--env: expected an id alone, got {self.env!r}: say the rest as --env-kwargs JSON and the like"
+            )
+        if self.env_kwargs is not None:  # one text for equal arguments: a run that goes on compares texts
+            object.__setattr__(self, "env_kwargs", canonical(parse_kwargs(self.env_kwargs)) or None)
+        if self.image_size is not None:
+            object.__setattr__(self, "image_size", "{}x{}".format(*parse_size(self.image_size)))
+
     @property
     def env_id(self) -> str:
         """The id, where there must be one."""
         assert self.env is not None
         return self.env
+
+    @property
+    def env_name(self) -> str:
+        """The id with all that changes what the environment shows or pays; see `environment_name.py`."""
+        name = EnvironmentName(
+            id=self.env_id,
+            kwargs=parse_kwargs(self.env_kwargs or "{}"),
+            image_size=None if self.image_size is None else parse_size(self.image_size),
+            grey=self.grey,
+            max_steps=self.max_episode_steps,
+        )
+        return str(name)
+
+    @property
+    def needs_env(self) -> str | None:
+        """An option that was given and means nothing without --env."""
+        given = {
+            "--env-kwargs": self.env_kwargs,
+            "--image-size": self.image_size,
+            "--grey": self.grey or None,
+            "--max-episode-steps": self.max_episode_steps,
+        }
+        return next((flag for flag, value in given.items() if value is not None), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

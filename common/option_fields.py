@@ -37,6 +37,7 @@ def option(
     flag: str | None = None,
     minimum: float | None = None,
     fixed: bool = False,
+    hidden: bool = False,
 ) -> Any:
     """Declares a field of a frozen dataclass as an option.
 
@@ -49,8 +50,17 @@ def option(
         minimum: of a number, inclusive.
         fixed: shapes, the contract with clients, or the meaning of stored data depend on it: a run that goes on must
             keep it.
+        hidden: --help does not show it: a process says it to its child.
     """
-    details = {"help": help, "choices": choices, "metavar": metavar, "flag": flag, "minimum": minimum, "fixed": fixed}
+    details = {
+        "help": help,
+        "choices": choices,
+        "metavar": metavar,
+        "flag": flag,
+        "minimum": minimum,
+        "fixed": fixed,
+        "hidden": hidden,
+    }
     return dataclasses.field(default=default, metadata={_METADATA_KEY: details})
 
 
@@ -61,7 +71,7 @@ class Option:
     Attributes:
         path: dotted, from the outermost class.
         kind: what values are instances of; None aside, if `optional`.
-        flag, help, choices, metavar, minimum, fixed: as declared.
+        flag, help, choices, metavar, minimum, fixed, hidden: as declared.
     """
 
     path: str
@@ -73,6 +83,12 @@ class Option:
     metavar: str
     minimum: float | None
     fixed: bool
+    hidden: bool
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """All forms of it on the command line."""
+        return (self.flag, f"--no-{self.flag[2:]}") if self.kind is bool else (self.flag,)
 
     def parse(self, text: str) -> Any:
         """Reads the command line's form; raises what argparse expects."""
@@ -181,6 +197,7 @@ def _make_option(field: dataclasses.Field[Any], annotation: Any, prefix: str) ->
         metavar=details["metavar"] or ("{" + ",".join(choices) + "}" if choices else _METAVARS.get(kind, "")),
         minimum=details["minimum"],
         fixed=details["fixed"],
+        hidden=details["hidden"],
     )
 
 

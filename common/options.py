@@ -22,26 +22,30 @@ Wrong options raise UsageError, wrong files ConfigError; argparse's own exit wit
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
-import difflib
 import math
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from seedbed.common.errors import ConfigError, UsageError
+from seedbed.common.nearest_option import nearest_option
 from seedbed.common.option_fields import Option, option, option_groups, options_of
 
 __all__ = [
     "OptionParser",
+    "add_group",
     "add_options",
+    "captured_help",
     "difference",
     "explicit",
     "flatten",
     "from_json",
     "omitted",
     "option",
+    "options_of",
     "override",
     "parse",
     "read_json",
@@ -52,6 +56,21 @@ __all__ = [
 T = TypeVar("T")
 
 
+_capturing: list[OptionParser] | None = None
+
+
+@contextlib.contextmanager
+def captured_help() -> Iterator[list[OptionParser]]:
+    """Parsers that are asked for their help within the block, which is not shown: for programs that want them."""
+    global _capturing
+    parsers: list[OptionParser] = []
+    _capturing = parsers
+    try:
+        yield parsers
+    finally:
+        _capturing = None
+
+
 class OptionParser(argparse.ArgumentParser):
     """An argparse parser that raises UsageError in one line, and knows no abbreviations."""
 
@@ -59,6 +78,13 @@ class OptionParser(argparse.ArgumentParser):
         """Makes an empty one; `operands` shows in the usage line what `add_argument` adds beside options."""
         usage = f"{prog} [OPTION ...] {operands}".rstrip()
         super().__init__(prog=prog, usage=usage, description=description, allow_abbrev=False)
+
+    def print_help(self, file: Any = None) -> None:
+        """Called by argparse for --help; shows nothing where a program asks for the parser: see `captured_help`."""
+        if _capturing is None:
+            super().print_help(file)
+        else:
+            _capturing.append(self)
 
     def error(self, message: str) -> NoReturn:
         """Called by argparse."""
@@ -72,26 +98,52 @@ class OptionParser(argparse.ArgumentParser):
         """
         namespace, unknown = self.parse_known_args(argv)
         if unknown:
-            name = unknown[0].partition("=")[0]
-            near = difflib.get_close_matches(name, self._option_string_actions, n=1)
-            self.error(f"unknown option {name!r}" + (f", did you mean {near[0]}?" if near else ""))
+            self.refuse(unknown[0])
         return namespace
 
+    def refuse(self, word: str) -> NoReturn:
+        """Says that an option is unknown, and which one may be meant.
 
-def add_options(parser: argparse.ArgumentParser, tree: Any) -> None:
+        Raises:
+            UsageError: always.
+        """
+        name = word.partition("=")[0]
+        flags = {
+            flag: str(action.help or "")
+            for flag, action in self._option_string_actions.items()
+            if flag.startswith("--") and action.help != argparse.SUPPRESS
+        }
+        near = nearest_option(name, flags)
+        self.error(f"unknown option {name!r}" + (f", did you mean {near}?" if near else ""))
+
+
+def add_options(parser: argparse.ArgumentParser, tree: Any, *, but: Collection[str] = ()) -> None:
     """Adds a flag for each option of a tree, each class in it a group of its own.
 
     Args:
         parser: gets the flags. Those not given leave nothing in the namespace: see `explicit`.
         tree: the first line of a class's docstring titles its group; --help shows its values as defaults.
+        but: dotted paths of options that `parser` has already.
+
+    Raises:
+        UsageError: two options have the same flag, one of them a plug-in's.
     """
     flags = [leaf.flag for leaf in options_of(tree)]
-    assert len(flags) == len(set(flags)), f"{tree}: two options have the same flag, out of {sorted(flags)}"
-    current = flatten(tree)
+    if twice := sorted({flag for flag in flags if flags.count(flag) > 1}):
+        raise UsageError(f"expected options of different names, got two of {', '.join(twice)}")
     for title, leaves in option_groups(tree):
-        group = parser.add_argument_group(title)
-        for leaf in leaves:
-            _add_option(group, leaf, current[leaf.path])
+        if kept := [leaf for leaf in leaves if leaf.path not in but]:
+            add_group(parser, title, kept, tree)
+
+
+def add_group(
+    parser: argparse.ArgumentParser, title: str, leaves: Sequence[Option], tree: Any
+) -> argparse._ArgumentGroup:
+    """Adds some options of a tree as a group, and returns that."""
+    group = parser.add_argument_group(title)
+    for leaf in leaves:
+        _add_option(group, leaf, _get(tree, leaf.path))
+    return group
 
 
 def explicit(namespace: argparse.Namespace, tree: Any) -> dict[str, Any]:
@@ -207,8 +259,8 @@ def difference(run: T, now: T, *, fixed: bool = False) -> list[str]:
 
 
 def _add_option(group: argparse._ArgumentGroup, leaf: Option, default: Any) -> None:
-    text = leaf.help if default is None else f"{leaf.help} (default: {default})"
-    text = text.replace("%", "%%")
+    text = leaf.help if default in (None, "") else f"{leaf.help} (default: {default})"
+    text = argparse.SUPPRESS if leaf.hidden else text.replace("%", "%%")
     if leaf.kind is bool:
         group.add_argument(
             leaf.flag, dest=leaf.path, default=argparse.SUPPRESS, action=argparse.BooleanOptionalAction, help=text

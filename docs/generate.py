@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "code.md"
-FOLDERS = ("proto", "common", "env_client", "server")
+FOLDERS = ("api", "proto", "common", "env_client", "server")
 _HEAD = """# The code, file by file
 
 The first line of each file's docstring; written by `make docs`. [architecture.md](architecture.md) explains how the

@@ -10,13 +10,18 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import FrameType
 from typing import NamedTuple
 
+from seedbed.common.environment_name import EnvironmentName
+from seedbed.common.errors import SpecError
+from seedbed.common.image_layout import cost_remark
 from seedbed.common.logs import run_main, setup_logging
 from seedbed.common.options import parse
+from seedbed.common.plugins import WIRE, is_module
 from seedbed.common.report import report
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.env_client.actor import IndicesChanged, RunFinished, Stopped, run_actor
@@ -27,6 +32,9 @@ from seedbed.env_client.environments.rows import Care, Environments, describe, m
 from seedbed.env_client.remote_policy import RemotePolicy
 
 _log = logging.getLogger(__name__)
+
+_LEAVE_S = 5.0
+"""How long a client may take to leave when whoever started it is gone."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -53,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _print_spec(config: EnvConfig) -> None:
     with _printing_elsewhere():
-        spec = describe(config.environment.env_id, config.environment.atari_preset, _care(config)).to_json()
+        spec = describe(config.environment.env_name, config.environment.atari_preset, _care(config)).to_json()
     report({"spec": spec})
     print(json.dumps(spec))
 
@@ -74,7 +82,7 @@ def _printing_elsewhere() -> Iterator[None]:
 
 def _care(config: EnvConfig) -> Care:
     limits = Limits(step_s=config.care.step_timeout_s, reset_s=config.care.reset_timeout_s)
-    return Care(allow_import=config.allow_import, isolate=config.care.isolate, limits=limits)
+    return Care(trust=config.trust, isolate=config.care.isolate, limits=limits)
 
 
 def _run(config: EnvConfig) -> None:
@@ -95,7 +103,7 @@ def _run(config: EnvConfig) -> None:
 class _Choice(NamedTuple):
     """Which environment to step, and how much it is trusted."""
 
-    environment_id: str
+    environment: str
     preset: str
     care: Care
 
@@ -105,27 +113,37 @@ class _Choice(NamedTuple):
 
     def make(self, indices: Sequence[int], run_seed: int) -> Environments:
         """One for each stable index."""
-        return make_environments(self.environment_id, self.preset, indices, run_seed, self.care)
+        return make_environments(self.environment, self.preset, indices, run_seed, self.care)
 
 
 def _choose_environment(config: EnvConfig, endpoint: Endpoint, care: Care) -> _Choice:
     """The user's environment or, without one, the server's."""
     if config.environment.env is not None:
-        return _Choice(config.environment.env, config.environment.atari_preset, care)
+        return _Choice(config.environment.env_name, config.environment.atari_preset, care)
     spec = asyncio.run(describe_server(endpoint))
     _log.info("the server serves %s", spec.environment)
     # What comes over the wire never decides what is imported.
-    return _Choice(spec.environment, spec.preset, replace(care, allow_import=False))
+    name = EnvironmentName.parse(spec.environment)
+    if is_module(name.id):
+        raise SpecError(
+            f"the server serves {name}, which would import a module: that is never done for a server. If it is meant, "
+            f"say --env {name.id} with the same keyword arguments and image size"
+        )
+    name.check_harmless()
+    return _Choice(spec.environment, spec.preset, replace(care, trust=WIRE))
 
 
 def _step_for_server(config: EnvConfig, endpoint: Endpoint, choice: _Choice) -> None:
     groups: list[Environments] = []
     if config.first_index is not None and not config.care.isolate:  # no need to build another one only to look at it
         groups += [choice.make(indices, config.environment.seed) for indices in config.group_indices]
+    spec = groups[0].spec if groups else choice.describe()
+    if not config.exit_with_parent and (remark := cost_remark(spec)) is not None:  # else the server has said it
+        _log.warning("%s", remark)
     policy = RemotePolicy(
         endpoint,
         client_id=config.effective_client_id,
-        spec=groups[0].spec if groups else choice.describe(),
+        spec=spec,
         groups=config.group_indices,
         assign_indices=config.first_index is None,
     )
@@ -156,6 +174,8 @@ def _stop_at_end_of_input() -> None:
         while os.read(sys.stdin.fileno(), 4096):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_LEAVE_S)
+        os._exit(0)  # an environment is busy, and nobody waits for it
 
     threading.Thread(target=wait, name="parent watch", daemon=True).start()
 

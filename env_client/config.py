@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import functools
+import secrets
 import socket
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from seedbed.common.credentials import ClientCredentials
 from seedbed.common.environment_options import CareOptions, EnvironmentOptions
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
+from seedbed.common.plugins import Trust
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,13 +28,18 @@ class EnvConfig:
         minimum=0,
     )
     client_id: str | None = option(
-        None, "stable name of this client, unique in the fleet; made of the host's unless given"
+        None, "stable name of this client, unique in the fleet; made of the host's and random digits unless given"
     )
     groups: Literal["1", "2"] = option("2", "with 2 one half is stepped while the other waits for actions")
     give_up_after_s: float | None = option(
         None, "exit when the server has been away for so long; wait for ever unless given", minimum=0
     )
-    allow_import: bool = option(False, "let --env MODULE:ID import, and so run, the module")
+    allow_import: bool = option(
+        True, "import, and so run, the module of --env MODULE:NAME; names that a server says never import anything"
+    )
+    import_from: Path | None = option(
+        None, "where that module is looked for last; the working directory unless given", metavar="DIR", hidden=True
+    )
     exit_with_parent: bool = option(False, "stop when standard input closes: the process that started this one is gone")
     describe: bool = option(False, "print the environment's spec as JSON and exit; needs --env")
     environment: EnvironmentOptions = field(default_factory=EnvironmentOptions)
@@ -46,8 +54,17 @@ class EnvConfig:
         """
         if self.server is None and not self.describe:
             raise UsageError("--server HOST:PORT is missing")
-        if self.environment.env is None and self.describe:
+        if self.environment.env is not None:
+            return
+        if self.describe:
             raise UsageError("--describe needs --env ID")
+        if (flag := self.environment.needs_env) is not None:
+            raise UsageError(f"{flag} needs --env ID: without it the server says all about the environment")
+
+    @property
+    def trust(self) -> Trust:
+        """In the --env of this command line."""
+        return Trust(allow_import=self.allow_import, start_directory=(self.import_from or Path.cwd()).absolute())
 
     @property
     def effective_client_id(self) -> str:
@@ -56,9 +73,7 @@ class EnvConfig:
         With a first index it stays the same when this client is restarted, which is then recognised and takes its old
         place at once. Without, the place of a client that crashed stays taken for the server's grace time.
         """
-        return (
-            self.client_id or f"{socket.gethostname()}-{os.getpid() if self.first_index is None else self.first_index}"
-        )
+        return self.client_id or f"{socket.gethostname()}-{_digits() if self.first_index is None else self.first_index}"
 
     @property
     def group_indices(self) -> list[range]:
@@ -72,3 +87,9 @@ class EnvConfig:
             return [range(start, end)]
         middle = start + (self.num_envs + 1) // 2
         return [range(start, middle), range(middle, end)]
+
+
+@functools.cache
+def _digits() -> str:
+    """Eight random digits, the same for as long as this process lives: hosts of containers may share names and ids."""
+    return f"{secrets.randbelow(10**8):08}"

@@ -31,6 +31,7 @@ REPLY_TIMEOUT_S = 10.0
 
 _MESSAGE_ALLOWANCE_BYTES = 64 * 1024
 _MAX_MESSAGE_BYTES = 2**31 - 1  # what gRPC's option, a C int, can hold
+_MAX_TEXT = 100  # of a line that may come every few seconds
 _NOT_CONNECTED = "failed to connect"  # gRPC's words where not even a connection came about
 
 
@@ -110,12 +111,20 @@ class Line:
         self._endpoint = endpoint
         self._max_reply_bytes = max_reply_bytes
         self._channels: list[grpc.aio.Channel] = []
+        self._told, self._quiet_until_s = "", 0.0
         self._stub = Reloaded(endpoint.credentials.files, self._open)
 
     @property
     def stub(self) -> SeedbedStub:
         """The service, for the next call."""
         return self._stub.get()
+
+    def tell(self, text: str, wait_s: float) -> None:
+        """Logs why an attempt failed: once for all groups that fail alike until the next attempt is due."""
+        now_s = time.monotonic()
+        if text != self._told or now_s >= self._quiet_until_s:
+            _log.warning("%s; next attempt in %.2f s", text, wait_s)
+            self._told, self._quiet_until_s = text, now_s + wait_s
 
     async def close(self) -> None:
         """Ends all calls at once."""
@@ -181,14 +190,14 @@ class ServerRestarting(UnavailableError):
         self.retry_after_s = retry_after_s
 
 
-async def wait_out(backoff: Backoff, error: SeedbedError, endpoint: Endpoint, what: str) -> None:
+async def wait_out(backoff: Backoff, error: SeedbedError, endpoint: Endpoint, line: Line) -> None:
     """Logs a failed attempt and sleeps before the next one.
 
     Args:
         backoff: decides how long; what a restarting server asked for comes on top.
         error: why it failed. Where gRPC could not connect, what is seen from here may replace it.
         endpoint: of the attempt.
-        what: was attempted, for the log.
+        line: that it used.
 
     Raises:
         SeedbedError: see `Backoff.next_wait_s`.
@@ -197,8 +206,16 @@ async def wait_out(backoff: Backoff, error: SeedbedError, endpoint: Endpoint, wh
         error = await find_permanent_fault(endpoint.address, endpoint.credentials) or error
     at_least_s = error.retry_after_s if isinstance(error, ServerRestarting) else 0.0
     wait_s = at_least_s + backoff.next_wait_s(error, time.monotonic())
-    _log.warning("%s: %s; next attempt in %.2f s", what, error, wait_s)
+    line.tell(f"{endpoint.target}: {_brief(error)}", wait_s)
     await asyncio.sleep(wait_s)
+
+
+def _brief(error: SeedbedError) -> str:
+    """What went wrong, without the way on which gRPC found out: its last words say it."""
+    text = str(error)
+    if isinstance(error, UnavailableError) and _NOT_CONNECTED in text.lower():
+        text = text.rpartition(": ")[2]
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."
 
 
 async def describe_server(endpoint: Endpoint) -> EnvironmentSpec:
@@ -220,6 +237,6 @@ async def describe_server(endpoint: Endpoint) -> EnvironmentSpec:
                 return described_spec(reply)
             except (grpc.aio.AioRpcError, SeedbedError) as error:
                 known = error if isinstance(error, SeedbedError) else error_from_rpc(error)
-                await wait_out(backoff, known, endpoint, f"asking {endpoint.target} what it serves")
+                await wait_out(backoff, known, endpoint, line)
     finally:
         await line.close()

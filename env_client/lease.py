@@ -129,7 +129,7 @@ class Lease:
 
     async def _recover(self, error: SeedbedError) -> None:
         self.drop_stream()
-        await wait_out(self._backoff, error, self._endpoint, f"{self._endpoint.target}, group {self._group}")
+        await wait_out(self._backoff, error, self._endpoint, self._line)
 
     async def _connect(self) -> _Stream:
         stream = self._stream = _Stream(self._line.stub.Act(metadata=self._endpoint.metadata))

@@ -124,6 +124,9 @@ class RemotePolicy:
             return self._loop.run_until_complete(task)
         except asyncio.CancelledError:
             raise Stopped from None
+        except KeyboardInterrupt:  # in a program that catches no signals; the exchange must not go on beside a goodbye
+            task.cancel()
+            raise
         finally:
             self._pending[group] = None
 

@@ -1,4 +1,4 @@
-"""`seedbed train`, `seedbed server`, `seedbed eval` and `seedbed plot`: reads the command line, then starts one.
+"""Verbs of the server's side (`seedbed train`, `server`, `eval`, ...): reads the command line, then starts one.
 
 Imports torch only inside a verb: spawned frontends import this module again.
 """
@@ -37,6 +37,8 @@ def main(argv: Sequence[str]) -> int:
             serving = given.serving  # told before anything is written, or torch is imported
             serving.credentials.verify(serving.host)
             if verb == "train":
+                if given.asks_client:
+                    raise UsageError("expected --spec first with `seedbed server`: local clients need --env")
                 credential_options(serving.credentials)
             if seeds:
                 return run_seeds(verb, options, seeds, given.directory.path, stop)
@@ -47,11 +49,19 @@ def main(argv: Sequence[str]) -> int:
             from seedbed.server.verbs import evaluate as evaluation
 
             return evaluation.main(options)
+        case "list":
+            from seedbed.server.verbs import listing
+
+            return listing.main(options)
+        case "completion":
+            from seedbed.server.verbs import completion
+
+            return completion.main(options)
         case "plot":
             from seedbed.server.verbs import plot
 
             return plot.main(options)
-    raise UsageError(f"expected train, server, eval or plot, got {verb!r}")
+    raise UsageError(f"expected train, server, eval, list, completion or plot, got {verb!r}")
 
 
 if __name__ == "__main__":

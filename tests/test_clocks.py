@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("common", "env_client", "server")
+PACKAGES = ("api", "common", "env_client", "server")
 
 WALL = {
     "time": {"time", "time_ns", "localtime", "gmtime", "ctime", "clock_gettime"},

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("proto", "common", "env_client", "server")
+FOLDERS = ("api", "proto", "common", "env_client", "server")
+"""`api` is the package `seedbed` itself."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 def test_packages_are_those_of_the_tree(project: dict[str, Any]) -> None:
     inits = [path for folder in FOLDERS for path in (ROOT / folder).rglob("__init__.py")]
-    tree = {".".join(("seedbed", *path.parent.relative_to(ROOT).parts)) for path in inits}
+    tree = {".".join(place_of(path).parent.parts) for path in inits}
     assert sorted(project["tool"]["setuptools"]["packages"]) == sorted(tree)
 
 
@@ -54,8 +55,8 @@ def test_every_folder_of_modules_is_a_package() -> None:
 
 def test_wheel_holds_every_module_and_the_protocol(wheel: set[str]) -> None:
     sources = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
-    expected = {f"seedbed/{path.relative_to(ROOT)}" for path in sources}
-    expected |= {"seedbed/proto/seedbed.proto", "seedbed/proto/seedbed_pb2.pyi"}
+    expected = {str(place_of(path)) for path in sources}
+    expected |= {"seedbed/proto/seedbed.proto", "seedbed/proto/seedbed_pb2.pyi", "seedbed/py.typed"}
     assert not expected - wheel
 
 
@@ -85,6 +86,12 @@ def test_constraints_pin_what_is_required(project: dict[str, Any]) -> None:
     required = [*project["project"]["dependencies"], *(line for lines in extras for line in lines)]
     names = {normalised(re.match(r"[A-Za-z0-9._-]+", line)[0]) for line in required}  # type: ignore[index]
     assert not names - pinned - {"seedbed"}
+
+
+def place_of(file: Path) -> Path:
+    """Where an installed seedbed has a file."""
+    place = file.relative_to(ROOT)
+    return Path("seedbed", *place.parts[1:] if place.parts[0] == "api" else place.parts)
 
 
 def normalised(name: str) -> str:

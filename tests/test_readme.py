@@ -7,9 +7,11 @@ from pathlib import Path
 
 from seedbed.common.cli import VERBS
 from seedbed.common.options import options_of
+from seedbed.env_client.check import CheckOptions
 from seedbed.env_client.config import EnvConfig
 from seedbed.env_client.loadtest.options import LoadTestOptions
 from seedbed.server.algorithms.registry import ALGORITHMS
+from seedbed.server.training.command_line import make_parser
 from seedbed.server.training.resolve import defaults_of
 from seedbed.server.verbs.evaluate import EvalConfig
 from tests.reference.configs import preset_config
@@ -27,7 +29,8 @@ DOCUMENTS = [
 
 def test_tree_names_every_folder() -> None:
     tree = README.partition("## The code")[2].partition("```\n")[2].partition("```")[0]
-    sources = [path for folder in ("proto", "common", "env_client", "server") for path in (ROOT / folder).rglob("*.py")]
+    packages = ("api", "proto", "common", "env_client", "server")
+    sources = [path for folder in packages for path in (ROOT / folder).rglob("*.py")]
     folders = {path.parent.name for path in sources}
     assert folders - set(re.findall(r"([a-z_]+)/", tree)) == set()
 
@@ -43,10 +46,11 @@ def test_targets_exist() -> None:
 
 def test_options_and_verbs_exist() -> None:
     servers = [defaults_of(name) for name in ALGORITHMS]
-    trees = (*servers, EnvConfig(), EvalConfig(), LoadTestOptions())
+    trees = (*servers, EnvConfig(), EvalConfig(), LoadTestOptions(), CheckOptions())
     leaves = [leaf for tree in trees for leaf in options_of(tree)]
     flags = {leaf.flag for leaf in leaves} | {f"--no-{leaf.flag[2:]}" for leaf in leaves if leaf.kind is bool}
-    known = flags | {"--preset", "--config", "--seeds", "--help", "--group", "--logdir", "--return-scale"}
+    flags |= set(make_parser("seedbed train", "", servers[0])._option_string_actions)
+    known = flags | {"--group", "--seeds", "--logdir", "--return-scale"}
     commands = [
         line
         for path in DOCUMENTS

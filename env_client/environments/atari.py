@@ -12,18 +12,18 @@ from __future__ import annotations
 import contextlib
 import difflib
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seedbed.common.environment_name import canonical
 from seedbed.common.errors import MissingExtraError, SpecError
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.env_client.environments.interface import Row, Status
 
-FRAME_SKIP = 4
 SCREEN_SIZE = 84
 MULTI_PLAYER_GAMES = ("combat", "joust", "maze_craze", "warlords")
 """Games without a single-player mode; ale-py registers no environment for them either."""
@@ -35,29 +35,39 @@ class AtariPreset:
 
     Attributes:
         repeat_action_probability: chance that the emulator repeats the last action instead of the given one.
-        full_action_set: all 18 actions, or only those that do something in this game.
+        full_action_space: all 18 actions, or only those that do something in this game.
         max_noops: a real episode starts with 1 to this many no-op frames; 0 for none.
         life_loss_ends_episode: a lost life ends the learner's episode while the game goes on.
+        frame_skip: emulator frames for which an action is repeated.
         max_frames: a real episode is truncated after so many emulator frames.
     """
 
     repeat_action_probability: float
-    full_action_set: bool
+    full_action_space: bool
     max_noops: int
     life_loss_ends_episode: bool
+    frame_skip: int = 4
     max_frames: int = 108_000  # 30 minutes of play at 60 Hz: Machado et al. 2018, table 1
 
 
 PRESETS = {
     # Machado et al., "Revisiting the Arcade Learning Environment", JAIR 2018, table 1; the protocol of ALE's v5 ids.
     "modern": AtariPreset(
-        repeat_action_probability=0.25, full_action_set=True, max_noops=0, life_loss_ends_episode=False
+        repeat_action_probability=0.25, full_action_space=True, max_noops=0, life_loss_ends_episode=False
     ),
     # Espeholt et al., "IMPALA", ICML 2018, table G.1 and the 30 no-op starts of its evaluation; single-game agents.
     "paper": AtariPreset(
-        repeat_action_probability=0.0, full_action_set=False, max_noops=30, life_loss_ends_episode=True
+        repeat_action_probability=0.0, full_action_space=False, max_noops=30, life_loss_ends_episode=True
     ),
 }
+
+_ALIASES = {
+    "frameskip": "frame_skip",
+    "noop_max": "max_noops",
+    "terminal_on_life_loss": "life_loss_ends_episode",
+    "max_num_frames_per_episode": "max_frames",
+}
+"""Names of ALE's own environments and of Gymnasium's wrapper -> names here."""
 
 
 class AtariEnvironment:
@@ -66,18 +76,20 @@ class AtariEnvironment:
     Args:
         environment_id: as "ALE/Pong-v5".
         preset: a key of `PRESETS`.
+        kwargs: fields of `AtariPreset`, by these names or those of ale-py and Gymnasium: they go over the preset.
         seed: of the emulator and the no-op starts; the same seed gives what `reset(seed=seed)` gives in Gymnasium.
 
     Raises:
         MissingExtraError: ale-py or OpenCV is not installed.
-        SpecError: no such game or preset.
+        SpecError: no such game, preset or keyword argument.
     """
 
-    def __init__(self, environment_id: str, preset: str, seed: int) -> None:
+    def __init__(self, environment_id: str, preset: str, seed: int, kwargs: Mapping[str, Any] | None = None) -> None:
         if preset not in PRESETS:
             raise SpecError(f"{environment_id}: expected a preset out of {', '.join(PRESETS)}, got {preset!r}")
+        changes = _read_kwargs(environment_id, PRESETS[preset], kwargs or {})
+        self._preset = replace(PRESETS[preset], **changes)
         ale_py, self._cv2 = _import_emulator()
-        self._preset = PRESETS[preset]
         # The order of seeding and loading, and the split of the seed, are those of ale_py.env.AtariEnv.
         noop_seed, emulator_seed = np.random.SeedSequence(seed).generate_state(2)
         self._noop_rng = np.random.default_rng(int(noop_seed))
@@ -87,7 +99,7 @@ class AtariEnvironment:
         self._ale.setInt("max_num_frames_per_episode", self._preset.max_frames)
         self._ale.setInt("random_seed", int(emulator_seed.astype(np.int32)))
         self._ale.loadROM(_rom_path(ale_py, environment_id))
-        full = self._preset.full_action_set
+        full = self._preset.full_action_space
         self._actions: list[Any] = list(self._ale.getLegalActionSet() if full else self._ale.getMinimalActionSet())
         self._noop = ale_py.Action.NOOP
         self._screen = np.zeros(self._ale.getScreenDims(), np.uint8)
@@ -95,13 +107,13 @@ class AtariEnvironment:
         self._lives = 0
         self._life_lost = False
         self.spec = EnvironmentSpec(
-            environment=environment_id,
+            environment=environment_id + canonical(changes),
             preset=preset,
             observations=(
                 ArraySpec(name="observation", dtype="uint8", shape=(SCREEN_SIZE, SCREEN_SIZE), low=(0,), high=(255,)),
             ),
             actions=(discrete("action", len(self._actions)),),
-            frames_per_step=FRAME_SKIP,
+            frames_per_step=self._preset.frame_skip,
         )
 
     @property
@@ -117,9 +129,9 @@ class AtariEnvironment:
         self._resize_into(observation[0])
 
     def step(self, action: Row, observation: Row) -> tuple[float, Status]:
-        """Repeats an action for four frames and shows the brighter of the last two in every pixel.
+        """Repeats an action for `frame_skip` frames and shows the brighter of the last two in every pixel.
 
-        A game that ends within the four shows its last frame alone. A lost life does not cut the four short.
+        A game that ends within them shows its last frame alone. A lost life does not cut them short.
         """
         reward = self._emulate(self._actions[int(action[0])])
         self._resize_into(observation[0])
@@ -129,16 +141,16 @@ class AtariEnvironment:
         """Nothing to free: the emulator goes with its object."""
 
     def _emulate(self, action: Any) -> float:
-        ale, last = self._ale, FRAME_SKIP - 1
+        ale, last = self._ale, self._preset.frame_skip - 1
         reward = 0
-        for frame in range(FRAME_SKIP):
+        for frame in range(last + 1):
             reward += ale.act(action)
             if frame == last or ale.game_over():
                 break
             if frame == last - 1:
                 ale.getScreenGrayscale(self._previous_screen)
         ale.getScreenGrayscale(self._screen)
-        if frame == last:
+        if frame == last > 0:
             np.maximum(self._screen, self._previous_screen, out=self._screen)
         return float(reward)
 
@@ -168,6 +180,38 @@ class AtariEnvironment:
 def game_id(game: str) -> str:
     """The full id of a game: "Pong" -> "ALE/Pong-v5"."""
     return f"ALE/{game}-v5"
+
+
+def is_game(environment_id: str) -> bool:
+    """Whether the emulator is installed and has it."""
+    try:
+        _rom_path(_import_emulator()[0], environment_id)
+    except (SpecError, MissingExtraError):
+        return False
+    return True
+
+
+def _read_kwargs(environment_id: str, preset: AtariPreset, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that keyword arguments change, under their names here.
+
+    Raises:
+        SpecError: an unknown name, or a value of the wrong kind.
+    """
+    changes: dict[str, Any] = {}
+    for given, value in kwargs.items():
+        name = _ALIASES.get(given, given)
+        if name not in (names := [field.name for field in fields(preset)]):
+            raise SpecError(f"{environment_id}: expected keyword arguments out of {', '.join(names)}, got {given!r}")
+        before = getattr(preset, name)
+        kind = type(before)
+        if kind is float and type(value) is int:
+            value = float(value)
+        sound = type(value) is kind and (kind is bool or value >= (1 if name in ("frame_skip", "max_frames") else 0))
+        if not sound or (kind is float and value > 1):
+            raise SpecError(f"{environment_id}: expected {name} to be like {before}, got {value!r:.100}")
+        if value != before:
+            changes[name] = value
+    return changes
 
 
 def _rom_path(ale_py: Any, environment_id: str) -> Any:

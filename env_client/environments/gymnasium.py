@@ -2,46 +2,58 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
+import inspect
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from seedbed.common.errors import MissingExtraError, SpecError
+import numpy as np
+
+from seedbed.common.errors import SpecError
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, action_mask
 from seedbed.env_client.environments.action_masks import MaskFlattener, MaskSource, find_mask_source
 from seedbed.env_client.environments.interface import Row, Status
+from seedbed.env_client.environments.shown import check_observation, check_reset, check_step, write
 from seedbed.env_client.environments.spaces import ActionMapping, Containers, action_specs, observation_specs
+
+_log = logging.getLogger(__name__)
 
 
 class GymnasiumEnvironment:
     """One Gymnasium environment.
 
+    What it shows in its first reset and its first step is compared with its spaces.
+
     Args:
-        environment_id: a registered id; "module:id" imports the module, so the caller must have allowed it.
+        env: it; closed here if it cannot be used.
+        name: goes into the spec.
         seed: of its first reset; later episodes go on with the same random numbers.
 
     Raises:
-        MissingExtraError: Gymnasium, or what this environment needs beside it, is not installed.
-        SpecError: unknown id, or a space that is not supported.
+        SpecError: a space that is not supported.
     """
 
-    def __init__(self, environment_id: str, seed: int) -> None:
-        self._env = _make(environment_id)
+    def __init__(self, env: Any, name: str, seed: int) -> None:
+        self._env = env
+        self._name = name
         self._seed: int | None = seed
         self.frames = 0
+        self._reset_seen = self._step_seen = False
         self._first: tuple[Any, Mapping[str, Any]] | BaseException | None = None
         self._mask_source: MaskSource | None = None
+        _accept_seeds(env, seed)
         try:
             actions = action_specs(self._env.action_space)
             observations = observation_specs(self._env.observation_space, actions)
             self._shown = Containers([spec.name for spec in observations])
+            self._shown_specs = observations
             masked = any(spec.role == "action_mask" for spec in observations)
             if not masked and any(spec.num_mask_entries for spec in actions) and self._shows_masks(actions):
                 observations = (*observations, action_mask(actions))
-            self.spec = EnvironmentSpec(environment=self._env.spec.id, observations=observations, actions=actions)
+            self.spec = EnvironmentSpec(environment=name, observations=observations, actions=actions)
         except SpecError as error:
             self._env.close()
-            raise SpecError(f"{environment_id}: {error}") from None
+            raise SpecError(f"{name}: {error}") from None
         self._mask_position = self.spec.mask_position
         self._environment_action = ActionMapping(actions)
         self._flatten_mask = MaskFlattener(actions)
@@ -51,18 +63,25 @@ class GymnasiumEnvironment:
         first, self._first = self._first, None
         if isinstance(first, BaseException):
             raise first
-        value, info = first or self._reset()
+        try:
+            value, info = first or self._reset()
+        except SpecError as error:
+            raise SpecError(f"{self._name}: {error}") from None
         self.frames = 0
         self._write(value, info, False, observation)
 
     def step(self, action: Row, observation: Row) -> tuple[float, Status]:
         """Takes one step; an episode that is terminated and truncated at once counts as terminated."""
-        value, reward, terminated, truncated, info = self._env.step(self._environment_action(action))
+        sent = self._environment_action(action)
+        result = self._env.step(sent) if self._step_seen else self._first_step(sent)
+        value, reward, terminated, truncated, info = result
         self.frames += 1
         self._write(value, info, terminated or truncated, observation)
+        if type(reward) is not float:
+            reward = float(np.asarray(reward).item())
         if terminated:
-            return float(reward), Status.TERMINATED
-        return float(reward), Status.TRUNCATED if truncated else Status.RUNNING
+            return reward, Status.TERMINATED
+        return reward, Status.TRUNCATED if truncated else Status.RUNNING
 
     def close(self) -> None:
         """Closes the environment, with its windows."""
@@ -72,6 +91,8 @@ class GymnasiumEnvironment:
         """Only a reset tells. It is the one that the first episode begins with, and so is what it may raise."""
         try:
             self._first = self._reset()
+        except SpecError:
+            raise
         except (Exception, SystemExit) as fault:  # as `Supervised` has it
             self._first = fault
             return False
@@ -80,33 +101,77 @@ class GymnasiumEnvironment:
 
     def _reset(self) -> tuple[Any, Mapping[str, Any]]:
         seed, self._seed = self._seed, None
-        value, info = self._env.reset(seed=seed)
-        return value, info
+        if self._reset_seen:
+            value, info = self._env.reset(seed=seed)
+            return value, info
+        result = _tried(lambda: self._env.reset(seed=seed))
+        check_reset(result)
+        check_observation(result[0], self._shown_specs, self._shown, "the first reset")
+        self._reset_seen = True
+        return result[0], result[1]
+
+    def _first_step(self, action: Any) -> Any:
+        try:
+            result = _tried(lambda: self._env.step(action))
+            check_step(result)
+            check_observation(result[0], self._shown_specs, self._shown, "the first step")
+        except SpecError as error:
+            raise SpecError(f"{self._name}: {error}") from None
+        self._step_seen = True
+        return result
 
     def _write(self, value: Any, info: Mapping[str, Any], over: bool, observation: Row) -> None:
         parts = self._shown.parts(value)
         if self._mask_source is not None:
             parts.append(self._mask_source(info, over))
-        for number, (part, target) in enumerate(zip(parts, observation, strict=True)):
+        for number, (part, target, spec) in enumerate(zip(parts, observation, self.spec.observations, strict=True)):
             if number != self._mask_position:
-                target[...] = part
+                write(part, target, spec)
             elif part is None:
                 target[...] = 1
             else:
                 self._flatten_mask(part, target)
 
 
-def _make(environment_id: str) -> Any:
+def _tried(call: Callable[[], Any]) -> Any:
+    """The result; a wrapper that finds fewer values than it unpacks tells of an older interface below.
+
+    Raises:
+        SpecError: that.
+    """
     try:
-        import gymnasium
-    except ImportError as error:
-        raise MissingExtraError(f"{environment_id} needs `pip install seedbed[env]` ({error})") from error
-    try:
-        # The checker warns about style and costs time in every step.
-        return gymnasium.make(environment_id, disable_env_checker=True)
-    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-        raise MissingExtraError(f"{environment_id}: {error}") from error
-    except gymnasium.error.Error as error:
-        near = difflib.get_close_matches(environment_id, gymnasium.registry, n=3)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise SpecError(f"cannot make {environment_id!r}: {error}{hint}") from error
+        return call()
+    except ValueError as error:
+        if "values to unpack" not in str(error):
+            raise
+        raise SpecError(
+            "expected (observation, info) from reset and (observation, reward, terminated, truncated, info) from step, "
+            f"as Gymnasium has them since 0.26, got another number of values ({error})"
+        ) from None
+
+
+def _accept_seeds(env: Any, seed: int) -> None:
+    """Lets environments and wrappers whose `reset` takes no seed be reset as all others: wrappers around them pass one.
+
+    Such an environment is reproducible as far as it draws from Gymnasium's `np_random`.
+    """
+    level = env
+    while level is not None:
+        try:
+            parameters = inspect.signature(level.reset).parameters
+        except (TypeError, ValueError):
+            return
+        taken = {"seed", "options"} & set(parameters)
+        open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        if not open_ended and len(taken) < 2:
+            level.reset = _dropping(level.reset, taken)
+            if "seed" not in taken and level is getattr(env, "unwrapped", env):
+                _log.warning("%s: its reset takes no seed", type(level).__name__)
+                if hasattr(level, "np_random"):
+                    level.np_random = np.random.default_rng(seed)
+        level = getattr(level, "__dict__", {}).get("env")
+
+
+def _dropping(reset: Callable[..., Any], taken: set[str]) -> Callable[..., Any]:
+    """A reset that is given only the arguments it takes."""
+    return lambda **given: reset(**{name: value for name, value in given.items() if name in taken})

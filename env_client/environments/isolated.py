@@ -48,7 +48,7 @@ class IsolatedEnvironment:
         self._end, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", _MODULE, str(theirs.fileno())],
+                [sys.executable, "-P", "-m", _MODULE, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # prints of its libraries go where its log goes
                 pass_fds=[theirs.fileno()],

@@ -19,12 +19,14 @@ import socket
 import struct
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from seedbed.common.errors import SeedbedError
 from seedbed.common.logs import setup_logging
+from seedbed.common.plugins import Trust
 from seedbed.env_client.environments.interface import Environment, Status
 from seedbed.env_client.environments.registry import builder
 
@@ -44,6 +46,14 @@ class Recipe:
     index: int
     seed: int
     allow_import: bool
+    installed: bool = True
+    import_from: str | None = None
+
+    @property
+    def trust(self) -> Trust:
+        """What may be imported."""
+        start = None if self.import_from is None else Path(self.import_from)
+        return Trust(allow_import=self.allow_import, installed=self.installed, start_directory=start)
 
 
 def send_frame(end: socket.socket, kind: bytes, *parts: bytes) -> None:
@@ -78,7 +88,7 @@ class _Worker:
     """The environment, and arrays to show its observations in."""
 
     def __init__(self, recipe: Recipe) -> None:
-        build = builder(recipe.environment_id, recipe.preset, allow_import=recipe.allow_import)
+        build = builder(recipe.environment_id, recipe.preset, recipe.trust)
         self.environment: Environment = build(recipe.index, recipe.seed)
         spec = self.environment.spec
         self._observation = tuple(np.zeros(part.shape, part.numpy_dtype) for part in spec.observations)

@@ -1,8 +1,9 @@
-"""How an id becomes an environment.
+"""How a name becomes an environment.
 
 Ids: "ALE/Pong-v5" (or "Pong"), "seedbed/Catch-v0", "seedbed/MemoryChain-v0", "seedbed/Synthetic-v0",
-"seedbed/Echo-v0" and its kin (`echo.py`), and everything that Gymnasium has registered. Options of the built-in ones
-follow after commas: "seedbed/MemoryChain-v0,length=12".
+"seedbed/Echo-v0" and its kin (`echo.py`), everything that Gymnasium has registered, and what somebody else's module
+makes: "my_pkg:make". Options of the built-in ones follow after commas, "seedbed/MemoryChain-v0,length=12", or are
+keyword arguments as for all others: `seedbed.common.environment_name` has the form.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from seedbed.common.environment_name import EnvironmentName
 from seedbed.common.errors import SpecError
+from seedbed.common.plugins import NOTHING_TYPED, Trust, check_trusted, installed
 from seedbed.env_client.environments.echo import ECHO_SPECS, Echo, EchoOptions
 from seedbed.env_client.environments.interface import Environment
 from seedbed.env_client.environments.synthetic import Synthetic, SyntheticOptions
@@ -40,37 +43,54 @@ def environment_seed(run_seed: int, index: int, rebuilt: int = 0) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
-def builder(environment_id: str, preset: str, *, allow_import: bool = False) -> Builder:
-    """What builds the environments of an id.
+def builder(environment: str, preset: str, trust: Trust = NOTHING_TYPED) -> Builder:
+    """What builds the environments of a name.
 
     Args:
-        environment_id: see the top of this file.
+        environment: an id with all that is asked for, as in the contract.
         preset: of Atari preprocessing; environments without presets ignore it.
-        allow_import: accept "module:id", which imports and so runs the module.
+        trust: what may be imported for it.
 
     Raises (here or when called):
-        SpecError: unknown id or preset, an unsupported space, or an id that would import a module.
+        SpecError: unknown id or preset, an unsupported space, or keyword arguments that it does not take.
+        UsageError: the id would import a module, and may not.
         MissingExtraError: a package that the environment needs is not installed.
     """
-    if ":" in environment_id and not allow_import:
-        raise SpecError(
-            f"{environment_id!r} would import a module; if that is meant, give it as --env and say --allow-import"
-        )
-    if environment_id.startswith("seedbed/"):
-        return _built_in(environment_id)
+    name = EnvironmentName.parse(environment)
+    check_trusted("--env", name.id, trust)
+    build = _builder(name, preset, trust)
+    if name.around("") == "":
+        return build
+    from seedbed.env_client.environments.adapted import Adapted
+
+    return lambda index, seed: Adapted(build(index, seed), name)
+
+
+def is_ours(environment: str) -> bool:
+    """Whether the environments of a name are seedbed's own code, which shows what it says that it shows."""
+    return environment.startswith(("seedbed/", "ALE/"))
+
+
+def _builder(name: EnvironmentName, preset: str, trust: Trust) -> Builder:
+    if name.id.startswith("seedbed/"):
+        return _built_in(name)
     # Imported late: a client pays only for what it steps.
-    if environment_id.startswith("ALE/") or environment_id.isalnum():  # Gymnasium's own ids all carry a version
-        from seedbed.env_client.environments.atari import AtariEnvironment, game_id
+    if name.id.startswith("ALE/") or name.id.isalnum():  # Gymnasium's own ids all carry a version
+        from seedbed.env_client.environments.atari import AtariEnvironment, game_id, is_game
 
-        full_id = environment_id if "/" in environment_id else game_id(environment_id)
-        return lambda _, seed: AtariEnvironment(full_id, preset, seed)
+        full_id = name.id if "/" in name.id else game_id(name.id)
+        plugged_in = trust.installed and name.id in installed("environments")
+        if not plugged_in or is_game(full_id):
+            return lambda _, seed: AtariEnvironment(full_id, preset, seed, name.kwargs)
     from seedbed.env_client.environments.gymnasium import GymnasiumEnvironment
+    from seedbed.env_client.environments.making import make
 
-    return lambda _, seed: GymnasiumEnvironment(environment_id, seed)
+    return lambda _, seed: GymnasiumEnvironment(*make(name.id, name.kwargs, trust), seed)
 
 
-def _built_in(environment_id: str) -> Builder:
-    name, *given = environment_id.split(",")
+def _built_in(wanted: EnvironmentName) -> Builder:
+    name, *given = wanted.id.split(",")
+    given += [f"{key}={value}" for key, value in wanted.kwargs.items()]
     if name == "seedbed/Catch-v0" and not given:
         return lambda _, seed: Catch(name, seed)
     if name == "seedbed/MemoryChain-v0":
@@ -84,7 +104,7 @@ def _built_in(environment_id: str) -> Builder:
         return lambda index, seed: Echo(name, echo, index, seed)
     known = [*(f"seedbed/{task}-v0" for task in ("Catch", "MemoryChain", "Synthetic")), *ECHO_SPECS]
     near = difflib.get_close_matches(name, known, n=1) or known
-    raise SpecError(f"unknown environment {environment_id!r}: did you mean {', '.join(near)}?")
+    raise SpecError(f"unknown environment {wanted.id!r}: did you mean {', '.join(near)}?")
 
 
 def _read_options(name: str, given: Sequence[str], defaults: _OptionsT) -> tuple[str, _OptionsT]:

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from seedbed.common.errors import BrokenError
+from seedbed.common.environment_name import EnvironmentName
+from seedbed.common.errors import BrokenError, SeedbedError, SpecError
+from seedbed.common.plugins import NOTHING_TYPED, Trust
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import (
     DISCOUNT_DTYPE,
@@ -24,10 +26,11 @@ from seedbed.common.timestep import (
     StepType,
     Timesteps,
 )
-from seedbed.env_client.environments.interface import Environment, Limits, Status
+from seedbed.env_client.environments.interface import Environment, Limits, Row, Status
 from seedbed.env_client.environments.isolated import EnvironmentProcessError, IsolatedEnvironment
 from seedbed.env_client.environments.isolated_process import Recipe
-from seedbed.env_client.environments.registry import Builder, builder, environment_seed
+from seedbed.env_client.environments.making import told
+from seedbed.env_client.environments.registry import Builder, builder, environment_seed, is_ours
 from seedbed.env_client.environments.step_watchdog import Watchdog
 from seedbed.env_client.environments.supervised import Supervised
 
@@ -159,36 +162,37 @@ class Care:
     """How much environments are trusted.
 
     Attributes:
-        allow_import: accept "module:id", which imports and so runs the module.
+        trust: what may be imported for their names.
         isolate: each in a process of its own.
         limits: how long each may take.
         watchdog: told when environments work.
     """
 
-    allow_import: bool = False
+    trust: Trust = NOTHING_TYPED
     isolate: bool = False
     limits: Limits = field(default_factory=Limits)
     watchdog: Watchdog = field(default_factory=Watchdog)
 
 
 def make_environments(
-    environment_id: str, preset: str, indices: Sequence[int], run_seed: int, care: Care | None = None
+    environment: str, preset: str, indices: Sequence[int], run_seed: int, care: Care | None = None
 ) -> Environments:
     """Builds one environment for each index.
 
     Args:
-        environment_id: see `registry.py`.
+        environment: its name with all that is asked for; see `registry.py`.
         preset: of Atari preprocessing; environments without presets ignore it.
         indices: stable indices, unique in the fleet. At least one.
         run_seed: with an index it decides an environment's seed.
         care: how much they are trusted.
 
     Raises:
-        SpecError: unknown id or preset, an unsupported space, or an id that would import a module.
+        SpecError: unknown id or preset, an unsupported space, or keyword arguments that it does not take.
+        UsageError: the id would import a module, and may not.
         MissingExtraError: a package that the environment needs is not installed.
     """
     care = care or Care()
-    build = _builder(environment_id, preset, care)
+    build = careful_builder(environment, preset, care)
 
     def seat(index: int) -> Supervised:
         def build_again(rebuilt: int) -> Environment:
@@ -202,32 +206,72 @@ def make_environments(
     return environments
 
 
-def describe(environment_id: str, preset: str, care: Care | None = None) -> EnvironmentSpec:
-    """The spec of an environment, found out by building one.
+def describe(environment: str, preset: str, care: Care | None = None) -> EnvironmentSpec:
+    """The spec of an environment, found out by building one. Of somebody else's what it shows is looked at, too.
 
     Raises:
-        SpecError, MissingExtraError: as in `make_environments`.
+        SpecError, UsageError, MissingExtraError: as in `make_environments`, or it shows something else than it says.
         BrokenError: it is isolated, and its process died or hung.
     """
     care = care or Care()
-    build = _builder(environment_id, preset, care)
+    build = careful_builder(environment, preset, care)
     seat = Supervised(0, lambda _: build(0, 0), limits=care.limits, watchdog=care.watchdog)
     assert seat.environment is not None
     try:
+        if not is_ours(environment):
+            _try_out(seat.environment)
         return seat.environment.spec
     except EnvironmentProcessError as error:
-        raise BrokenError(f"cannot build {environment_id}: {error}") from error
+        raise BrokenError(f"cannot build {environment}: {error}") from error
+    except SeedbedError:
+        raise
+    except (Exception, SystemExit) as fault:
+        _log.debug("%s failed", environment, exc_info=True)
+        raise SpecError(f"{environment}: its first reset or step raised {told(fault)}") from fault
     finally:
         seat.close()
 
 
-def _builder(environment_id: str, preset: str, care: Care) -> Builder:
+def _try_out(environment: Environment) -> None:
+    """A reset and one step: the environment looks itself at what it shows then."""
+    spec = environment.spec
+    row = tuple(np.zeros(array.shape, array.numpy_dtype) for array in spec.observations)
+    environment.reset(row)
+    environment.step(some_action(spec, row, np.random.default_rng(0)), row)
+
+
+def some_action(spec: EnvironmentSpec, observation: Row, rng: np.random.Generator) -> Row:
+    """A random action, as it travels, out of those that a mask in the observation allows."""
+    mask = None if spec.mask_position is None else observation[spec.mask_position]
+    parts, start = [], 0
+    for action in spec.actions:
+        if action.kind == "box":
+            parts.append(rng.uniform(-1, 1, action.shape).astype(action.numpy_dtype))
+            continue
+        chosen = []
+        for size in action.num_values:
+            allowed = np.arange(size) if mask is None else np.flatnonzero(mask[start : start + size])
+            chosen.append(rng.choice(allowed if allowed.size else np.arange(size)))
+            start += size
+        parts.append(np.array(chosen, action.numpy_dtype).reshape(action.shape))
+    return tuple(parts)
+
+
+def careful_builder(environment: str, preset: str, care: Care) -> Builder:
+    """What builds the environments of a name, as far as they are trusted."""
+    trust = care.trust
     if not care.isolate:
-        return builder(environment_id, preset, allow_import=care.allow_import)
+        return builder(environment, preset, trust)
 
     def build(index: int, seed: int) -> Environment:
         recipe = Recipe(
-            environment_id=environment_id, preset=preset, index=index, seed=seed, allow_import=care.allow_import
+            environment_id=environment,
+            preset=preset,
+            index=index,
+            seed=seed,
+            allow_import=trust.covers(EnvironmentName.parse(environment).id),
+            installed=trust.installed,
+            import_from=None if trust.start_directory is None else str(trust.start_directory),
         )
         return IsolatedEnvironment(recipe, care.limits)
 

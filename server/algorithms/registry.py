@@ -2,42 +2,51 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from importlib import import_module
+from typing import TYPE_CHECKING
 
 from seedbed.common.errors import SpecError, UsageError
+from seedbed.common.plugins import NOTHING_TYPED, Trust, find
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.algorithms.interface import Algorithm
+
+if TYPE_CHECKING:
+    from seedbed.server.algorithms.interface import Algorithm
 
 ALGORITHMS: Mapping[str, str] = {
-    "vtrace": "vtrace:VTrace",
-    "a2c": "actor_critic:A2C",
-    "a3c": "actor_critic:A3C",
-    "ppo": "ppo:PPO",
-    "r2d2": "replayed_q:R2D2",
-    "apex": "replayed_q:ApeX",
-    "one_step_q": "q_learning:OneStepQ",
-    "one_step_sarsa": "q_learning:OneStepSarsa",
-    "n_step_q": "q_learning:NStepQ",
+    "vtrace": "seedbed.server.algorithms.vtrace:VTrace",
+    "a2c": "seedbed.server.algorithms.actor_critic:A2C",
+    "a3c": "seedbed.server.algorithms.actor_critic:A3C",
+    "ppo": "seedbed.server.algorithms.ppo:PPO",
+    "r2d2": "seedbed.server.algorithms.replayed_q:R2D2",
+    "apex": "seedbed.server.algorithms.replayed_q:ApeX",
+    "one_step_q": "seedbed.server.algorithms.q_learning:OneStepQ",
+    "one_step_sarsa": "seedbed.server.algorithms.q_learning:OneStepSarsa",
+    "n_step_q": "seedbed.server.algorithms.q_learning:NStepQ",
 }
-"""Name -> module of this folder, and class in it."""
+"""Name -> MODULE:CLASS."""
+
+_INTERFACE = "seedbed.server.algorithms.interface.Algorithm"
 
 
-def find_algorithm(name: str) -> type[Algorithm]:
-    """The class of that name.
+def find_algorithm(name: str, trust: Trust = NOTHING_TYPED) -> type[Algorithm]:
+    """The class of that name: built in, of an installed distribution, or MODULE:CLASS.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or it may not be imported.
     """
-    if name not in ALGORITHMS:
-        raise UsageError(f"expected --algorithm to be one of {', '.join(ALGORITHMS)}, got {name!r}")
-    module, _, attribute = ALGORITHMS[name].partition(":")
-    algorithm: type[Algorithm] = getattr(import_module(f"seedbed.server.algorithms.{module}"), attribute)
-    return algorithm
+    from seedbed.server.algorithms.interface import Algorithm  # brings torch
+
+    found = find("algorithms", name, ALGORITHMS, trust)
+    if not (isinstance(found, type) and issubclass(found, Algorithm)):
+        raise UsageError(f"--algorithm {name}: expected a subclass of {_INTERFACE}, got {found!r:.100}")
+    if not dataclasses.is_dataclass(getattr(found, "Options", None)):
+        raise UsageError(f"--algorithm {name}: expected a class with a frozen dataclass `Options`, there is none")
+    return found
 
 
 def choose_algorithm(spec: EnvironmentSpec) -> str:
-    """The name of the one that suits an environment best; of equals the first.
+    """The name of the built-in one that suits an environment best; of equals the first.
 
     Raises:
         SpecError: none can learn it.

@@ -44,6 +44,7 @@ from seedbed.server.algorithms.interface import (
     expect_one_discrete_action,
     has_one_discrete_action,
 )
+from seedbed.server.algorithms.published import dqn_torso
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.unroll import ACTION_MASK, FieldSpec, action_field
 from seedbed.server.losses.masking import masked_reduce, only_valid
@@ -250,7 +251,7 @@ class R2D2(ReplayedQ):
             "learning.batch_size": 64,
             "learning.discount": 0.997,
             "learning.reward_clipping": "none",
-            "network.torso": "nature",
+            **dqn_torso(spec),
             "network.core": "lstm",
             "network.core_size": 512,
             "optimiser.learning_rate": 1e-4,
@@ -276,7 +277,7 @@ class ApeX(ReplayedQ):
         return {
             "learning.unroll_length": 4,
             "learning.batch_size": 128,
-            "network.torso": "nature",
+            **dqn_torso(spec),
             "optimiser.optimiser": "rmsprop",
             "optimiser.centred": True,
             "optimiser.decay": 0.95,

@@ -50,6 +50,7 @@ class Regime:
 
     Attributes:
         make: builds the source, and the account in front of it. Raises UsageError where options do not fit.
+        capacity: unrolls that the source has room for.
         on_policy: every row of a train batch was acted on by the parameters that it trains: actors wait for updates.
         staggers: neighbouring environments end their unrolls together, the others at other times.
         clients_yield: nearly all waits for the learner, so environments that take its core make everything slower.
@@ -57,6 +58,7 @@ class Regime:
     """
 
     make: Callable[[ServerConfig, Learns, OpenUnrolls], tuple[Source, Collector]]
+    capacity: Callable[[ServerConfig], int]
     on_policy: bool = False
     staggers: bool = False
     clients_yield: bool = False
@@ -111,8 +113,21 @@ def _make_replay(config: ServerConfig, algorithm: Learns, store: OpenUnrolls) ->
     return replay, Collector(store, replay, config.fleet.greedy_environments)
 
 
+def _queue_capacity(config: ServerConfig) -> int:
+    return config.queue_unrolls
+
+
+def _rounds_capacity(config: ServerConfig) -> int:
+    return config.num_slots
+
+
+def _replay_capacity(config: ServerConfig) -> int:
+    capacity: int = config.algorithm_options.replay.replay_capacity
+    return capacity
+
+
 REGIMES: Mapping[RegimeName, Regime] = {
-    "queue": Regime(make=_make_queue, staggers=True),
-    "rounds": Regime(make=_make_rounds, on_policy=True),
-    "replay": Regime(make=_make_replay, clients_yield=True, counts_agent_steps=True),
+    "queue": Regime(make=_make_queue, capacity=_queue_capacity, staggers=True),
+    "rounds": Regime(make=_make_rounds, capacity=_rounds_capacity, on_policy=True),
+    "replay": Regime(make=_make_replay, capacity=_replay_capacity, clients_yield=True, counts_agent_steps=True),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,10 @@ class FrontendConfig:
     grace_s: float
     stall_limit_s: float
     credentials: ServerCredentials = field(default_factory=ServerCredentials)
+
+    def serving(self, spec: EnvironmentSpec) -> FrontendConfig:
+        """The same with another contract."""
+        return replace(self, spec=spec)
 
 
 def check_hello(hello: pb.Hello, config: FrontendConfig) -> None:

@@ -54,18 +54,12 @@ def run_frontend(config: FrontendConfig, slots: SlotTable, vitals: VitalsTable, 
 
 
 async def _serve(config: FrontendConfig, slots: SlotTable, vitals: VitalsTable, channel: IdChannel) -> None:
-    options = (
-        *_SERVER_OPTIONS,
-        ("grpc.max_receive_message_length", max_message_bytes(config)),
-        ("grpc.max_allowed_incoming_connections", _raise_connection_limit()),
-    )
-    credentials = config.credentials
-    server = grpc.aio.server(options=(*options, *_age_options(credentials)), interceptors=_interceptors(credentials))
+    server = make_server(config.credentials, max_message_bytes(config))
     frontend = Frontend(config, slots, vitals, channel)
     seedbed_pb2_grpc.add_SeedbedServicer_to_server(frontend, server)
     health = HealthService(vitals, config.number, config.stall_limit_s)
     await health.register(server)
-    _listen(server, config)
+    listen(server, config.address, config.credentials)
     await server.start()
     heart = asyncio.create_task(health.run())
     channel.send({"type": "ready"})
@@ -77,6 +71,16 @@ async def _serve(config: FrontendConfig, slots: SlotTable, vitals: VitalsTable, 
     # Calls of clients that did not leave are cancelled now. gRPC prints a stack trace for each that the loop outruns.
     if ending := asyncio.all_tasks() - {asyncio.current_task()}:
         await asyncio.wait(ending, timeout=_CANCEL_S)
+
+
+def make_server(credentials: ServerCredentials, max_message_bytes: int) -> grpc.aio.Server:
+    """A server that demands what it should of callers, with all options set on purpose; it listens nowhere yet."""
+    options = (
+        *_SERVER_OPTIONS,
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_allowed_incoming_connections", _raise_connection_limit()),
+    )
+    return grpc.aio.server(options=(*options, *_age_options(credentials)), interceptors=_interceptors(credentials))
 
 
 def max_message_bytes(config: FrontendConfig) -> int:
@@ -109,12 +113,12 @@ def _age_options(credentials: ServerCredentials) -> tuple[tuple[str, int], ...]:
     )
 
 
-def _listen(server: grpc.aio.Server, config: FrontendConfig) -> None:
-    """Opens the port; with TLS, certificates that change are used for every connection from then on."""
-    if config.credentials.read_tls() is None:
-        server.add_insecure_port(config.address)
+def listen(server: grpc.aio.Server, address: str, credentials: ServerCredentials) -> None:
+    """Opens a port; with TLS, certificates that change are used for every connection from then on."""
+    if credentials.read_tls() is None:
+        server.add_insecure_port(address)
         return
-    certificates = Reloaded(config.credentials.files, lambda: _certificates(config.credentials))
+    certificates = Reloaded(credentials.files, lambda: _certificates(credentials))
     given = certificates.get()
 
     def changed() -> grpc.ServerCertificateConfiguration | None:
@@ -124,9 +128,9 @@ def _listen(server: grpc.aio.Server, config: FrontendConfig) -> None:
         # given something: a flood of connections ended the process when every one of them was.
         return None if given is before else given
 
-    demand = config.credentials.tls_client_ca is not None
+    demand = credentials.tls_client_ca is not None
     secrets = grpc.dynamic_ssl_server_credentials(given, changed, require_client_authentication=demand)
-    server.add_secure_port(config.address, secrets)
+    server.add_secure_port(address, secrets)
 
 
 def _certificates(credentials: ServerCredentials) -> grpc.ServerCertificateConfiguration:

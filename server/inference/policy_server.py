@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from seedbed.common.logs import name_thread
+from seedbed.common.plugins import without_start_directories
 from seedbed.server.frontend.admission import FrontendConfig
 from seedbed.server.frontend.port import ReservedPort
 from seedbed.server.frontend.process import run_frontend
@@ -101,7 +102,7 @@ class Frontends:
             name=f"seedbed-frontend-{number}",
             daemon=True,
         )
-        with uninterrupted():
+        with uninterrupted(), without_start_directories():  # a frontend imports nothing of a user's
             process.start()
         theirs.close()
         self._processes[number] = process

@@ -8,12 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from seedbed.common.errors import UsageError
 from seedbed.common.specs import ArraySpec
-from seedbed.server.networks.cores import make_core
+from seedbed.server.networks.array_kinds import as_read, frame_stacks, image_of
 from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.interface import AgentState, Inputs
-from seedbed.server.networks.observations import FromZero
-from seedbed.server.networks.torsos import make_torso
+from seedbed.server.networks.observations import AsRead
+from seedbed.server.networks.registry import find_core, find_torso
 from seedbed.server.options.network import NetworkConfig
 
 
@@ -31,21 +32,22 @@ class Body(nn.Module):
 
     Raises:
         SpecError: the observations are not what the torso can read.
+        UsageError: there is no such torso or core.
     """
 
     def __init__(self, shown: tuple[ArraySpec, ...], space: ActionSpace, config: NetworkConfig) -> None:
         super().__init__()
-        self.from_zero = nn.ModuleList(map(FromZero, shown))
-        self.torso = make_torso(
-            config.torso,
-            shown,
-            config.frame_stack,
-            dtype=torch.bfloat16 if config.precision == "bfloat16" else torch.float32,
-            background=config.background,
-        )
-        self.core = make_core(config.core, self.torso.output_size, space, config.core_size)
+        self.as_read = nn.ModuleList(map(AsRead, shown))
+        stacks = frame_stacks(shown, config.frame_stack)
+        self.torso = find_torso(config.torso)(tuple(map(as_read, shown)), config, stacks)
+        if self.torso.output_size < 1 or len(self.torso.blocks) != len(shown):
+            raise UsageError(
+                f"--torso {config.torso}: expected an output_size of at least 1 and a block for each of {len(shown)} "
+                f"arrays, got {self.torso.output_size} and {self.torso.blocks}"
+            )
+        self.core = find_core(config.core)(self.torso.output_size, space, config)
         self.output_size = self.core.output_size
-        self.blocks = (self.torso.block,) * len(shown)
+        self.blocks = tuple(map(_stored_block, shown, self.torso.blocks))
 
     def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> AgentState:
         """The state at the start of an episode, each `[batch_size, ...]`."""
@@ -58,15 +60,21 @@ class Body(nn.Module):
 
     def unroll(self, inputs: Inputs, state: AgentState) -> tuple[Tensor, AgentState]:
         """T rows of each of B environments to `[T, B, F]` and the state after the last."""
-        pairs = zip(self.from_zero, inputs.observations, strict=True)
-        rows = tuple(from_zero(x.flatten(0, 1)) for from_zero, x in pairs)
+        pairs = zip(self.as_read, inputs.observations, strict=True)
+        rows = tuple(as_read(x.flatten(0, 1)) for as_read, x in pairs)
         features = self.torso(rows).float().unflatten(0, inputs.step_type.shape)
         outputs: tuple[Tensor, AgentState] = self.core(features, inputs, state)
         return outputs
 
     def store_for_acting(self) -> None:
-        """Stores the torso's weights in the dtype it computes in: the same outputs, without a cast in every forward.
+        """Lets the torso store its weights in the dtype it computes in: the same outputs, without a cast each time.
 
         For copies that act. A learner keeps float32, in which small updates are not lost.
         """
-        self.torso.to(self.torso.dtype)
+        self.torso.store_for_acting()
+
+
+def _stored_block(spec: ArraySpec, block: int) -> int:
+    """Frames whose channels come first are stored as they are, and turned round where they are read."""
+    image = image_of(spec)
+    return 1 if image is not None and image.channels_first else block

@@ -9,28 +9,30 @@ Shapes: T rows, B environments, F features of the torso, E numbers of an encoded
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from seedbed.common.timestep import StepType
 from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.interface import AgentState, Inputs
-
-CoreName = Literal["none", "lstm"]
+from seedbed.server.options.network import NetworkConfig
 
 
 class Core(nn.Module):
-    """What all cores have.
+    """Base of cores. A subclass builds its layers from what the constructor gets.
+
+    Args:
+        input_size: F.
+        space: of the actions.
+        config: the options of the network.
 
     Attributes:
-        output_size: length of the feature vector it gives.
+        output_size: length of the feature vector it gives; F unless said otherwise.
     """
 
-    def __init__(self, output_size: int) -> None:
+    def __init__(self, input_size: int, space: ActionSpace, config: NetworkConfig) -> None:
         super().__init__()
-        self.output_size = output_size
+        self.output_size = input_size
 
     def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> AgentState:
         """The state at the start of an episode, each `[batch_size, ...]`."""
@@ -59,8 +61,10 @@ class LSTM(Core):
     Reward and last action belong to the transition into the row, so both are zero at FIRST.
     """
 
-    def __init__(self, input_size: int, space: ActionSpace, size: int) -> None:
-        super().__init__(size)
+    def __init__(self, input_size: int, space: ActionSpace, config: NetworkConfig) -> None:
+        """See `Core`."""
+        super().__init__(input_size, space, config)
+        self.output_size = size = config.core_size
         self._space = space
         self.input_projection = nn.Linear(input_size + 1 + space.encoded_size, 4 * size)
         self.recurrence = nn.Linear(size, 4 * size, bias=False)
@@ -98,16 +102,3 @@ class LSTM(Core):
         input_gate, forget_gate, candidate, output_gate = gates.chunk(4, dim=-1)
         cell = torch.sigmoid(forget_gate) * cell + torch.sigmoid(input_gate) * torch.tanh(candidate)
         return torch.sigmoid(output_gate) * torch.tanh(cell), cell
-
-
-def make_core(name: CoreName, input_size: int, space: ActionSpace, size: int) -> Core:
-    """Builds the core of that name; `size` is H and means nothing to "none".
-
-    Raises:
-        ValueError: the name is unknown.
-    """
-    if name == "none":
-        return FeedForward(input_size)
-    if name == "lstm":
-        return LSTM(input_size, space, size)
-    raise ValueError(f"expected core 'none' or 'lstm', got {name!r}")

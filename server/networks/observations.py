@@ -6,38 +6,47 @@ Shapes: N rows, K stacked frames, c channels of one frame, C = K * c.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from seedbed.common.errors import SpecError
 from seedbed.common.specs import ArraySpec
+from seedbed.server.networks.array_kinds import image_of
 
 _PACKED = {4: torch.int32, 8: torch.int64}
 """Bytes -> the type that moves so many at once."""
 
 
-def num_elements(spec: ArraySpec) -> int:
-    """How many numbers one frame holds."""
-    return math.prod(spec.shape)
+FEW = 16
+"""Integers whose bounds are no further apart are shares of them; see `squash`."""
 
 
 def input_scale(spec: ArraySpec) -> float:
-    """What to multiply a frame with: uint8 goes to [0, 1] by its maximum (255 where unbounded), float32 stays.
+    """What to multiply an image with, so that it lies in [-1, 1]: bytes go to [0, 1], by 255 where unbounded."""
+    if not spec.bounded:
+        return 1.0 / 255.0 if spec.dtype == "uint8" else 1.0
+    return 1.0 / (max(map(abs, (*spec.low, *spec.high))) or 1.0)
 
-    Raises:
-        SpecError: another dtype.
+
+def has_many_values(spec: ArraySpec) -> bool:
+    """Whether an array holds integers of a range in which those that matter may be a few: see `squash`."""
+    spread = max(high - low for low, high in spec.bound_pairs)
+    return spec.kind == "box" and spec.dtype != "float32" and not spread <= FEW
+
+
+def squash(x: Tensor) -> Tensor:
+    """Half of the logarithm of 1 + |x|, with the sign of x.
+
+    Of integers that are small numbers in a wide space it keeps what tells them apart, 1 from 2 by 0.2, and of those
+    that fill 0 to 255 at least half of what a division by 255 would keep.
     """
-    if spec.dtype == "float32":
-        return 1.0
-    if spec.dtype == "uint8":
-        start = min(spec.low) if spec.kind == "discrete" else 0.0  # see `FromZero`
-        return 1.0 / (max(spec.high) - start if spec.bounded else 255.0)
-    raise SpecError(f"observation {spec.name!r}: networks expect uint8 or float32, got {spec}")
+    return torch.sign(x) * torch.log1p(x.abs()) * 0.5
 
 
-class FromZero(nn.Module):
-    """Counts the values of a discrete array, which travel as the environment has them, from 0; others stay."""
+class AsRead(nn.Module):
+    """What torsos get for an array, see `array_kinds.as_read`: channels last, discrete values from 0, others as is."""
 
     def __init__(self, spec: ArraySpec) -> None:
         super().__init__()
@@ -45,13 +54,17 @@ class FromZero(nn.Module):
         start = torch.as_tensor(spec.lower).to(getattr(torch, spec.dtype)) if moves else None
         self.register_buffer("_start", start, persistent=False)
         self._start: Tensor | None
+        image = image_of(spec)
+        self._channels_first = image is not None and image.channels_first
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[..., *spec.shape]`."""
-        return x if self._start is None else x - self._start
+        """`[N, K, *spec.shape]`, or in blocks if channels are last."""
+        if self._start is not None:
+            return x - self._start
+        return x.movedim(2, 4).flatten(4) if self._channels_first else x
 
 
-def single_image(specs: tuple[ArraySpec, ...]) -> ArraySpec:
+def single_image(specs: Sequence[ArraySpec]) -> ArraySpec:
     """The only observation, which must be an image `(h, w)` or `(h, w, c)`.
 
     Raises:
@@ -60,7 +73,8 @@ def single_image(specs: tuple[ArraySpec, ...]) -> ArraySpec:
     if len(specs) != 1 or len(specs[0].shape) not in (2, 3):
         came = ", ".join(f"{spec.name!r} {spec}" for spec in specs)
         raise SpecError(
-            f"this torso expects exactly one observation, an image of shape (h, w) or (h, w, c), got {came}"
+            f"this torso expects exactly one observation, an image of shape (h, w) or (h, w, c), got {came}; 'auto' "
+            "reads others"
         )
     return specs[0]
 

@@ -27,7 +27,12 @@ class ServerConfig:
         algorithm_options: those of the algorithm, of the class that it brings; see `algorithms.interface.Algorithm`.
     """
 
-    algorithm: str = option("", "what learns (default: the best that suits the environment)", fixed=True)
+    algorithm: str = option(
+        "",
+        "built-in algorithm, a plug-in's, or MODULE:CLASS (default: the best that suits the environment)",
+        metavar="NAME",
+        fixed=True,
+    )
     algorithm_options: Any = field(default_factory=NoOptions)
     environment: EnvironmentOptions = field(default_factory=lambda: EnvironmentOptions(env="ALE/Pong-v5"))
     care: CareOptions = field(default_factory=CareOptions)

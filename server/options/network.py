@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 
 
@@ -12,13 +13,35 @@ from seedbed.common.options import option
 class NetworkConfig:
     """network"""
 
-    torso: Literal["mlp", "impala_shallow", "nature", "impala_deep"] = option(
-        "impala_shallow", "what reads observations", fixed=True
+    torso: str = option(
+        "auto",
+        "what reads observations: auto (an encoder for each array), mlp, impala_shallow, nature, impala_deep, a "
+        "plug-in's name, or your own MODULE:CLASS",
+        metavar="NAME",
+        fixed=True,
     )
-    core: Literal["none", "lstm"] = option("none", "memory; fed with last action and clipped reward too", fixed=True)
-    core_size: int = option(256, "H, width of the memory", fixed=True)
+    core: str = option(
+        "none",
+        "memory: none, lstm (fed with last action and clipped reward too), a plug-in's name, or your own MODULE:CLASS",
+        metavar="NAME",
+        fixed=True,
+    )
+    core_size: int = option(256, "H, width of the memory", minimum=1, fixed=True)
     background: float = option(0.0, "subtracted from the pixels of images: what means nothing should be 0", fixed=True)
-    frame_stack: int = option(4, "K, newest frames the network sees at once; clients send one", fixed=True)
-    precision: Literal["float32", "bfloat16"] = option(
-        "bfloat16", "of the torso; weights, heads, memory and losses are float32", fixed=True
+    frame_stack: int | None = option(
+        None,
+        "K, newest frames of every observation array that the network sees at once; clients send one "
+        "(default: 4 of grey images, 1 of all else)",
+        minimum=1,
+        fixed=True,
     )
+    precision: Literal["float32", "bfloat16"] | None = option(
+        None,
+        "of what reads images of bytes, 32 pixels a side or more; all else is float32 (default: bfloat16 where such "
+        "are shown)",
+        fixed=True,
+    )
+
+    def __post_init__(self) -> None:
+        if self.frame_stack is not None and self.frame_stack < 1:
+            raise UsageError(f"expected --frame-stack of at least 1, got {self.frame_stack}")

@@ -26,6 +26,7 @@ ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
     "r2d2": {
         "fleet.num_envs": 16,
         "fleet.num_greedy_envs": 4,
+        "learning.reward_clipping": "none",
         "learning.batch_size": 16,
         "algorithm_options.burn_in": 5,
         "algorithm_options.period": 10,

@@ -11,7 +11,12 @@ TASK: Mapping[str, Any] = {
     "fleet.num_envs": 64,  # twice as many make a third more steps a second, but did not learn as well
     "serving.wait_when_idle": True,  # two messages a batch
     "serving.max_wait_ms": 3.0,
+    "network.torso": "impala_shallow",
+    "network.frame_stack": 4,
+    "network.precision": "bfloat16",
     "network.background": 87.0,  # the colour of the field; without it most filters die in the first minute
+    "learning.reward_clipping": "abs_one",
+    "run.log_interval_s": 10.0,
     "run.target_return": 18.0,
     "run.max_steps": 6_000_000,
 }
@@ -43,6 +48,7 @@ ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
         "algorithm_options.replay.replay_capacity": 6000,
         "algorithm_options.replay.replay_min_size": 300,
         "algorithm_options.replay.samples_per_insert": 3.0,
+        "learning.reward_clipping": "none",
         "network.torso": "impala_shallow",
         "network.frame_stack": 2,
         "network.core_size": 128,

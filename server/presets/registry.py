@@ -22,9 +22,23 @@ PRESETS: Mapping[str, tuple[Values, Mapping[str, Values]]] = {
 }
 """Name -> values of the task, and those of each algorithm."""
 
+OF_ITS_OWN = (
+    "run.target_return",
+    "learning.reward_clipping",
+    "network.torso",
+    "network.frame_stack",
+    "network.precision",
+    "network.background",
+)
+"""Options that a task's table sets for the environment of the task alone; another has the rules of its own."""
 
-def task_values(preset: str | None) -> Values:
+
+def task_values(preset: str | None, env: str | None = None) -> Values:
     """What a preset says whatever the algorithm; nothing without a preset.
+
+    Args:
+        preset: its name.
+        env: the environment that was given beside it, if any.
 
     Raises:
         UsageError: there is no such preset.
@@ -33,13 +47,25 @@ def task_values(preset: str | None) -> Values:
         return {}
     if preset not in PRESETS:
         raise UsageError(f"expected --preset to be one of {', '.join(PRESETS)}, got {preset!r}")
-    return PRESETS[preset][0]
+    values = PRESETS[preset][0]
+    if fits(preset, env):
+        return values
+    return {name: value for name, value in values.items() if name not in OF_ITS_OWN}
 
 
-def preset_values(preset: str | None, algorithm: str) -> Values:
+def preset_values(preset: str | None, algorithm: str, env: str | None = None) -> Values:
     """All that a preset changes for an algorithm; nothing without a preset.
+
+    Args:
+        preset, env: as above.
+        algorithm: its name.
 
     Raises:
         UsageError: there is no such preset.
     """
-    return {} if preset is None else {**task_values(preset), **PRESETS[preset][1].get(algorithm, {})}
+    return {} if preset is None else {**task_values(preset, env), **PRESETS[preset][1].get(algorithm, {})}
+
+
+def fits(preset: str | None, env: str | None) -> bool:
+    """Whether a run has the environment of its preset: a target, and a folder named after the preset."""
+    return preset is not None and env in (None, PRESETS[preset][0].get("environment.env"))

@@ -9,6 +9,7 @@ SMALL: Mapping[str, Any] = {
     "network.torso": "mlp",
     "network.frame_stack": 1,
     "network.precision": "float32",
+    "learning.reward_clipping": "abs_one",
     "fleet.num_envs": 32,
     "run.max_steps": 1_000_000,
     "run.log_interval_s": 2.0,

@@ -25,6 +25,7 @@ from seedbed.server.inference.graphs import Graphs, capture_cuda_graph
 from seedbed.server.inference.parameters import Parameters
 from seedbed.server.inference.policy import Inference
 from seedbed.server.learning.learner import Learner
+from seedbed.server.networks.array_kinds import frame_stacks
 from seedbed.server.networks.interface import PolicyNetwork
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.options.run import RunConfig
@@ -159,7 +160,7 @@ def make_layout(
         period=algorithm.period,
         recorded=algorithm.recorded,
         state_specs=tuple(FieldSpec(tuple(part.shape[1:]), part.dtype) for part in network.initial_state(1)),
-        frame_stacks=(config.network.frame_stack,) * len(spec.shown),
+        frame_stacks=frame_stacks(spec.shown, config.network.frame_stack),
         blocks=network.blocks,
         trained_rows=algorithm.trained_rows,
         stagger=algorithm.batch_size if REGIMES[algorithm.regime].staggers else 0,

@@ -5,24 +5,47 @@ What belongs to an algorithm alone is read in `training/resolve.py`, once the al
 
 from __future__ import annotations
 
-import json
+import argparse
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from seedbed.common.environment_name import EnvironmentName, canonical
 from seedbed.common.environment_options import EnvironmentOptions
-from seedbed.common.errors import UsageError
-from seedbed.common.options import OptionParser, add_options, explicit, override, read_json
+from seedbed.common.errors import ConfigError, UsageError
+from seedbed.common.options import OptionParser, add_group, add_options, explicit, options_of, override, read_json
+from seedbed.common.plugins import Trust, is_module
+from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.options.run import RunConfig
 from seedbed.server.options.serving import ServingConfig
-from seedbed.server.presets.registry import PRESETS, task_values
-from seedbed.server.run.directory import RunDirectory, read_run_file
-from seedbed.server.run.resuming import is_exposure
+from seedbed.server.presets.registry import PRESETS, fits, task_values
+from seedbed.server.run.directory import RunDirectory
+from seedbed.server.training.options_file import is_run, read_options_file
 
 HELP = ("-h", "--help")
+PLUGINS: Mapping[str, str] = {
+    "algorithm": "algorithms",
+    "network.torso": "torsos",
+    "network.core": "cores",
+    "environment.env": "environments",
+}
+"""Options whose values may name a module: dotted path -> group of `common.plugins`."""
+FIRST = (
+    "environment.env",
+    "algorithm",
+    "network.torso",
+    "optimiser.learning_rate",
+    "fleet.num_envs",
+    "run.max_steps",
+    "environment.seed",
+    "run.device",
+    "run.run_dir",
+)
+"""Options that --help shows first, beside --preset."""
+_FIRST_CLIENT = "first"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +57,13 @@ class Given:
         prog, description: of the command, for messages and --help.
         wants_help: --help was among it.
         preset: a preset's name.
-        file: "config" of a config.json to repeat, without what belongs to one start of a run.
+        file: options of the file of --config, without what belongs to one start of a run.
         flags: common options: dotted path -> value.
+        trust: which modules may be imported at this start.
+        spec: of --spec, in place of an environment that is built here.
+        asks_client: the environment is that of the first client: --spec first.
+        from_spec: options of the environment that follow from it, as if they were typed.
+        dry_run: say what would be trained, and write nothing.
     """
 
     argv: tuple[str, ...]
@@ -45,12 +73,22 @@ class Given:
     preset: str | None
     file: Mapping[str, Any]
     flags: Mapping[str, Any]
+    trust: Trust
+    spec: EnvironmentSpec | None = None
+    asks_client: bool = False
+    from_spec: Mapping[str, Any] = field(default_factory=dict)
+    dry_run: bool = False
 
     @property
     def algorithm(self) -> str | None:
         """The algorithm that was named."""
         name = self.flags.get("algorithm") or self.file.get("algorithm")
         return str(name) if name else None
+
+    @property
+    def typed_env(self) -> str | None:
+        """The environment that was named on the command line, over a preset's or a file's."""
+        return self.flags.get("environment.env")
 
     @property
     def environment(self) -> EnvironmentOptions:
@@ -72,27 +110,58 @@ class Given:
         """Where the run lives: named by preset or environment, and by the algorithm if that was named."""
         if (path := self.flags.get("run.run_dir")) is not None:
             return RunDirectory(path)
-        task = self.preset or re.sub(r"[^\w.-]+", "-", self.environment.env_id)
+        own = self.preset if fits(self.preset, self.typed_env) else None
+        task = own or re.sub(r"[^\w.-]+", "-", self.environment.env_id)
         named = self.flags.get("algorithm")
         return RunDirectory(Path("runs") / (f"{task}-{named}" if named else task))
+
+    def with_spec(self, spec: EnvironmentSpec) -> Given:
+        """The same once the first client has said what its environment looks like.
+
+        Raises:
+            UsageError: another one was typed.
+        """
+        from_spec = _options_of_spec(spec, self.flags)
+        return replace(self, spec=spec, from_spec=from_spec, flags={**from_spec, **self.flags})
 
     def _part(self, name: str) -> Any:
         """One group of common options."""
         start = ServerConfig()
         file = {key: value for key, value in self.file.items() if key != "algorithm_options"}
-        values = {**task_values(self.preset), **read_json(start, file), **self.flags}
+        values = {**task_values(self.preset, self.typed_env), **read_json(start, file), **self.flags}
         prefix = f"{name}."
         own = {path.removeprefix(prefix): value for path, value in values.items() if path.startswith(prefix)}
         return override(getattr(start, name), own)
 
 
 def make_parser(prog: str, description: str, tree: ServerConfig) -> OptionParser:
-    """A parser of all options of a tree, and of the two that bring many values at once."""
+    """A parser of all options of a tree, what everybody needs first and the algorithm's own next, and of those that
+    belong to one start of a run and are never saved.
+    """
     parser = OptionParser(prog, description)
-    parser.add_argument("--config", metavar="FILE", type=Path, help="repeat a run: options from its config.json")
-    parser.add_argument("--seeds", metavar="N,N,...", help="runs in turn, one for each seed, in folders of --run-dir")
-    parser.add_argument("--preset", metavar="NAME", help=f"settings that work: {', '.join(PRESETS)}")
-    add_options(parser, tree)
+    leaves = {leaf.path: leaf for leaf in options_of(tree)}
+    add_group(parser, "most used", [leaves[path] for path in FIRST], tree).add_argument(
+        "--preset", metavar="NAME", help=f"settings that work: {', '.join(PRESETS)}"
+    )
+    own = [leaf for path, leaf in leaves.items() if path.startswith("algorithm_options.")]
+    if own:
+        add_group(parser, f"algorithm: {tree.algorithm}", own, tree)
+    once = parser.add_argument_group("this start alone")
+    once.add_argument(
+        "--config", metavar="FILE", type=Path, help="options from a run's config.json, or nested alike in YAML or TOML"
+    )
+    once.add_argument(
+        "--spec",
+        metavar="FILE",
+        help="the environment's spec, as `seedbed env --describe > FILE` wrote it; first: that of the first client",
+    )
+    once.add_argument("--seeds", metavar="N,N,...", help="runs in turn, one for each seed, in folders of --run-dir")
+    once.add_argument("--dry-run", action="store_true", help="say what would be trained, and write nothing")
+    once.add_argument(
+        "--allow-import", action="store_true", help="import modules that a file names, not only typed ones"
+    )
+    once.add_argument("--import-from", metavar="DIR", type=Path, help=argparse.SUPPRESS)
+    add_options(parser, tree, but={*FIRST, *(leaf.path for leaf in own)})
     return parser
 
 
@@ -105,35 +174,60 @@ def read_command_line(argv: Sequence[str], *, prog: str, description: str = "") 
     """
     words = [word for word in argv if word not in HELP]
     namespace, _ = make_parser(prog, description, ServerConfig()).parse_known_args(words)
-    if namespace.config is not None and namespace.preset is not None:
+    if namespace.config is not None and namespace.preset is not None and is_run(namespace.config):
         raise UsageError(
             f"expected --config or --preset, got both: a config.json is complete without {namespace.preset!r}"
         )
-    file = {} if namespace.config is None else _repeatable(read_run_file(namespace.config).config)
+    typed = explicit(namespace, ServerConfig())
+    asks_client = namespace.spec == _FIRST_CLIENT
+    spec = None if namespace.spec is None or asks_client else _read_spec(Path(namespace.spec))
+    from_spec = {} if spec is None else _options_of_spec(spec, typed)
     return Given(
         argv=tuple(words),
         prog=prog,
         description=description,
         wants_help=len(words) < len(argv),
         preset=namespace.preset,
-        file=file,
-        flags=explicit(namespace, ServerConfig()),
+        file={} if namespace.config is None else read_options_file(namespace.config),
+        flags={**from_spec, **typed},
+        trust=Trust(
+            typed=frozenset(name for path in PLUGINS if (name := typed.get(path)) is not None and is_module(name)),
+            allow_import=namespace.allow_import,
+            start_directory=(namespace.import_from or Path.cwd()).absolute(),
+        ),
+        spec=spec,
+        asks_client=asks_client,
+        from_spec=from_spec,
+        dry_run=namespace.dry_run,
     )
 
 
-def _repeatable(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A run's options without where it lives and who may reach it."""
-    kept = json.loads(json.dumps(config))
-    for path in [path for path in _paths(kept) if path in ("run.run_dir", "run.resume") or is_exposure(path)]:
-        *parents, name = path.split(".")
-        part = kept
-        for parent in parents:
-            part = part[parent]
-        del part[name]
-    return dict(kept)
+def _read_spec(path: Path) -> EnvironmentSpec:
+    try:
+        return EnvironmentSpec.from_json(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"--spec {path}: {error}") from error
 
 
-def _paths(data: Any, prefix: str = "") -> list[str]:
-    if not isinstance(data, Mapping):
-        return [prefix[:-1]]
-    return [path for name, value in data.items() for path in _paths(value, f"{prefix}{name}.")]
+def _options_of_spec(spec: EnvironmentSpec, typed: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options of the environment that has a spec.
+
+    Raises:
+        UsageError: another one was typed.
+    """
+    name = EnvironmentName.parse(spec.environment)
+    values = {
+        "environment.env": name.id,
+        "environment.env_kwargs": canonical(name.kwargs) or None,
+        "environment.image_size": None if name.image_size is None else "{}x{}".format(*name.image_size),
+        "environment.grey": name.grey,
+        "environment.max_episode_steps": name.max_steps,
+    }
+    if spec.preset:
+        values["environment.atari_preset"] = spec.preset
+    for path, value in values.items():
+        if path in typed and typed[path] != value:
+            raise UsageError(
+                f"expected the environment of --spec, {spec.environment}, got {typed[path]}: leave one of them out"
+            )
+    return values

@@ -21,7 +21,9 @@ from seedbed.common.certificates import names_of
 from seedbed.common.credentials import ServerCredentials
 from seedbed.common.environment_options import EnvironmentOptions
 from seedbed.common.errors import AuthError, BrokenError, MissingExtraError, SeedbedError, SpecError, UsageError
+from seedbed.common.image_layout import cost_remark
 from seedbed.common.options import to_argv
+from seedbed.common.plugins import NOTHING_TYPED, Trust, check_trusted
 from seedbed.common.report import report_pipe
 from seedbed.common.restarts import RestartBudget
 from seedbed.common.specs import EnvironmentSpec
@@ -37,13 +39,23 @@ _PROBE_TIMEOUT_S = 120.0
 _PERMANENT = {error.exit_code: error for error in (UsageError, MissingExtraError, AuthError, SpecError)}
 
 
-def describe_environment(config: EnvironmentOptions) -> EnvironmentSpec:
+def describe_environment(config: EnvironmentOptions, trust: Trust = NOTHING_TYPED) -> EnvironmentSpec:
     """Asks the client side, in a process of its own, what the environment looks like.
 
     Raises:
+        UsageError: its module may not be imported.
         SeedbedError: what that process said was wrong.
     """
-    command = [sys.executable, "-m", _MODULE, "--describe", *to_argv(config)]
+    check_trusted("--env", config.env, trust)
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        _MODULE,
+        "--describe",
+        *to_argv(config),
+        *_import_options(config.env_id, trust),
+    ]
     with report_pipe() as pipe, tempfile.TemporaryFile() as log:
         # A session of its own, here too: Ctrl-C asks the server alone to finish.
         process = subprocess.Popen(
@@ -68,7 +80,15 @@ def describe_environment(config: EnvironmentOptions) -> EnvironmentSpec:
             log.seek(0)
             sys.stderr.write(log.read().decode(errors="replace"))
             raise SpecError(f"{config.env}: the process that built it {_how_it_ended(code)}")
-    return EnvironmentSpec.from_json(facts["spec"])
+    spec = EnvironmentSpec.from_json(facts["spec"])
+    if (remark := cost_remark(spec)) is not None:
+        logger.warning("%s", remark)
+    return spec
+
+
+def _import_options(env: str, trust: Trust) -> list[str]:
+    """Options that hand the decision on: a client would take an --env on its command line for typed."""
+    return trust.to_argv(env) or ["--no-allow-import"]
 
 
 @dataclass(slots=True)
@@ -88,20 +108,28 @@ class _Client:
 class LocalClients:
     """`num_clients` processes with `num_envs` environments between them."""
 
-    def __init__(self, config: ServerConfig, address: str, *, yielding: bool = False) -> None:
+    def __init__(
+        self, config: ServerConfig, address: str, *, yielding: bool = False, trust: Trust = NOTHING_TYPED
+    ) -> None:
         """Plans them; `start` starts them.
 
         Args:
             config: how many, of what, and what they need to be let in.
             address: HOST:PORT at which the server listens.
             yielding: where cores are scarce the server goes first, and they get what it leaves.
+            trust: whether they may import the environment's module.
 
         Raises:
-            UsageError: the server demands certificates, and these clients have none.
+            UsageError: that may not be imported, or the server demands certificates, and these clients have none.
             AuthError: the server's certificate names no host.
         """
         fleet = config.fleet
-        self._environment = [*to_argv(config.environment), *to_argv(config.care)]
+        check_trusted("--env", config.environment.env, trust)
+        self._environment = [
+            *to_argv(config.environment),
+            *to_argv(config.care),
+            *_import_options(config.environment.env_id, trust),
+        ]
         self._connection = ["--server", local_address(address), *credential_options(config.serving.credentials)]
         self._yielding = yielding
         self._counts = _split(fleet.num_envs, fleet.num_clients or os.cpu_count() or 1)
@@ -141,7 +169,7 @@ class LocalClients:
                 client.process.stdin.close()
 
     def _spawn(self, number: int) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", _MODULE, *self._connection, *self._environment]
+        command = [sys.executable, "-P", "-m", _MODULE, *self._connection, *self._environment]
         command += ["--num-envs", str(self._counts[number])]
         command += ["--first-index", str(sum(self._counts[:number])), "--client-id", f"local-{number}"]
         command += ["--exit-with-parent"]

@@ -1,22 +1,26 @@
 """Configuration of a run, resolved: what was given, over presets, over an algorithm's settings, over rules.
 
-Weakest first: the options' own defaults; the algorithm's values of common options, by what the environment shows; the
-preset's values for the task, and those for the algorithm on it; the file of --config; the command line.
+Weakest first: the options' own defaults; rules about what the environment shows; the algorithm's values of common
+options; the preset's values for the task, and those for the algorithm on it; the file of --config; the command line.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from seedbed.common.errors import ConfigError, SeedbedError
-from seedbed.common.options import explicit, from_json, omitted, override, read_json
+from seedbed.common.options import explicit, from_json, omitted, options_of, override, read_json
+from seedbed.common.plugins import NOTHING_TYPED, Trust, names
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.registry import ALGORITHMS, choose_algorithm, find_algorithm
+from seedbed.server.networks.registry import find_core, find_torso
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.presets.registry import preset_values
 from seedbed.server.run.directory import RunFile
 from seedbed.server.run.resuming import check_unchanged, unexposed
-from seedbed.server.training.command_line import Given, make_parser
+from seedbed.server.training.command_line import PLUGINS, Given, make_parser
+from seedbed.server.training.rules import rules
 
 
 def resolve(given: Given, spec: EnvironmentSpec) -> ServerConfig:
@@ -27,9 +31,12 @@ def resolve(given: Given, spec: EnvironmentSpec) -> ServerConfig:
         ConfigError: a value in the file of --config is wrong.
     """
     name = given.algorithm or choose_algorithm(spec)
-    start = defaults_of(name)
-    values = {**find_algorithm(name).defaults(spec), **preset_values(given.preset, name)}
-    return override(start, {**values, **read_json(start, given.file), **_flags(given, start)})
+    start = defaults_of(name, given.trust)
+    own = preset_values(given.preset, name, given.typed_env)
+    values = {**rules(spec), **find_algorithm(name).defaults(spec), **own}
+    config = override(start, {**values, **read_json(start, given.file), **given.from_spec, **_flags(given, start)})
+    admit(config, spec, given.trust)
+    return config
 
 
 def resolve_again(given: Given, run: RunFile, name: str) -> ServerConfig:
@@ -43,27 +50,61 @@ def resolve_again(given: Given, run: RunFile, name: str) -> ServerConfig:
     Raises:
         UsageError, ConfigError: as above, or the run must keep what was said otherwise.
     """
-    before = config_of(run)
+    before = config_of(run, given.trust)
     if given.algorithm not in (None, before.algorithm):
         raise ConfigError(
             f"expected the options of the run in {name}, got others (algorithm: {before.algorithm} in the run, "
             f"{given.algorithm} now): leave them out to resume it, or choose another --run-dir"
         )
     start = unexposed(before)
-    values = preset_values(given.preset, before.algorithm)
+    values = preset_values(given.preset, before.algorithm, given.typed_env)
     config = override(start, {**values, **read_json(start, given.file), **_flags(given, start)})
     check_unchanged(before, config, name)
+    admit(config, run.spec, given.trust)
     return config
 
 
-def config_of(run: RunFile) -> ServerConfig:
+def check_flags(given: Given) -> None:
+    """The second pass over the command line, as far as it goes before the environment is known.
+
+    Raises:
+        UsageError: an option is unknown, or of another algorithm than the one that was named.
+    """
+    if given.algorithm is not None:
+        _flags(given, defaults_of(given.algorithm, given.trust))
+        return
+    parser = make_parser(given.prog, given.description, ServerConfig())
+    for word in parser.parse_known_args(given.argv)[1]:
+        if word.startswith("-") and not word[1:2].isdigit() and not _owners(word.partition("=")[0]):
+            parser.refuse(word)
+
+
+def admit(config: ServerConfig, spec: EnvironmentSpec, trust: Trust) -> None:
+    """Finds torso and core, with their modules where those may be imported: later their names suffice.
+
+    What the algorithm's own defaults name is as trusted as its code, which has been imported.
+
+    Raises:
+        UsageError: there is none of that name, or it may not be imported.
+    """
+    named = {
+        value
+        for path, value in find_algorithm(config.algorithm, trust).defaults(spec).items()
+        if path in PLUGINS and path != "environment.env"
+    }
+    trust = replace(trust, typed=trust.typed | named)
+    find_torso(config.network.torso, trust)
+    find_core(config.network.core, trust)
+
+
+def config_of(run: RunFile, trust: Trust = NOTHING_TYPED) -> ServerConfig:
     """The options that a run was made with.
 
     Raises:
-        ConfigError: one of them is unknown or wrong.
+        ConfigError: one of them is unknown or wrong, or the algorithm's module may not be imported.
     """
     try:
-        return from_json(defaults_of(_algorithm_of(run)), run.config)
+        return from_json(defaults_of(_algorithm_of(run), trust), run.config)
     except SeedbedError as error:
         raise ConfigError(f"config.json, written by seedbed {run.version}: {error}") from error
 
@@ -73,21 +114,24 @@ def omitted_in(run: RunFile) -> tuple[str, ...]:
     return omitted(defaults_of(_algorithm_of(run)), run.config)
 
 
-def defaults_of(algorithm: str) -> ServerConfig:
+def defaults_of(algorithm: str, trust: Trust = NOTHING_TYPED) -> ServerConfig:
     """The tree of all options with an algorithm's own among them, at their defaults.
 
     Raises:
         UsageError: there is no such algorithm.
     """
-    return replace(ServerConfig(), algorithm=algorithm, algorithm_options=find_algorithm(algorithm).Options())
+    found = find_algorithm(algorithm, trust)
+    return replace(ServerConfig(), algorithm=algorithm, algorithm_options=found.Options())
 
 
 def print_help(given: Given) -> None:
     """Shows all options, with those of the algorithm that was named."""
-    tree = ServerConfig() if given.algorithm is None else defaults_of(given.algorithm)
-    make_parser(given.prog, given.description, tree).print_help()
+    tree = ServerConfig() if given.algorithm is None else defaults_of(given.algorithm, given.trust)
+    parser = make_parser(given.prog, given.description, tree)
     if given.algorithm is None:
-        print(f"\noptions of an algorithm: {given.prog} --algorithm NAME --help, NAME one of {', '.join(ALGORITHMS)}")
+        known = ", ".join(one.name for one in names("algorithms", ALGORITHMS) if not one.hidden)
+        parser.epilog = f"options of an algorithm: {given.prog} --algorithm NAME --help, NAME one of {known}"
+    parser.print_help()
 
 
 def _algorithm_of(run: RunFile) -> str:
@@ -97,7 +141,25 @@ def _algorithm_of(run: RunFile) -> str:
     return name
 
 
-def _flags(given: Given, tree: ServerConfig) -> dict[str, object]:
-    """The second pass over the command line, now that all options are known."""
+def _flags(given: Given, tree: ServerConfig) -> dict[str, Any]:
+    """The second pass over the command line, now that all options are known.
+
+    Raises:
+        UsageError: an option is wrong, unknown, or of another algorithm.
+    """
     parser = make_parser(given.prog, given.description, tree)
-    return explicit(parser.parse(given.argv), tree)
+    namespace, unknown = parser.parse_known_args(given.argv)
+    if unknown:
+        flag = unknown[0].partition("=")[0]
+        if owners := _owners(flag):
+            belongs = " and ".join(owners) if len(owners) < 3 else f"{', '.join(owners[:-1])} and {owners[-1]}"
+            parser.error(f"{flag} belongs to {belongs}, and this run learns by {tree.algorithm}")
+        parser.refuse(flag)
+    return explicit(namespace, tree)
+
+
+def _owners(flag: str) -> list[str]:
+    """The built-in algorithms that have an option of their own."""
+    return [
+        name for name in ALGORITHMS if any(flag in leaf.flags for leaf in options_of(find_algorithm(name).Options()))
+    ]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from seedbed.common.errors import DivergedError
+from seedbed.common.plugins import NOTHING_TYPED, Trust
 from seedbed.common.report import report
 from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
 from seedbed.server.learning.loop import LearnerLoop
@@ -203,7 +204,14 @@ class TrainingRun:
 
 
 def make_training_run(
-    opened: OpenedRun, state: RunState, stop: StopSignal, *, local: bool, progress: Progress, held: ExitStack
+    opened: OpenedRun,
+    state: RunState,
+    stop: StopSignal,
+    *,
+    local: bool,
+    progress: Progress,
+    held: ExitStack,
+    trust: Trust = NOTHING_TYPED,
 ) -> TrainingRun:
     """Builds a run, begins it in its directory, and restores it; nothing runs yet.
 
@@ -214,6 +222,7 @@ def make_training_run(
         local: start environment clients on this machine.
         progress: shows the run to a person.
         held: keeps the run's directory locked until it is closed.
+        trust: whether local clients may import the environment's module.
 
     Raises:
         SeedbedError: a part could not be built.
@@ -249,7 +258,9 @@ def make_training_run(
         server.fail()
         parts.source.close()
 
-    clients = LocalClients(config, server.address, yielding=parts.regime.clients_yield) if local else None
+    clients = None
+    if local:
+        clients = LocalClients(config, server.address, yielding=parts.regime.clients_yield, trust=trust)
     watch = make_watch(config, spec, frontends.vitals, identity.version)
     opened.begin(held)
     num_parameters = sum(parameter.numel() for parameter in parts.learner.learnt.parameters())

@@ -21,6 +21,7 @@ from typing import Any
 from seedbed.common.errors import BrokenError, UsageError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.options import OptionParser, add_options, explicit, option, override
+from seedbed.common.plugins import Trust
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.registry import find_algorithm
@@ -34,7 +35,7 @@ from seedbed.server.run.resuming import unexposed
 from seedbed.server.run.state import RunState
 from seedbed.server.training.assemble import assemble
 from seedbed.server.training.local_clients import LocalClients
-from seedbed.server.training.resolve import config_of
+from seedbed.server.training.resolve import admit, config_of
 from seedbed.server.training.stop_signal import StopSignal
 from seedbed.server.verbs.scores import human_normalised, summarise
 
@@ -66,6 +67,14 @@ class EvalConfig:
     )
     device: str = option("auto", "of inference: auto, cpu, cuda or cuda:N")
     json: str | None = option(None, "write the result there too, as JSON; - prints only that", metavar="FILE")
+    allow_import: bool = option(False, "import modules that the run's config.json names")
+    import_from: Path | None = option(None, "where they are looked for last", metavar="DIR", hidden=True)
+
+    @property
+    def trust(self) -> Trust:
+        """In the modules that the run names."""
+        directory = (self.import_from or Path.cwd()).absolute()
+        return Trust(allow_import=self.allow_import, start_directory=directory)
 
 
 class EpisodeCollection:
@@ -137,10 +146,11 @@ def evaluate(
     """
     stop = stop or StopSignal()
     num_envs = min(options.eval_envs, options.episodes)
-    config = _evaluation_config(config_of(run), options, num_envs)
+    config = _evaluation_config(config_of(run, options.trust), options, num_envs)
+    admit(config, run.spec, options.trust)
     collection = EpisodeCollection(num_envs, -(-options.episodes // num_envs))
     server = _make_server(config, run, checkpoint, options, collection)
-    clients = LocalClients(config, server.address)
+    clients = LocalClients(config, server.address, trust=options.trust)
     server.start()
     clients.start()
     patience = Patience(options.patience_steps * num_envs, collection, server)

@@ -31,7 +31,7 @@ from tests.bench.programs import SEEDBED, Program
 from tests.pki import Authority
 
 _POLL_S = 0.05
-_WAIT = r"group \d: (.*); next attempt in (\S+) s$"  # as the client logs it
+_WAIT = r"\S+:\d+: (.*); next attempt in (\S+) s$"  # as the client logs it
 
 
 class Fleet:

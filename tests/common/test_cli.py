@@ -69,7 +69,8 @@ def test_verbs_read_the_command_line_of_the_process(tape: Tape, monkeypatch: pyt
         (["trian"], "seedbed: error: unknown verb 'trian', did you mean 'train'?"),
         (
             ["xyzzy"],
-            "seedbed: error: unknown verb 'xyzzy', expected one of train, server, env, loadtest, eval, doctor, plot",
+            "seedbed: error: unknown verb 'xyzzy', expected one of train, server, env, check, loadtest, eval, doctor, "
+            "plot, list, completion",
         ),
         (["--verbose"], "seedbed: error: unknown verb '--verbose', did you mean 'server'?"),
     ],
@@ -88,7 +89,7 @@ def test_unknown_verb(argv: list[str], line: str, tape: Tape, capsys: pytest.Cap
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     out = capsys.readouterr().out
-    assert all(f"  {name:<8}  {verb.help}\n" in out for name, verb in cli.VERBS.items())
+    assert all(f"  {name:<10}  {verb.help}\n" in out for name, verb in cli.VERBS.items())
     assert cli.main([]) == 2
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.endswith(f"seedbed {version('seedbed')}\n")
@@ -129,6 +130,7 @@ def test_extras_are_those_of_the_distribution() -> None:
     modules = {
         "ale-py": "ale_py",
         "opencv-python-headless": "cv2",
+        "pyyaml": "yaml",
         "grpcio-health-checking": "grpc_health",
         "prometheus-client": "prometheus_client",
     }

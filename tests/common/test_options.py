@@ -244,9 +244,15 @@ class Odd:
     low: complex = option(1j, "no such kind")
 
 
+def test_two_options_of_one_name_are_refused() -> None:
+    """One of them may be a plug-in's."""
+    with pytest.raises(UsageError, match="expected options of different names, got two of --low"):
+        parse(Twice(), [], prog="test")
+
+
 @pytest.mark.parametrize(
     ("cls", "message"),
-    [(Twice, "two options have the same flag"), (Undeclared, "expected option"), (Odd, "no options of type")],
+    [(Undeclared, "expected option"), (Odd, "no options of type")],
 )
 def test_defects_of_ours_are_assertions(cls: type, message: str) -> None:
     with pytest.raises(AssertionError, match=message):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,16 +12,21 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from seedbed.common.codec import spec_to_message
+from seedbed.common.plugins import WIRE, Trust
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.env_client import __main__ as client_main
 from seedbed.env_client.config import EnvConfig
-from seedbed.env_client.environments.rows import describe
+from seedbed.env_client.connection import Endpoint
+from seedbed.env_client.environments.rows import Care, describe
 from seedbed.proto import seedbed_pb2 as pb
 from tests.echo_server import EchoServer, break_stream, drain
+from tests.parent_pipe import READ_END
 
 COMMAND = [sys.executable, "-m", "seedbed.env_client"]
 
@@ -51,8 +56,9 @@ def server() -> Iterator[EchoServer]:
 
 
 def start(server: EchoServer, *arguments: str) -> subprocess.Popen[str]:
-    command = [*COMMAND, "--server", f"127.0.0.1:{server.port}", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [*COMMAND, "--server", f"127.0.0.1:{server.port}", "--exit-with-parent", *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=READ_END, stdout=pipe, stderr=pipe, text=True)
 
 
 def wait_for(condition: object, within_s: float = 20.0) -> None:
@@ -72,7 +78,9 @@ def test_describe_prints_json_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--env", "os:Pong-v0", "--describe"], 78, "would import a module"),
+        (["--env", "os:Pong-v0", "--describe", "--no-allow-import"], 2, "would import a module"),
+        (["--env", "os:Pong-v0", "--describe"], 78, "cannot make 'os:Pong-v0'"),
+        (["--server", "127.0.0.1:1", "--env-kwargs", "{}", "--grey"], 2, "--grey needs --env ID"),
         (["--num-envs", "2"], 2, "--server HOST:PORT is missing"),
         (["--describe"], 2, "--describe needs --env"),
         (["--server", "127.0.0.1:1", "--env", "Catch-v0", "--groups", "3"], 2, "--groups"),
@@ -202,8 +210,57 @@ def test_server_cannot_make_the_client_import(server: EchoServer) -> None:
     client = start(server)
     _, log = client.communicate(timeout=30)
     assert client.returncode == 78
-    assert "would import a module" in log
+    assert "would import a module: that is never done for a server" in log
     assert "The Zen of Python" not in log
+
+
+def test_nothing_is_imported_for_a_server_whatever_this_client_may_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answer(_: Endpoint) -> EnvironmentSpec:
+        return describe("CartPole-v1", "")
+
+    monkeypatch.setattr(client_main, "describe_server", answer)
+    endpoint = Endpoint(target="127.0.0.1:1")
+    choice = client_main._choose_environment(EnvConfig(), endpoint, Care(trust=Trust(allow_import=True)))
+    assert (choice.environment, choice.care.trust) == ("CartPole-v1", WIRE)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "code"), [('{"map_name":"8x8"}', 0), ('{"map_name":"this:8x8"}', 78), ('{"desc":"/etc/passwd"}', 78)]
+)
+def test_keyword_arguments_come_with_the_servers_name_unless_they_name_files_or_modules(
+    server: EchoServer, kwargs: str, code: int
+) -> None:
+    pytest.importorskip("gymnasium")
+    spec = describe('FrozenLake-v1{"map_name":"8x8"}', "")
+    server.specs, server.check = [spec_to_message(replace(spec, environment=f"FrozenLake-v1{kwargs}"))], False
+    client = start(server)
+    if code == 0:
+        wait_for(lambda: ("steps", 0, 1) in server.tape)
+        client.terminate()
+    _, log = client.communicate(timeout=30)
+    assert client.returncode == code, log
+    assert code == 0 or "never taken from a server: if they are meant, give --env and --env-kwargs" in log
+
+
+@pytest.mark.slow
+def test_child_ends_with_its_parent_although_its_environment_is_busy(server: EchoServer) -> None:
+    server.check = False
+    command = [*COMMAND, "--server", f"127.0.0.1:{server.port}", "--env", "seedbed/Synthetic-v0,shape=2,step_ms=20000"]
+    client = subprocess.Popen(
+        [*command, "--exit-with-parent"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: ("steps", 0, 1) in server.tape)
+    time.sleep(0.5)  # it steps now
+    client.communicate(timeout=10)  # closes its standard input
+
+
+def test_one_line_tells_of_a_failed_attempt_of_all_groups() -> None:
+    command = [*COMMAND, "--server", "127.0.0.1:1", "--env", "seedbed/Echo-v0", "--num-envs", "4"]
+    done = subprocess.run([*command, "--give-up-after-s", "1"], capture_output=True, text=True, timeout=30)
+    lines = [line for line in done.stderr.splitlines() if "next attempt" in line]
+    assert 2 <= len(lines) <= 12, lines
+    assert all(line.rpartition("env ")[2].count(": ") == 2 and len(line) < 120 for line in lines), lines
+    assert all("127.0.0.1:1: Connection refused; next attempt in" in line for line in lines), lines
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
@@ -244,5 +301,11 @@ def test_client_id_is_the_same_after_a_restart() -> None:
 
 
 def test_clients_that_leave_their_indices_to_the_server_have_a_name_of_their_own() -> None:
-    assert EnvConfig().effective_client_id == f"{socket.gethostname()}-{os.getpid()}"
+    """Also in containers, where all have the same process id, and perhaps the same host's name."""
+    name = EnvConfig().effective_client_id
+    assert re.fullmatch(re.escape(socket.gethostname()) + r"-\d{8}", name)
+    assert EnvConfig().effective_client_id == name, "the same for as long as the process lives"
+    program = "from seedbed.env_client.config import EnvConfig\nprint(EnvConfig().effective_client_id)"
+    others = {subprocess.check_output([sys.executable, "-c", program], text=True).strip() for _ in range(2)}
+    assert len(others | {name}) == 3
     assert EnvConfig(client_id="mine").effective_client_id == "mine"

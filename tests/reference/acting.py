@@ -27,6 +27,7 @@ from seedbed.server.experience.unroll import FieldSpec, UnrollLayout
 from seedbed.server.inference.parameters import Parameters
 from seedbed.server.inference.policy import Inference
 from seedbed.server.learning.learner import Learner
+from seedbed.server.networks.array_kinds import frame_stacks as stacks_of
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.options.learning import LearningConfig, OptimiserConfig
 from seedbed.server.options.network import NetworkConfig
@@ -99,7 +100,7 @@ class World:
             spec=self.spec,
             num_rows=self.algorithm.num_rows,
             period=self.algorithm.period,
-            frame_stacks=frame_stacks or (network.frame_stack,) * len(self.spec.shown),
+            frame_stacks=frame_stacks or stacks_of(self.spec.shown, network.frame_stack),
             recorded=self.algorithm.recorded,
             blocks=self.learner.network.blocks,
             state_specs=tuple(FieldSpec(tuple(x.shape[1:]), x.dtype) for x in self.learner.network.initial_state(1)),

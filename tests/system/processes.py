@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 import psutil
 
 from seedbed.common.report import ReportPipe
+from tests.parent_pipe import READ_END
 
 START_S = 180.0
 """For a program to start or to end: importing torch takes a second, and a minute on a very busy machine."""
@@ -60,6 +61,8 @@ class Program:
             prefix: a command that becomes the program, such as `nsenter`.
         """
         self._arguments = list(map(str, arguments))
+        if self._arguments[:1] == ["env"]:
+            self._arguments.append("--exit-with-parent")
         self._reports = ReportPipe()
         self._stdout = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed by __exit__
         self._stderr = tempfile.NamedTemporaryFile("w+", suffix=".stderr")  # noqa: SIM115
@@ -71,7 +74,7 @@ class Program:
                 f"{prelude}\nimport sys; from seedbed.common.cli import main; sys.exit(main())",
                 *self._arguments,
             ],
-            stdin=subprocess.DEVNULL,
+            stdin=READ_END,
             stdout=self._stdout,
             stderr=self._stderr,
             env={**os.environ, **_QUIET, **self._reports.environment, **(environment or {})},

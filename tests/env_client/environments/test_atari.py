@@ -43,7 +43,7 @@ def gymnasium_atari(environment_id: str, preset: atari.AtariPreset) -> Any:
         environment_id,
         frameskip=1,
         repeat_action_probability=preset.repeat_action_probability,
-        full_action_space=preset.full_action_set,
+        full_action_space=preset.full_action_space,
         max_num_frames_per_episode=preset.max_frames,
         disable_env_checker=True,
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from seedbed.common.errors import BrokenError, SpecError
+from seedbed.common.plugins import Trust
 from seedbed.common.specs import action_mask
 from seedbed.common.timestep import StepType
 from seedbed.env_client.environments.action_masks import MaskFlattener
@@ -259,8 +261,11 @@ def test_unsupported_spaces_are_refused_by_name() -> None:
 
 
 def test_a_reset_that_fails_breaks_the_environment_and_not_the_client() -> None:
-    """Also where it was made only to look for a mask."""
-    assert describe("FailsToReset-v0", "").mask_position is None
+    """Also where it was made only to look for a mask. Where it is described it is refused."""
+    with pytest.raises(
+        SpecError, match=r"FailsToReset-v0: its first reset or step raised OSError: no display \(.*line"
+    ):
+        describe("FailsToReset-v0", "")
     with pytest.raises(BrokenError, match=r"environment 0 broke 4 times .*no display"):
         make_environments("FailsToReset-v0", "", [0], 0).reset()
 
@@ -296,8 +301,9 @@ def test_what_is_no_mask_is_refused(mask: Any) -> None:
 def test_isolated_environments_carry_arrays_of_every_kind() -> None:
     """The module that registers them has to be imported over there."""
     environment_id = "tests.env_client.environments.odd_spaces:Mixed-v0"
-    plain = make_environments(environment_id, "", [0, 1], 0, Care(allow_import=True))
-    environments = make_environments(environment_id, "", [0, 1], 0, Care(allow_import=True, isolate=True))
+    trust = Trust(allow_import=True, start_directory=Path(__file__).parents[3])
+    plain = make_environments(environment_id, "", [0, 1], 0, Care(trust=trust))
+    environments = make_environments(environment_id, "", [0, 1], 0, Care(trust=trust, isolate=True))
     try:
         rng = np.random.default_rng(0)
         assert environments.spec == plain.spec

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from seedbed.common.echo import ECHO_ACTIONS, echo_action
-from seedbed.common.errors import BrokenError, InvalidMessageError, SpecError
+from seedbed.common.errors import BrokenError, InvalidMessageError, SpecError, UsageError
 from seedbed.env_client.environments.interface import Limits
 from seedbed.env_client.environments.isolated import EnvironmentProcessError, IsolatedEnvironment
 from seedbed.env_client.environments.isolated_process import Recipe
@@ -99,7 +99,7 @@ def test_a_killed_process_is_an_exception() -> None:
 def test_messages_to_a_person_keep_their_class() -> None:
     with isolated("seedbed/Nothing-v0") as environment, pytest.raises(SpecError, match="did you mean"):
         assert environment.spec
-    with pytest.raises(SpecError, match="--allow-import"):
+    with pytest.raises(UsageError, match="--allow-import"):
         describe("os:system", "", Care(isolate=True, limits=BRISK))
     with isolated("seedbed/Echo-v0,check=1") as environment:
         observation = (np.zeros(3, np.float32),)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seedbed.common.errors import SpecError
+from seedbed.common.errors import SpecError, UsageError
+from seedbed.common.plugins import Trust
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd, StepType
 from seedbed.env_client.environments.interface import Environment, Row, Status
@@ -251,10 +252,11 @@ def test_ids_that_import_are_refused_unless_allowed(tmp_path: Any, monkeypatch: 
         "gymnasium.register('Tempting-v0', entry_point=Odd)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(SpecError, match="--allow-import"):
+    with pytest.raises(UsageError, match="--allow-import"):
         describe("tempting:Tempting-v0", "")
     assert "Tempting-v0" not in gymnasium.registry
-    assert describe("tempting:Tempting-v0", "", Care(allow_import=True)).environment == "Tempting-v0"
+    trusting = Care(trust=Trust(allow_import=True))
+    assert describe("tempting:Tempting-v0", "", trusting).environment == "tempting:Tempting-v0"
 
 
 def test_game_name_is_an_alias() -> None:

@@ -28,8 +28,8 @@ from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.options.learning import LearningConfig, OptimiserConfig
 from seedbed.server.options.network import NetworkConfig
+from seedbed.server.training.recording import record, with_fields
 from tests.reference.acting import CPU
-from tests.reference.recording import record, with_fields
 
 MLP = NetworkConfig(torso="mlp", frame_stack=1, precision="float32", core_size=16)
 LSTM = replace(MLP, core="lstm")

@@ -18,8 +18,8 @@ from seedbed.server.learning.learner import Learner
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.options.learning import LearningConfig, OptimiserConfig
 from seedbed.server.options.network import NetworkConfig
+from seedbed.server.training.recording import record
 from tests.reference.acting import CPU, VECTOR, World
-from tests.reference.recording import record
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "adding-an-algorithm.md"
 MLP = NetworkConfig(torso="mlp", core="none", frame_stack=1, precision="float32")

@@ -8,19 +8,23 @@ import pytest
 import torch
 from torch import Tensor
 
+from seedbed.common.errors import UsageError
 from seedbed.common.specs import ArraySpec, discrete
 from seedbed.common.timestep import StepType
-from seedbed.server.networks.cores import LSTM, FeedForward, make_core
+from seedbed.server.networks.cores import LSTM, FeedForward
 from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.interface import AgentState, Inputs
+from seedbed.server.networks.registry import find_core
+from seedbed.server.options.network import NetworkConfig
 
 T, B, F, A, H = 9, 3, 5, 4, 6
 SPACE = ActionSpace((discrete("action", A),))
+CONFIG = NetworkConfig(core_size=H)
 
 
 def lstm() -> LSTM:
     torch.manual_seed(0)
-    return LSTM(F, SPACE, H)
+    return LSTM(F, SPACE, CONFIG)
 
 
 def some_inputs() -> tuple[Tensor, Inputs]:
@@ -156,7 +160,7 @@ def test_every_array_of_the_last_action_is_read_but_not_at_first() -> None:
     box = ArraySpec(name="b", dtype="float32", shape=(2,), low=(-1,), high=(1,))
     space = ActionSpace((discrete("a", 3), box))
     torch.manual_seed(0)
-    core = LSTM(F, space, H)
+    core = LSTM(F, space, CONFIG)
     features, inputs = some_inputs()
     sent = (torch.randint(0, 3, (T, B)), torch.rand(T, B, 2))
     before, _ = core(features, inputs._replace(last_action=sent), some_state())
@@ -168,7 +172,7 @@ def test_every_array_of_the_last_action_is_read_but_not_at_first() -> None:
 
 def test_feed_forward_passes_features_on() -> None:
     features, inputs = some_inputs()
-    core = make_core("none", F, SPACE, H)
+    core = find_core("none")(F, SPACE, CONFIG)
     assert isinstance(core, FeedForward)
     assert core.output_size == F
     assert core.initial_state(3) == ()
@@ -178,5 +182,5 @@ def test_feed_forward_passes_features_on() -> None:
 
 
 def test_an_unknown_core_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected core 'none' or 'lstm', got 'gru'"):
-        make_core("gru", F, SPACE, H)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"expected --core to be one of none, lstm, .* got 'gru'"):
+        find_core("gru")

@@ -9,7 +9,6 @@ import torch
 
 from seedbed.common.specs import ArraySpec, discrete
 from seedbed.common.timestep import StepType
-from seedbed.server.networks.cores import CoreName
 from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.dueling import Dueling
 from seedbed.server.networks.interface import Inputs
@@ -20,7 +19,7 @@ SPACE = ActionSpace((discrete("action", 5),))
 MLP = NetworkConfig(torso="mlp", core_size=8, frame_stack=1, precision="float32")
 
 
-def make(core: CoreName) -> Dueling:
+def make(core: str) -> Dueling:
     torch.manual_seed(0)
     return Dueling(SPECS, SPACE, replace(MLP, core=core), head_size=16)
 
@@ -38,7 +37,7 @@ def make_rows(num_rows: int, batch: int) -> Inputs:
 
 
 @pytest.mark.parametrize("core", ["none", "lstm"])
-def test_unroll_is_step_by_step(core: CoreName) -> None:
+def test_unroll_is_step_by_step(core: str) -> None:
     network, rows = make(core), make_rows(7, 3)
     state = tuple(torch.randn_like(part) for part in network.initial_state(3))
     together, last = network.unroll(rows, state)

@@ -5,19 +5,33 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from seedbed.common.errors import SpecError
+from seedbed.common.errors import SpecError, UsageError
 from seedbed.common.specs import ArraySpec
 from seedbed.server.networks.layers import Conv2d, Linear
-from seedbed.server.networks.observations import FromZero, block_shape, keeps_frames_apart, stack_channels, to_blocks
-from seedbed.server.networks.torsos import TorsoName, make_torso
+from seedbed.server.networks.observations import AsRead, block_shape, keeps_frames_apart, stack_channels, to_blocks
+from seedbed.server.networks.registry import find_torso
+from seedbed.server.networks.torso import Torso
+from seedbed.server.options.network import NetworkConfig
 
-IMAGE_TORSOS: tuple[TorsoName, ...] = ("impala_shallow", "nature", "impala_deep")
+IMAGE_TORSOS = ("impala_shallow", "nature", "impala_deep")
+
+
+def make_torso(
+    name: str,
+    shown: tuple[ArraySpec, ...],
+    frame_stack: int = 1,
+    *,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    background: float = 0.0,
+) -> Torso:
+    config = NetworkConfig(torso=name, precision=dtype, background=background)
+    return find_torso(name)(shown, config, (frame_stack,) * len(shown))
 
 
 def image(*shape: int, dtype: str = "uint8", low: float = -math.inf, high: float = math.inf) -> ArraySpec:
@@ -47,7 +61,7 @@ def num_parameters(module: nn.Module) -> int:
         ("impala_deep", 256, 97_744 + 991_488),
     ],
 )
-def test_sizes_on_atari_are_the_published_ones(name: TorsoName, output_size: int, parameters: int) -> None:
+def test_sizes_on_atari_are_the_published_ones(name: str, output_size: int, parameters: int) -> None:
     torso = make_torso(name, (image(84, 84),), 4)
     assert torso.output_size == output_size
     assert num_parameters(torso) == parameters
@@ -66,7 +80,7 @@ def test_the_deep_network_with_its_lstm_has_the_published_size() -> None:
 
 @pytest.mark.parametrize("name", IMAGE_TORSOS)
 @pytest.mark.parametrize(("shape", "stack"), [((84, 84), 1), ((84, 84), 4), ((72, 96, 3), 1), ((64, 64, 3), 2)])
-def test_image_torsos_take_any_channels(name: TorsoName, shape: tuple[int, ...], stack: int) -> None:
+def test_image_torsos_take_any_channels(name: str, shape: tuple[int, ...], stack: int) -> None:
     torso = make_torso(name, (image(*shape),), stack)
     features = torso((random_frames(3, stack, *shape),))
     assert features.shape == (3, torso.output_size)
@@ -143,16 +157,16 @@ def test_blocks_hold_their_pixels_row_by_row(block: int, shape: tuple[int, ...],
 
 @pytest.mark.parametrize("name", IMAGE_TORSOS)
 @pytest.mark.parametrize("shape", [(84, 84), (44, 36, 3), (50, 50)])
-def test_frames_in_blocks_are_the_same_to_a_torso(name: TorsoName, shape: tuple[int, ...]) -> None:
+def test_frames_in_blocks_are_the_same_to_a_torso(name: str, shape: tuple[int, ...]) -> None:
     torso = make_torso(name, (image(*shape),), 2)
-    assert torso.block == (4 if name != "impala_deep" and shape != (50, 50) else 1)
+    assert torso.blocks[0] == (4 if name != "impala_deep" and shape != (50, 50) else 1)
     frames = random_frames(3, 2, *shape)
-    blocked = torch.stack([to_blocks(frame, torso.block) for frame in frames.unbind(1)], 1)
+    blocked = torch.stack([to_blocks(frame, torso.blocks[0]) for frame in frames.unbind(1)], 1)
     assert torch.equal(torso((blocked,)), torso((frames,)))
 
 
 @pytest.mark.parametrize("name", IMAGE_TORSOS)
-def test_image_torsos_equal_plain_layers(name: TorsoName) -> None:
+def test_image_torsos_equal_plain_layers(name: str) -> None:
     """The same weights in stock layers, channels first, on pixels divided by 255."""
     torch.manual_seed(0)
     torso = make_torso(name, (image(44, 36),), 2)
@@ -179,9 +193,9 @@ def test_image_torsos_equal_plain_layers(name: TorsoName) -> None:
 
 
 def test_the_mlp_reads_all_observations_and_all_frames() -> None:
-    specs = (vector(3, "a"), image(2, 2), vector(1, "b"))
+    specs = (vector(3, "a"), image(32, 32), vector(1, "b"))
     torso = make_torso("mlp", specs, 2)
-    observations = [torch.randn(4, 2, 3), random_frames(4, 2, 2, 2), torch.randn(4, 2, 1)]
+    observations = [torch.randn(4, 2, 3), random_frames(4, 2, 32, 32), torch.randn(4, 2, 1)]
     flat = torch.cat([observations[0].flatten(1), observations[1].flatten(1) / 255, observations[2].flatten(1)], dim=1)
     x = flat
     for layer in torso.layers:  # type: ignore[union-attr]
@@ -190,34 +204,28 @@ def test_the_mlp_reads_all_observations_and_all_frames() -> None:
     torch.testing.assert_close(torso(tuple(observations)), x)
 
 
-def test_bytes_are_scaled_by_their_maximum() -> None:
-    torch.manual_seed(0)
-    board = make_torso("mlp", (image(2, 2, low=0.0, high=1.0),))
-    pixels = make_torso("mlp", (image(2, 2),))
-    pixels.load_state_dict(board.state_dict())
-    ones = torch.ones(1, 1, 2, 2, dtype=torch.uint8)
-    torch.testing.assert_close(board((ones,)), pixels((ones * 255,)))
-
-
 @pytest.mark.parametrize("name", ["mlp", *IMAGE_TORSOS])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_a_copy_stored_in_half_precision_computes_the_same_bits(name: TorsoName, dtype: str) -> None:
+def test_a_copy_stored_in_half_precision_computes_the_same_bits(name: str, dtype: str) -> None:
     torch.manual_seed(0)
-    master = make_torso(name, (image(44, 44, dtype=dtype),), 3, dtype=torch.bfloat16)
-    acting = copy.deepcopy(master).to(torch.bfloat16)
+    master = make_torso(name, (image(44, 44, dtype=dtype),), 3, dtype="bfloat16")
+    acting = copy.deepcopy(master)
+    acting.store_for_acting()
     frames = random_frames(5, 3, 44, 44)
     observations = (frames if dtype == "uint8" else frames.float() / 256,)
     assert all(parameter.dtype == torch.float32 for parameter in master.parameters())
     features = master(observations)
-    assert features.dtype == torch.bfloat16
+    half = dtype == "uint8" and name != "mlp"
+    assert features.dtype == (torch.bfloat16 if half else torch.float32), "numbers are no pixels"
+    assert {parameter.dtype for parameter in acting.parameters()} == {features.dtype}
     assert torch.equal(features, acting(observations))
 
 
-@pytest.mark.parametrize("name", ["mlp", *IMAGE_TORSOS])
-def test_half_precision_is_close_and_trains_float32_weights(name: TorsoName) -> None:
+@pytest.mark.parametrize("name", IMAGE_TORSOS)
+def test_half_precision_is_close_and_trains_float32_weights(name: str) -> None:
     torch.manual_seed(0)
     single = make_torso(name, (image(44, 44),), 3)
-    half = make_torso(name, (image(44, 44),), 3, dtype=torch.bfloat16)
+    half = make_torso(name, (image(44, 44),), 3, dtype="bfloat16")
     half.load_state_dict(single.state_dict())
     frames = random_frames(5, 3, 44, 44)
     expected, features = single((frames,)), half((frames,)).float()
@@ -236,7 +244,7 @@ def test_weights_already_in_the_right_dtype_are_not_copied() -> None:
 
 
 @pytest.mark.parametrize("name", ["mlp", *IMAGE_TORSOS])
-def test_signals_keep_their_scale_at_the_start(name: TorsoName) -> None:
+def test_signals_keep_their_scale_at_the_start(name: str) -> None:
     torch.manual_seed(0)
     torso = make_torso(name, (image(84, 84),), 4)
     rms = torso((random_frames(4, 4, 84, 84),)).square().mean().sqrt().item()
@@ -246,14 +254,14 @@ def test_signals_keep_their_scale_at_the_start(name: TorsoName) -> None:
 
 @pytest.mark.parametrize("name", IMAGE_TORSOS)
 @pytest.mark.parametrize("specs", [(vector(4),), (image(84, 84), vector(4)), (image(84, 84, 3, 2),)])
-def test_image_torsos_refuse_what_is_not_one_image(name: TorsoName, specs: tuple[ArraySpec, ...]) -> None:
+def test_image_torsos_refuse_what_is_not_one_image(name: str, specs: tuple[ArraySpec, ...]) -> None:
     with pytest.raises(SpecError, match=r"exactly one observation, an image .* got '\w+' \w+\[") as error:
         make_torso(name, specs)
     assert all(spec.name in str(error.value) for spec in specs)
 
 
 @pytest.mark.parametrize(("name", "smallest"), [("impala_shallow", 20), ("nature", 36)])
-def test_images_may_be_too_small(name: TorsoName, smallest: int) -> None:
+def test_images_may_be_too_small(name: str, smallest: int) -> None:
     make_torso(name, (image(smallest, smallest),))
     with pytest.raises(
         SpecError, match=rf"'screen': this torso expects larger images, got uint8\[{smallest - 1}, 84\]"
@@ -261,28 +269,19 @@ def test_images_may_be_too_small(name: TorsoName, smallest: int) -> None:
         make_torso(name, (image(smallest - 1, 84),))
 
 
-@pytest.mark.parametrize("name", ["mlp", *IMAGE_TORSOS])
-def test_other_dtypes_are_refused(name: TorsoName) -> None:
-    with pytest.raises(SpecError, match=r"'screen': networks expect uint8 or float32, got int64\[84, 84\]"):
-        make_torso(name, (image(84, 84, dtype="int64"),))
+def test_unknown_torsos_and_classes_that_are_none_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"--torso to be one of auto, mlp, .* got 'vgg'"):
+        find_torso("vgg")
+    monkeypatch.setattr("seedbed.server.networks.registry.TORSOS", {"odd": "pathlib:Path"})
+    with pytest.raises(UsageError, match=r"--torso odd: expected a subclass of seedbed\..*\.Torso, got .*Path"):
+        find_torso("odd")
+    with pytest.raises(UsageError, match="expected --frame-stack of at least 1, got 0"):
+        NetworkConfig(frame_stack=0)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"name": "vgg"}, "expected torso 'mlp', .* got 'vgg'"),
-        ({"frame_stack": 0}, "expected frame_stack of at least 1, got 0"),
-        ({"dtype": torch.float16}, "expected dtype .* got torch.float16"),
-    ],
-)
-def test_options_that_make_no_sense_are_refused(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make_torso(**({"name": "mlp", "observation_specs": (vector(3),)} | arguments))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["impala_shallow", "nature", "impala_deep"])
-def test_the_background_is_nothing(name: TorsoName, dtype: torch.dtype) -> None:
+def test_the_background_is_nothing(name: str, dtype: Literal["float32", "bfloat16"]) -> None:
     torso = make_torso(name, (image(84, 84),), 4, dtype=dtype, background=87.0)
     empty = torch.full((2, 4, 84, 84), 87, dtype=torch.uint8)
     features = torso((empty,))
@@ -298,12 +297,12 @@ def test_the_background_is_nothing(name: TorsoName, dtype: torch.dtype) -> None:
 
 
 def test_discrete_values_are_counted_from_zero() -> None:
-    one = FromZero(ArraySpec(name="x", dtype="int64", low=(-3,), high=(4,), kind="discrete"))
+    one = AsRead(ArraySpec(name="x", dtype="int64", low=(-3,), high=(4,), kind="discrete"))
     assert one(torch.tensor([-3, 0, 4])).tolist() == [0, 3, 7]
-    several = FromZero(ArraySpec(name="x", dtype="int32", shape=(2,), low=(1, 5), high=(3, 6), kind="discrete"))
+    several = AsRead(ArraySpec(name="x", dtype="int32", shape=(2,), low=(1, 5), high=(3, 6), kind="discrete"))
     assert several(torch.tensor([[1, 6], [3, 5]], dtype=torch.int32)).tolist() == [[0, 1], [2, 0]]
     assert several(torch.zeros(4, 3, 2, dtype=torch.int32)).dtype == torch.int32
     for stays in (image(2, 2, low=1.0, high=9.0), vector(3), ArraySpec(name="x", dtype="int64", high=(4,), low=(0,))):
         x = torch.ones(stays.shape)
-        assert FromZero(stays)(x) is x
+        assert AsRead(stays)(x) is x
     assert not one.state_dict()

@@ -87,7 +87,7 @@ def test_the_best_that_suits_is_chosen_and_recorded() -> None:
 
 def test_options_of_an_algorithm_are_its_own() -> None:
     assert read("--algorithm", "r2d2", "--burn-in", "7")["algorithm_options.burn_in"] == 7
-    with pytest.raises(UsageError, match="unknown option '--burn-in'"):
+    with pytest.raises(UsageError, match="--burn-in belongs to r2d2"):
         read("--algorithm", "ppo", "--burn-in", "7")
     with pytest.raises(UsageError, match=r"expected --algorithm to be one of vtrace, .*, got 'pppo'"):
         read("--algorithm", "pppo")

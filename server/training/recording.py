@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from seedbed.common.specs import EnvironmentSpec
+from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import StepType
 from seedbed.server.algorithms.interface import Acting, Algorithm, Decision
-from seedbed.server.experience.batch import TrainBatch, valid_transitions
-from seedbed.server.experience.unroll import ACTION_MASK, Provenance, action_field, last_action_field
+from seedbed.server.experience.batch import Sample, TrainBatch, valid_transitions
+from seedbed.server.experience.unroll import ACTION_MASK, TORCH_DTYPES, Provenance, action_field, last_action_field
 from seedbed.server.networks.interface import Inputs, PolicyNetwork
 
 Reward = Callable[[tuple[Tensor, ...]], Tensor]
@@ -38,7 +39,7 @@ def record(
     Args:
         algorithm: picks the actions.
         network: of that algorithm.
-        spec: its shown observations are float32.
+        spec: of the environment; a network sees one frame of each observation.
         num_unrolls: B.
         seed: of rows and actions.
         version: of the policy.
@@ -58,7 +59,7 @@ def record(
     for step_type in step_types:
         first = step_type == StepType.FIRST
         last_action = tuple(_zeroed(action, first) for action in sent)
-        observations = tuple(torch.randn(num_unrolls, 1, *array.shape, generator=generator) for array in spec.shown)
+        observations = tuple(_observation(array, num_unrolls, generator) for array in spec.shown)
         mask = None
         if spec.mask_position is not None:
             mask = torch.randint(0, 2, (num_unrolls, spec.num_mask_entries), generator=generator).byte()
@@ -79,12 +80,18 @@ def record(
         valid=valid_transitions(fields["step_type"], length),
         provenance=tuple(Provenance(b, b, b, 0, algorithm.num_rows) for b in range(num_unrolls)),
         trained_rows=algorithm.trained_rows or range(algorithm.num_rows - 1),
+        sample=_evenly_drawn(num_unrolls) if algorithm.regime == "replay" else None,
     )
 
 
 def with_fields(batch: TrainBatch, **fields: Tensor) -> TrainBatch:
     """The batch with other values of some fields."""
     return replace(batch, fields={**batch.fields, **fields})
+
+
+def _evenly_drawn(num_unrolls: int) -> Sample:
+    """Unrolls of equal importance, each drawn once."""
+    return Sample(np.arange(num_unrolls), np.zeros(num_unrolls, np.int64), torch.ones(num_unrolls))
 
 
 def _step_types(num_rows: int, num_unrolls: int, generator: torch.Generator) -> Tensor:
@@ -110,6 +117,15 @@ def _row(spec: EnvironmentSpec, inputs: Inputs, decision: Decision, version: int
         **decision.recorded,
     }
     return fields if inputs.mask is None else fields | {ACTION_MASK: inputs.mask}
+
+
+def _observation(spec: ArraySpec, num_unrolls: int, generator: torch.Generator) -> Tensor:
+    """Random frames within bounds, `[B, 1, *shape]`."""
+    shape = (num_unrolls, 1, *spec.shape)
+    if spec.dtype.startswith("float"):
+        return torch.randn(shape, generator=generator).to(TORCH_DTYPES[spec.dtype])
+    low, high = (int(min(spec.low)), int(max(spec.high))) if spec.bounded else (0, 100)
+    return torch.randint(low, high + 1, shape, generator=generator).to(TORCH_DTYPES[spec.dtype])
 
 
 def _zeroed(x: Tensor, first: Tensor) -> Tensor:

@@ -1,0 +1,330 @@
+"""Training and evaluation from Python, each as a child process: nothing of it runs in a notebook's or a sweep's own.
+
+    result = seedbed.train(env="CartPole-v1", run_dir="runs/a", on_log=print, learning_rate=1e-3, max_steps=50_000)
+    scores = seedbed.evaluate("runs/a", episodes=20)
+
+Options have the names of the command line, with underscores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seedbed.common.errors import BrokenError, UsageError
+from seedbed.common.option_fields import Option, options_of
+from seedbed.common.report import ReportPipe, report_pipe
+from seedbed.server.monitoring.metrics import METRICS_FILE, read_metrics
+from seedbed.server.options.config import ServerConfig
+from seedbed.server.training.command_line import read_command_line
+
+if TYPE_CHECKING:
+    from seedbed.policy import Policy
+
+OnLog = Callable[[dict[str, Any]], object]
+
+LOG_FILE = "train.log"
+"""In the run: all that its processes write for people."""
+
+_POLL_S = 0.2
+_TAIL_CHARACTERS = 2000
+_STOP_S = 60.0
+
+
+class StopTraining(Exception):
+    """Raised by `on_log` to end a run in order; `train` then returns as usual."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A run that has ended, or stands still.
+
+    Attributes:
+        run_dir: where it lives.
+        metrics: the last line of its `metrics.jsonl`; empty if it has none.
+    """
+
+    run_dir: Path
+    metrics: Mapping[str, Any]
+
+    @property
+    def episode_return_mean(self) -> float | None:
+        """Mean return of the last 100 episodes; None if none has ended."""
+        return self.metrics.get("episode_return_mean")
+
+    def load(self, *, device: str = "cpu", seed: int = 0) -> Policy:
+        """The policy, see `seedbed.load`."""
+        from seedbed.policy import load
+
+        return load(self.run_dir, device=device, seed=seed)
+
+
+def train(
+    env: str | Callable[..., Any] | None = None,
+    *,
+    preset: str | None = None,
+    run_dir: str | os.PathLike[str] | None = None,
+    on_log: OnLog | None = None,
+    **options: Any,
+) -> Result:
+    """Runs `seedbed train` to its end: a new run, or one that goes on.
+
+    Ctrl-C stops it in order and is raised again when it has saved.
+
+    Args:
+        env: environment id, or a function or class, which is named by its module.
+        preset: settings that work.
+        run_dir: where the run lives.
+        on_log: gets every line of `metrics.jsonl` as soon as it is written. `StopTraining` raised by it ends the run
+            in order, as does every other exception, which is then raised here.
+        options: of `seedbed train`, e.g. `learning_rate=1e-3`, `algorithm="ppo"`; None is the command line's `none`.
+
+    Raises:
+        UsageError: an option is unknown or wrong; the message names it.
+        SeedbedError: what `seedbed train` says.
+        BrokenError: it crashed; the message has the end of its log.
+    """
+    argv = _command_line({"env": _name_of(env), "preset": preset, "run_dir": run_dir}, options)
+    if env is None and preset is None and run_dir is None and "config" not in options:
+        raise UsageError("expected env=, preset= or config=, or the run_dir= of a run that is to go on, got none")
+    directory = read_command_line(argv, prog="seedbed train").directory.path
+    with _Log(directory) as log:
+        lines = _NewLines(directory / METRICS_FILE)
+
+        def watch(serving: bool) -> None:
+            if not serving:
+                return
+            log.settle()
+            for line in lines.read():
+                if on_log is not None:
+                    on_log(line)
+
+        with contextlib.suppress(StopTraining):
+            _run(["train", *argv], log, watch)
+    written = (directory / METRICS_FILE).exists()
+    return Result(directory, (read_metrics(directory) or [{}])[-1] if written else {})
+
+
+def evaluate(
+    run: str | os.PathLike[str],
+    *,
+    episodes: int = 100,
+    num_envs: int = 16,
+    greedy: bool | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Runs `seedbed eval`: plays episodes with a run's policy.
+
+    Args:
+        run: its directory, or the folder of one checkpoint in it.
+        episodes: in all; rounded up to the same number for every environment.
+        num_envs: environments.
+        greedy: the best action instead of exploring; None: as the algorithm has it.
+        seed: of the evaluation.
+        device: of inference.
+
+    Returns:
+        "mean", "standard_error", "median", "returns" and what else `seedbed eval --json` writes.
+
+    Raises:
+        SeedbedError: what `seedbed eval` says.
+    """
+    with tempfile.TemporaryDirectory() as folder, _Log(Path(folder)) as log:
+        file = Path(folder, "scores.json")
+        values = {"eval_envs": num_envs, "episodes": episodes, "eval_seed": seed, "device": device}
+        words = [f"--checkpoint={Path(run)}", f"--json={file}", *_words(values)]
+        _run(["eval", *words, *([] if greedy is None else _words({"greedy": greedy}))], log, lambda serving: None)
+        scores: dict[str, Any] = json.loads(file.read_text())
+        return scores
+
+
+def _name_of(env: str | Callable[..., Any] | None) -> str | None:
+    """The name by which another process can import it."""
+    if env is None or isinstance(env, str):
+        return env
+    module, name = getattr(env, "__module__", None), getattr(env, "__qualname__", None)
+    if module in (None, "__main__") or name is None or "<" in name:
+        raise UsageError(
+            f"expected an environment that other processes can import, got {env!r}: put it into a module of its own "
+            "and name it 'module:function'"
+        )
+    return f"{module}:{name}"
+
+
+def _command_line(named: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
+    """The words of a command line; what no option of the run is left to the algorithm's, which the child knows.
+
+    Raises:
+        UsageError: a value is wrong.
+    """
+    leaves = {leaf.path.rpartition(".")[2]: leaf for leaf in options_of(ServerConfig())}
+    given = {name: value for name, value in named.items() if value is not None}
+    if twice := sorted(set(given) & set(options)):
+        raise UsageError(f"expected each option once, got {', '.join(twice)} twice")
+    words: list[str] = []
+    for name, value in {**given, **options}.items():
+        text = json.dumps(value) if isinstance(value, Mapping) else value
+        words += _checked(name, leaves[name], text) if name in leaves else _words({name: text})
+    return words
+
+
+def _checked(name: str, leaf: Option, value: Any) -> list[str]:
+    if leaf.kind is bool:
+        if not isinstance(value, bool):
+            raise UsageError(f"{name}: expected true or false, got {value!r}")
+        return leaf.to_argv(value)
+    if value is None and not leaf.optional:
+        raise UsageError(f"{name}: expected a value, got None")
+    try:
+        leaf.parse(str(value))
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(f"{name}: {error}") from None
+    return leaf.to_argv(value)
+
+
+def _words(options: Mapping[str, Any]) -> Iterator[str]:
+    """Options whose kind nobody here knows."""
+    for name, value in options.items():
+        flag = name.rstrip("_").replace("_", "-")
+        if isinstance(value, bool):
+            yield f"--{flag}" if value else f"--no-{flag}"
+        else:
+            yield f"--{flag}={value}"
+
+
+def _run(command: Sequence[str], log: _Log, watch: Callable[[bool], None]) -> None:
+    """Runs a command of the server to its end.
+
+    Args:
+        command: its words.
+        log: what it writes.
+        watch: called every now and then, and once at the end, with whether it has begun to serve.
+
+    Raises:
+        SeedbedError: what the child says.
+        BaseException: what `watch` raises, when the child has ended in order.
+    """
+    with report_pipe() as pipe:
+        # A session of its own: Ctrl-C reaches this process alone, which asks the child to finish.
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "seedbed.child", str(os.getpid()), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=log.file,
+            stderr=log.file,
+            pass_fds=(pipe.fd,),
+            env={**os.environ, **pipe.environment},
+            start_new_session=True,
+        )
+        pipe.started()
+        try:
+            _follow(child, pipe, watch)
+        except BaseException:
+            _stop(child)
+            raise
+        if child.returncode != 0:
+            verb = command[0]
+            raise BrokenError(
+                f"seedbed {verb} ended with exit code {child.returncode}; its log ends with\n{log.tail()}"
+            )
+
+
+def _follow(child: subprocess.Popen[bytes], pipe: ReportPipe, watch: Callable[[bool], None]) -> None:
+    serving, alive = False, True
+    while alive:
+        try:
+            facts = pipe.read(_POLL_S)
+            alive = facts is not None
+            serving = serving or "serving" in (facts or ())
+        except TimeoutError:
+            pass
+        watch(serving)
+    child.wait()
+    watch(serving)
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """Asks the child to finish, and waits until it has saved; a second Ctrl-C ends it at once."""
+    try:
+        if child.poll() is None:
+            child.send_signal(signal.SIGTERM)
+        child.wait(_STOP_S)
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise
+
+
+class _Log:
+    """The output of a child: a file in the run's directory, and beside that as long as there is none.
+
+    A start that fails leaves no directory behind, and this file neither.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._place = directory / LOG_FILE
+        self._draft: Path | None = None
+        self._made_parent = not directory.parent.exists()
+        if not directory.is_dir():
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            self._draft = directory.absolute().parent / f".{directory.name}-{secrets.token_hex(4)}.log"
+        self.file = (self._draft or self._place).open("ab")
+
+    def settle(self) -> None:
+        """Moves the file into the directory, if that is there by now."""
+        if self._draft is not None and self._directory.is_dir():
+            self._draft.replace(self._place)
+            self._draft = None
+
+    def tail(self) -> str:
+        """The end of what was written."""
+        return (self._draft or self._place).read_bytes().decode(errors="replace")[-_TAIL_CHARACTERS:]
+
+    def __enter__(self) -> _Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+        self.settle()
+        if self._draft is not None:
+            self._draft.unlink()
+            if self._made_parent:
+                with contextlib.suppress(OSError):
+                    self._directory.parent.rmdir()
+
+
+class _NewLines:
+    """The lines that a start adds to `metrics.jsonl`.
+
+    A run that goes on first rewrites the file without the lines beyond its checkpoint; those that stay are known by
+    their text.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._known = set(file.read_bytes().splitlines()) if file.exists() else set()
+        self._position = 0
+
+    def read(self) -> list[dict[str, Any]]:
+        """Those that are complete and were not read before; to be called when the run serves."""
+        if not self._file.exists():
+            return []
+        with self._file.open("rb") as stream:
+            stream.seek(self._position)
+            complete = stream.read().rpartition(b"\n")[0]
+        if not complete:
+            return []
+        self._position += len(complete) + 1
+        return [json.loads(line) for line in complete.splitlines() if line not in self._known]

@@ -1,0 +1,172 @@
+"""Gymnasium environments made from names: registered ids, MODULE:NAME, and what installed distributions bring.
+
+Whatever a factory or a class of somebody else raises becomes one line that says where: a wrong keyword argument is
+their user's mistake, no defect of ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import logging
+import os
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from seedbed.common import plugins
+from seedbed.common.environment_name import canonical
+from seedbed.common.errors import MissingExtraError, SeedbedError, SpecError
+from seedbed.common.plugins import Trust, import_named, installed, is_module
+
+_log = logging.getLogger(__name__)
+
+_GROUP = "gymnasium.envs"
+"""Entry points that older versions of Gymnasium called when they were imported; packages still bring them."""
+_OURS = ("<frozen ", *(str(Path(module).parent) + os.sep for module in (__file__, plugins.__file__)))
+_NO_NAMESPACE = "__root__"
+_called: set[tuple[str, str]] = set()
+"""Entry points that have been called in this process."""
+_PARTS = ("observation_space", "action_space", "reset", "step")
+
+
+def make(environment_id: str, kwargs: Mapping[str, Any], trust: Trust) -> tuple[Any, str]:
+    """Makes an environment.
+
+    Args:
+        environment_id: an id of Gymnasium's, MODULE:NAME, or the name of an entry point of `seedbed.environments`.
+        kwargs: of what makes it.
+        trust: what may be imported for the id.
+
+    Returns:
+        The environment; its name in the contract.
+
+    Raises:
+        UsageError: the module may not be imported, or cannot be.
+        MissingExtraError: Gymnasium, or what this environment needs beside it, is not installed.
+        SpecError: unknown id, or it cannot be made.
+    """
+    if is_module(environment_id):
+        env, name = _make_of_module(environment_id, kwargs, trust)
+    else:
+        env, name = _make_registered(environment_id, kwargs, trust)
+    if missing := [part for part in _PARTS if not hasattr(env, part)]:
+        raise SpecError(
+            f"{environment_id}: expected a Gymnasium environment, got {env!r:.100}, which has no {', '.join(missing)}"
+        )
+    return env, name + canonical(kwargs)
+
+
+def told(error: BaseException) -> str:
+    """What an error of somebody else's code says, and where in their files it was raised."""
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_OURS)]
+    mine = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    return f"{text} ({mine[-1].filename}, line {mine[-1].lineno})" if mine else text
+
+
+def _make_of_module(name: str, kwargs: Mapping[str, Any], trust: Trust) -> tuple[Any, str]:
+    """Calls a function or a class of a module, or makes an id that the module has registered."""
+    module = import_named("--env", name, trust)
+    attribute = name.partition(":")[2]
+    found: Any = module
+    for part in attribute.split("."):
+        found = getattr(found, part, None)
+    if callable(found):
+        return _call(name, found, kwargs), name
+    gymnasium = _gymnasium(name)
+    if attribute not in gymnasium.registry and "-v" not in attribute:
+        place = getattr(module, "__file__", None) or module.__name__
+        near = difflib.get_close_matches(attribute, [key for key in vars(module) if not key.startswith("_")], n=1)
+        hint = f", did you mean {near[0]}?" if near else ""
+        raise SpecError(
+            f"--env {name}: expected {attribute!r} to be a function or a class in {place}, or an id that it registers "
+            f"with Gymnasium; it is neither{hint}"
+        )
+    env = _call_gymnasium(gymnasium, attribute, name, kwargs)
+    return env, f"{name.partition(':')[0]}:{env.spec.id}"
+
+
+def _make_registered(environment_id: str, kwargs: Mapping[str, Any], trust: Trust) -> tuple[Any, str]:
+    gymnasium = _gymnasium(environment_id)
+    unknown = gymnasium.error.NamespaceNotFound, gymnasium.error.NameNotFound
+    try:
+        gymnasium.spec(environment_id)
+    except unknown:
+        if trust.installed and (brought := installed("environments").get(environment_id)) is not None:
+            everything = Trust(allow_import=True)  # an installed distribution named the module
+            return make(brought.target, kwargs, everything)[0], environment_id
+        if trust.installed:
+            _register_installed(environment_id, gymnasium.registry)
+    except gymnasium.error.Error:
+        pass  # a version that is not there, and the like: making it says so
+    env = _call_gymnasium(gymnasium, environment_id, environment_id, kwargs)
+    return env, env.spec.id
+
+
+def _register_installed(environment_id: str, registry: Mapping[str, Any]) -> None:
+    """Calls entry points of `gymnasium.envs`, each in its namespace, as Gymnasium once did, until the id is there."""
+    from importlib.metadata import entry_points
+
+    wanted = environment_id.rpartition("/")[0]
+    for point in sorted(entry_points(group=_GROUP), key=lambda point: point.name != wanted):
+        if (point.name, point.value) in _called or (not wanted and point.name != _NO_NAMESPACE):
+            continue
+        _called.add((point.name, point.value))
+        try:
+            register = point.load()
+            with _namespace(None if point.name == _NO_NAMESPACE else point.name):
+                register()
+        except Exception as error:  # another package than the one that is wanted may be the broken one
+            _log.warning("the entry point %s = %s of %s failed: %s", point.name, point.value, _GROUP, told(error))
+        if environment_id in registry:
+            return
+
+
+@contextlib.contextmanager
+def _namespace(name: str | None) -> Iterator[None]:
+    """Ids that are registered now get this namespace. Gymnasium's own context keeps it when something is raised."""
+    from gymnasium.envs import registration
+
+    before, registration.current_namespace = registration.current_namespace, name
+    try:
+        yield
+    finally:
+        registration.current_namespace = before
+
+
+def _gymnasium(environment_id: str) -> Any:
+    try:
+        import gymnasium
+    except ImportError as error:
+        raise MissingExtraError(f"{environment_id} needs `pip install seedbed[env]` ({error})") from error
+    return gymnasium
+
+
+def _call_gymnasium(gymnasium: Any, environment_id: str, name: str, kwargs: Mapping[str, Any]) -> Any:
+    # The checker warns about style and costs time in every step.
+    make_it = partial(gymnasium.make, environment_id, disable_env_checker=True)
+    try:
+        return _call(name, make_it, kwargs)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise MissingExtraError(f"{name}: {error}") from error
+    except gymnasium.error.Error as error:
+        near = difflib.get_close_matches(environment_id, gymnasium.registry, n=3)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise SpecError(f"cannot make {name!r}: {error}{hint}") from error
+
+
+def _call(name: str, factory: Callable[..., Any], kwargs: Mapping[str, Any]) -> Any:
+    """Calls it; arguments that it does not take, or refuses, are a mistake of whoever typed them."""
+    try:
+        return factory(**kwargs)
+    except SeedbedError:
+        raise
+    except ImportError as error:
+        raise MissingExtraError(f"{name}: {error}") from error
+    except (TypeError, ValueError, KeyError, AssertionError, AttributeError) as error:
+        _log.debug("making %s failed", name, exc_info=True)
+        given = f" with {canonical(kwargs)}" if kwargs else ""
+        raise SpecError(f"cannot make {name!r}{given}: {told(error)}") from error

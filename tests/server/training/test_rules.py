@@ -1,0 +1,125 @@
+"""Rules about what an environment shows, and presets beside another environment."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seedbed.common.options import flatten
+from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
+from seedbed.server.algorithms.registry import ALGORITHMS
+from seedbed.server.options.config import ServerConfig
+from seedbed.server.presets.registry import PRESETS
+from seedbed.server.training.command_line import Given, read_command_line
+from seedbed.server.training.resolve import resolve
+from seedbed.server.training.rules import explain, rules
+
+SCREEN = ArraySpec(name="screen", dtype="uint8", shape=(84, 84), low=(0,), high=(255,))
+RGB = dataclasses.replace(SCREEN, name="rgb", shape=(84, 84, 3))
+STATE = ArraySpec(name="state", dtype="float32", shape=(4,))
+
+
+def spec_of(*shown: ArraySpec, preset: str = "") -> EnvironmentSpec:
+    return EnvironmentSpec(
+        environment="x", preset=preset, observations=shown or (STATE,), actions=(discrete("action", 3),)
+    )
+
+
+def given(*argv: str) -> Given:
+    return read_command_line(argv, prog="seedbed train")
+
+
+def values_of(spec: EnvironmentSpec, *argv: str) -> dict[str, Any]:
+    return flatten(resolve(given(*argv), spec))
+
+
+def test_rules_name_options_that_exist() -> None:
+    assert set(rules(spec_of())) <= set(flatten(ServerConfig()))
+    assert set(rules(spec_of())) == set(rules(spec_of(SCREEN)))
+
+
+def test_images_and_vectors_have_defaults_of_their_own() -> None:
+    screen, state, both = (values_of(spec_of(*shown)) for shown in ((SCREEN,), (STATE,), (SCREEN, STATE)))
+    names = ["network.torso", "network.frame_stack", "network.precision", "fleet.num_envs", "run.max_steps"]
+    assert [screen[name] for name in names] == ["auto", 4, "bfloat16", 64, 20_000_000]
+    assert [state[name] for name in names] == ["auto", 1, "float32", 16, 1_000_000]
+    assert [both[name] for name in names] == ["auto", None, "bfloat16", 64, 20_000_000]
+    assert values_of(spec_of(RGB))["network.frame_stack"] == 1
+    assert values_of(spec_of(STATE), "--num-envs", "5")["fleet.num_envs"] == 5
+
+
+def test_only_the_presets_of_atari_clip_rewards() -> None:
+    assert values_of(spec_of(SCREEN, preset="modern"))["learning.reward_clipping"] == "abs_one"
+    assert values_of(spec_of(SCREEN))["learning.reward_clipping"] == "none"
+    assert values_of(spec_of(SCREEN, preset="modern"), "--algorithm", "r2d2")["learning.reward_clipping"] == "none", (
+        "an algorithm's own settings win over rules"
+    )
+
+
+@pytest.mark.parametrize("algorithm", ["r2d2", "apex"])
+def test_published_networks_are_for_what_they_can_read(algorithm: str) -> None:
+    shown = {(SCREEN,): "nature", (RGB,): "nature", (STATE,): "auto", (SCREEN, STATE): "auto"}
+    shown[(dataclasses.replace(SCREEN, shape=(20, 84)),)] = "auto"
+    for arrays, torso in shown.items():
+        assert values_of(spec_of(*arrays), "--algorithm", algorithm)["network.torso"] == torso
+
+
+RULED = {
+    "pong": ("impala_shallow", 4, "bfloat16", "abs_one", 64, 6_000_000, 10.0),
+    "cartpole": ("mlp", 1, "float32", "none", 32, 1_000_000, 2.0),
+    "catch": ("mlp", 1, "float32", "abs_one", 32, 1_000_000, 2.0),
+    "memory": ("mlp", 1, "float32", "abs_one", 32, 1_000_000, 2.0),
+}
+"""Torso, frame stack, precision, reward clipping, environments, steps, seconds between log lines."""
+
+
+@pytest.mark.parametrize("shown", [(SCREEN,), (STATE,)], ids=["screen", "state"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_depend_on_no_rule(preset: str, shown: tuple[ArraySpec, ...]) -> None:
+    """What was measured with them stays reproducible, whatever the rules say one day."""
+    torso, stack, precision, clipping, num_envs, max_steps, log_interval_s = RULED[preset]
+    found = values_of(spec_of(*shown), "--preset", preset, "--algorithm", "vtrace")
+    assert found["network.torso"] == torso
+    assert (found["network.frame_stack"], found["network.precision"]) == (stack, precision)
+    assert found["learning.reward_clipping"] == clipping
+    assert found["fleet.num_envs"] == num_envs
+    assert (found["run.max_steps"], found["run.log_interval_s"]) == (max_steps, log_interval_s)
+    for algorithm in ALGORITHMS:
+        other = values_of(spec_of(*shown), "--preset", preset, "--algorithm", algorithm)
+        assert set(rules(spec_of())) <= {*PRESETS[preset][0], *PRESETS[preset][1].get(algorithm, {})}
+        assert other["learning.reward_clipping"] == ("none" if algorithm == "r2d2" else clipping)
+
+
+def test_a_preset_beside_another_environment_keeps_its_settings_and_gives_up_what_is_its_own() -> None:
+    argv = ("--preset", "cartpole", "--env", "LunarLander-v3")
+    found = values_of(spec_of(STATE), *argv)
+    assert found["run.target_return"] is None
+    assert found["learning.discount"] == 0.98
+    assert found["network.torso"] == "auto"
+    assert given(*argv).directory.path == Path("runs/LunarLander-v3")
+    assert given(*argv).run.target_return is None
+    assert given("--preset", "cartpole", "--env", "CartPole-v1").directory.path == Path("runs/cartpole")
+    assert values_of(spec_of(STATE), *argv, "--target-return", "200")["run.target_return"] == 200
+    game = values_of(spec_of(SCREEN, preset="paper"), "--preset", "pong", "--env", "ALE/Breakout-v5")
+    assert (game["network.background"], game["learning.batch_size"]) == (0, 8), "Pong's field has a colour, others not"
+    assert game["learning.reward_clipping"] == "abs_one"
+    assert values_of(spec_of(STATE), "--preset", "catch", "--env", "x")["learning.reward_clipping"] == "none"
+
+
+def test_a_start_says_what_was_chosen_and_why() -> None:
+    spec = spec_of(SCREEN, STATE, preset="modern")
+    lines = explain(spec, resolve(given("--num-greedy-envs", "2", "--target-return", "18"), spec))
+    assert [line.split()[0] for line in lines] == ["environment", "algorithm", "network", "environments", "target"]
+    environment, algorithm, network, environments, target = lines
+    assert "x (modern): shows a grey image of 84 x 84 and 4 numbers; takes one of 3 values" in environment
+    assert "vtrace: unrolls of 20 steps; rewards clipped to [-1, 1], as is usual for Atari" in algorithm
+    assert "torso auto, an encoder for each array; 4 frames of a grey image of 84 x 84 at once; images in bf" in network
+    assert "64, the number for images; 2 of them only show the score" in environments
+    assert "a return of 18, or 20,000,000 steps" in target
+    plain = explain(spec_of(), resolve(given("--num-envs", "7"), spec_of()))
+    assert plain[3] == "environments  7"
+    assert plain[4].startswith("target        none: ends after 1,000,000 steps; --target-return X")
+    assert "float32; no memory" in plain[2]
