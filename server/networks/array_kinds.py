@@ -1,6 +1,6 @@
 """Kinds of observation arrays: which are images, how these lie in memory, how many frames of each are seen at once.
 
-An image has three dimensions, two sides of at least 8 among them, or two of at least 16; its values are bytes, or have
+An image has three dimensions, two sides of at least 5 among them, or two of at least 16; its values are bytes, or have
 finite bounds. Its channels are the last dimension or, where the first is the smaller one, the first: 3 x 84 x 84 as
 from PyTorch's tools, 4 x 84 x 84 as from Gymnasium's FrameStackObservation, whose colour images have four dimensions,
 4 x 84 x 84 x 3. Everything else is a vector or one of a few values.
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from seedbed.common.specs import MAX_BOUNDS, ArraySpec
 
-LEAST_SIDE = 8
-"""Pixels; three dimensions with shorter sides are no image."""
+LEAST_SIDE = 5
+"""Pixels; three dimensions with shorter sides are no image: two convolutions of 3 x 3 leave nothing of them."""
 
 LEAST_PLANE_SIDE = 16
 """Pixels; two dimensions with shorter sides are no image."""
