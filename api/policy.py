@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seedbed.common.errors import DivergedError, UsageError
+from seedbed.common.plugins import Trust
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import StepType
 from seedbed.server.algorithms.interface import Acting
@@ -35,7 +36,7 @@ from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.finding import find_checkpoint
 from seedbed.server.run.state import RunState
 from seedbed.server.training.assemble import make_layout
-from seedbed.server.training.resolve import config_of
+from seedbed.server.training.resolve import admit, config_of
 from seedbed.spaces import ActionWriter, ObservationReader
 
 
@@ -63,20 +64,26 @@ class Memory:
         return replace(self, age=np.where(np.broadcast_to(ended, self.age.shape), 0, self.age))
 
 
-def load(run: str | os.PathLike[str], *, device: str = "cpu", seed: int = 0) -> Policy:
+def load(run: str | os.PathLike[str], *, device: str = "cpu", seed: int = 0, allow_import: bool = False) -> Policy:
     """The policy that a run has learnt.
 
     Args:
         run: its directory, which gives the newest checkpoint, or the folder of one checkpoint in it.
         device: "cpu", "cuda" or "cuda:1". One environment's actions are soonest on the CPU.
         seed: of the actions that are drawn where they are not greedy.
+        allow_import: import the modules of algorithm, torso and core that the run's config.json names. Whoever wrote
+            the file chose them.
 
     Raises:
         ConfigError: there is no run, or no checkpoint yet.
+        UsageError: it names a module, and that may not be imported.
         VersionError: a newer seedbed wrote it.
     """
     file, checkpoint = find_checkpoint(Path(run))
-    return Policy(config_of(file), file.spec, RunState.from_checkpoint(checkpoint), device=device, seed=seed)
+    trust = Trust(allow_import=allow_import, start_directory=Path.cwd())
+    config = config_of(file, trust)
+    admit(config, file.spec, trust)
+    return Policy(config, file.spec, RunState.from_checkpoint(checkpoint), device=device, seed=seed)
 
 
 class Policy:

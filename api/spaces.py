@@ -6,25 +6,41 @@ Shapes: N environments, M entries of an action mask.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seedbed.common.environment_name import EnvironmentName
 from seedbed.common.errors import SpecError, UsageError
+from seedbed.common.image_layout import image_layout
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, action_mask
 from seedbed.common.timestep import Array
 from seedbed.env_client.environments.action_masks import MaskFlattener
+from seedbed.env_client.environments.images import Shrink, shrinking
 from seedbed.env_client.environments.spaces import ActionMapping, Containers, action_specs, observation_specs, path_of
 
 
-def spec_of(env: Any, *, name: str | None = None, mask: bool = False, frames_per_step: int = 1) -> EnvironmentSpec:
+def spec_of(
+    env: Any,
+    *,
+    name: str | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    mask: bool = False,
+    image_size: tuple[int, int] | None = None,
+    grey: bool = False,
+    frames_per_step: int = 1,
+) -> EnvironmentSpec:
     """The contract of an environment, which a server must have too.
 
     Args:
         env: a Gymnasium environment, a vector of them, or the pair of an observation space and an action space.
-        name: by which the server knows it; the id that the environment was made by unless given.
+        name: the server's --env; the id that the environment was made by unless given.
+        kwargs: its --env-kwargs.
         mask: an action mask is given beside each observation. One in a Dict observation is found by itself.
+        image_size, grey: its --image-size, as height and width, and --grey. `first` and `next` shrink what they are
+            shown.
         frames_per_step: emulator frames per step, for counting.
 
     Raises:
@@ -43,8 +59,12 @@ def spec_of(env: Any, *, name: str | None = None, mask: bool = False, frames_per
     observations = observation_specs(shown, actions)
     if mask:
         observations = (*observations, action_mask(actions))
+    wanted = EnvironmentName(id=name, kwargs=kwargs or {}, image_size=image_size, grey=grey)
     return EnvironmentSpec(
-        environment=name, observations=observations, actions=actions, frames_per_step=frames_per_step
+        environment=str(wanted),
+        observations=tuple(_smaller(array, wanted)[0] for array in observations),
+        actions=actions,
+        frames_per_step=frames_per_step,
     )
 
 
@@ -66,6 +86,8 @@ class ObservationReader:
         self._mask = mask
         self._flatten = MaskFlattener(spec.actions)
         self._order = spec.observations
+        self._wanted = EnvironmentName.parse(spec.environment)
+        self._shrinks: dict[tuple[str, tuple[int, ...]], Shrink] = {}
 
     def __call__(self, observation: Any, mask: Any = None, *, num: int | None = None) -> tuple[Array, ...]:
         """Copies what is shown.
@@ -90,9 +112,26 @@ class ObservationReader:
         return tuple(
             self._read_mask(array, shown.get(array.name, mask), num)
             if array is self._mask
-            else _read(array, shown[array.name], num)
+            else self._read(array, shown[array.name], num)
             for array in self._order
         )
+
+    def _read(self, spec: ArraySpec, value: Any, num: int | None) -> Array:
+        """One array; an image as the environment shows it is made smaller and grey, as far as the contract says so."""
+        given = np.asarray(value)
+        shape = given.shape if num is None else given.shape[1:]
+        if not (self._wanted.image_size or self._wanted.grey) or shape == spec.shape or given.size == 0:
+            return _checked(spec, given, num)
+        if (spec.name, shape) not in self._shrinks:
+            small, shrink = _smaller(replace(spec, shape=shape, low=spec.low[:1], high=spec.high[:1]), self._wanted)
+            if shrink is None or small.shape != spec.shape:
+                return _checked(spec, given, num)  # which says what is wrong
+            self._shrinks[spec.name, shape] = shrink
+        large = _checked(replace(spec, shape=shape, low=spec.low[:1], high=spec.high[:1]), given, num)
+        rows: NDArray[Any] = np.empty((len(large), *spec.shape), spec.numpy_dtype)
+        for image, row in zip(large, rows, strict=True):
+            self._shrinks[spec.name, shape](image, row)
+        return rows
 
     def _read_mask(self, spec: ArraySpec, mask: Any, num: int | None) -> Array:
         rows = np.ones((num or 1, *spec.shape), spec.numpy_dtype)
@@ -124,9 +163,14 @@ class ActionWriter:
         return self._containers.build([np.stack(part) for part in parts])
 
 
-def _read(spec: ArraySpec, value: Any, num: int | None) -> Array:
-    """One array, checked: a wrong one would be cast or broadcast, and act on something that nobody saw."""
-    given = np.asarray(value)
+def _smaller(spec: ArraySpec, wanted: EnvironmentName) -> tuple[ArraySpec, Shrink | None]:
+    """What an image becomes where a contract wants it smaller or grey; everything else stays."""
+    layout = image_layout(spec) if wanted.image_size or wanted.grey else None
+    return (spec, None) if layout is None else shrinking(spec, layout, wanted.image_size, wanted.grey)
+
+
+def _checked(spec: ArraySpec, given: NDArray[Any], num: int | None) -> Array:
+    """One array: a wrong one would be cast or broadcast, and acted on as something that nobody saw."""
     shape = spec.shape if num is None else (num, *spec.shape)
     if given.shape != shape or not _same_kind(given.dtype, spec.numpy_dtype):
         raise SpecError(f"observation {spec.name!r}: expected {spec.dtype}{list(shape)}, got {_described(given)}")

@@ -64,10 +64,10 @@ class Result:
         return self.metrics.get("episode_return_mean")
 
     def load(self, *, device: str = "cpu", seed: int = 0) -> Policy:
-        """The policy, see `seedbed.load`."""
+        """The policy, see `seedbed.load`; what the run has imported may be imported here too."""
         from seedbed.policy import load
 
-        return load(self.run_dir, device=device, seed=seed)
+        return load(self.run_dir, device=device, seed=seed, allow_import=True)
 
 
 def train(
@@ -83,7 +83,7 @@ def train(
     Ctrl-C stops it in order and is raised again when it has saved.
 
     Args:
-        env: environment id, or a function or class, which is named by its module.
+        env: environment id, "module:function", or a function or class, which is named by its module.
         preset: settings that work.
         run_dir: where the run lives.
         on_log: gets every line of `metrics.jsonl` as soon as it is written. `StopTraining` raised by it ends the run
@@ -96,6 +96,8 @@ def train(
         BrokenError: it crashed; the message has the end of its log.
     """
     argv = _command_line({"env": _name_of(env), "preset": preset, "run_dir": run_dir}, options)
+    if callable(env):
+        argv.append(f"--import-from={_place_of(env.__module__)}")
     if env is None and preset is None and run_dir is None and "config" not in options:
         raise UsageError("expected env=, preset= or config=, or the run_dir= of a run that is to go on, got none")
     directory = read_command_line(argv, prog="seedbed train").directory.path
@@ -124,6 +126,7 @@ def evaluate(
     greedy: bool | None = None,
     seed: int = 0,
     device: str = "auto",
+    allow_import: bool = False,
 ) -> dict[str, Any]:
     """Runs `seedbed eval`: plays episodes with a run's policy.
 
@@ -134,6 +137,7 @@ def evaluate(
         greedy: the best action instead of exploring; None: as the algorithm has it.
         seed: of the evaluation.
         device: of inference.
+        allow_import: import the modules that the run's config.json names, its environment among them.
 
     Returns:
         "mean", "standard_error", "median", "returns" and what else `seedbed eval --json` writes.
@@ -145,7 +149,9 @@ def evaluate(
         file = Path(folder, "scores.json")
         values = {"eval_envs": num_envs, "episodes": episodes, "eval_seed": seed, "device": device}
         words = [f"--checkpoint={Path(run)}", f"--json={file}", *_words(values)]
-        _run(["eval", *words, *([] if greedy is None else _words({"greedy": greedy}))], log, lambda serving: None)
+        words += [] if greedy is None else _words({"greedy": greedy})
+        words += ["--allow-import"] if allow_import else []
+        _run(["eval", *words], log, lambda serving: None)
         scores: dict[str, Any] = json.loads(file.read_text())
         return scores
 
@@ -161,6 +167,13 @@ def _name_of(env: str | Callable[..., Any] | None) -> str | None:
             "and name it 'module:function'"
         )
     return f"{module}:{name}"
+
+
+def _place_of(module: str) -> Path:
+    """The directory from which a module that is imported here can be imported."""
+    top = sys.modules[module.partition(".")[0]]
+    paths = list(getattr(top, "__path__", ()))
+    return Path(paths[0] if paths else top.__file__ or os.getcwd()).absolute().parent
 
 
 def _command_line(named: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:

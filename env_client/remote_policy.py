@@ -115,6 +115,7 @@ class RemotePolicy:
             reason: for the server's log.
         """
         self._loop.run_until_complete(self._leave(reason))
+        self._loop.run_until_complete(self._finish_tasks())
         self._loop.close()
 
     def _wait(self, group: int) -> Any:
@@ -124,11 +125,9 @@ class RemotePolicy:
             return self._loop.run_until_complete(task)
         except asyncio.CancelledError:
             raise Stopped from None
-        except KeyboardInterrupt:  # in a program that catches no signals; the exchange must not go on beside a goodbye
-            task.cancel()
-            raise
         finally:
-            self._pending[group] = None
+            if task.done():  # otherwise Ctrl-C broke the waiting off; `close` ends what still waits
+                self._pending[group] = None
 
     async def _open_line(self, reply_bytes: int) -> Line:
         return Line(self._endpoint, reply_bytes)  # gRPC takes the loop that runs here
@@ -145,6 +144,13 @@ class RemotePolicy:
         for lease in self._leases:
             lease.drop_stream()
         await self._line.close()
+
+    async def _finish_tasks(self) -> None:
+        """Ends what streams leave behind, such as a last read: a loop that is closed before complains about it."""
+        left = asyncio.all_tasks(self._loop) - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     def _note_connection(self, group: int, connected: bool) -> None:
         if not connected:

@@ -20,7 +20,7 @@ import seedbed
 def play(server: str, num_episodes: int, token_file: str | None = None) -> list[float]:
     """Plays episodes, and returns what each of them paid."""
     env = gymnasium.make("CartPole-v1")  # in its place: a robot, a browser, a game
-    returns = []
+    returns: list[float] = []
     with seedbed.connect(server, spec=seedbed.spec_of(env), token_file=token_file) as policy:
         while len(returns) < num_episodes:
             try:

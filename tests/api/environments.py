@@ -1,4 +1,4 @@
-"""A Gymnasium environment of any spaces that remembers what it showed, paid and was told to do."""
+"""Gymnasium environments: one of any spaces that remembers what it showed, paid and was told to do; and a picture."""
 
 from __future__ import annotations
 
@@ -54,3 +54,22 @@ class Recorder(gymnasium.Env[Any, Any]):
             mask = (self._random.random(self._mask) < 0.5).astype(np.int8)
         self.shown.append((observation, reward, first, mask))
         return observation, {} if mask is None else {"action_mask": mask}
+
+
+class Picture(gymnasium.Env[Any, Any]):
+    """Shows a coloured picture and a number, always the same."""
+
+    observation_space = gymnasium.spaces.Dict(
+        {"eye": gymnasium.spaces.Box(0, 255, (40, 60, 3), np.uint8), "clock": gymnasium.spaces.Box(0, 1, (1,))}
+    )
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, seed: int = 0) -> None:
+        self._eye = np.random.default_rng(seed).integers(0, 256, (40, 60, 3), np.uint8)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return {"eye": self._eye, "clock": np.zeros(1, np.float32)}, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self.reset()[0], 0.0, False, False, {}

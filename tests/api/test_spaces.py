@@ -11,8 +11,10 @@ from gymnasium import spaces
 
 import seedbed
 from seedbed.common.errors import SpecError, UsageError
+from seedbed.common.plugins import Trust
 from seedbed.env_client.environments.rows import Care, describe, make_environments
 from seedbed.spaces import ActionWriter, ObservationReader
+from tests.api.environments import Picture
 from tests.env_client.environments.odd_spaces import Mixed
 
 
@@ -26,7 +28,7 @@ def test_it_is_what_the_client_would_describe(name: str) -> None:
 
 
 def test_a_mask_in_the_observation_is_found() -> None:
-    described = describe("tests.env_client.environments.odd_spaces:Mixed-v0", "", Care(allow_import=True))
+    described = describe("tests.env_client.environments.odd_spaces:Mixed-v0", "", Care(trust=Trust(allow_import=True)))
     assert seedbed.spec_of(Mixed(), name=described.environment) == described
     spec = seedbed.spec_of((spaces.Box(0, 1, (2,)), spaces.Discrete(3)), name="mine", mask=True, frames_per_step=4)
     assert spec.mask_position == 1
@@ -45,11 +47,32 @@ def test_spaces_that_are_not_supported_are_refused() -> None:
         seedbed.spec_of((spaces.Text(3), spaces.Discrete(2)), name="mine")
 
 
+def test_images_are_shrunk_as_the_client_shrinks_them() -> None:
+    """From the environment's own size; those that are small already stay."""
+    name = 'tests.api.environments:Picture{"seed":3}@20x30,grey'
+    client = make_environments(name, "", [0], 0, Care(trust=Trust(allow_import=True)))
+    env = Picture(3)
+    spec = seedbed.spec_of(
+        env, name="tests.api.environments:Picture", kwargs={"seed": 3}, image_size=(20, 30), grey=True
+    )
+    assert spec == client.spec
+    rows, read = client.reset(), ObservationReader(spec)
+    shown = env.reset()[0]
+    assert all(map(same, read(shown), rows.observations))
+    assert all(map(same, read({**shown, "eye": rows.observations[1][0]}), rows.observations))
+    twice = {key: np.stack([value, value]) for key, value in shown.items()}
+    assert all(same(array[1:], row) for array, row in zip(read(twice, num=2), rows.observations, strict=True))
+    with pytest.raises(SpecError, match="'/eye'"):
+        read({**shown, "eye": shown["eye"][:, :, :2]})
+    with pytest.raises(SpecError, match="'/eye'"):
+        read({**shown, "eye": shown["eye"].astype(np.float32)})
+
+
 class TestReader:
     def test_rows_are_those_that_the_client_sends(self) -> None:
         """Of one environment and of two, the mask among them."""
         name = "tests.env_client.environments.odd_spaces:Mixed-v0"
-        environments = make_environments(name, "", [0], 0, Care(allow_import=True))
+        environments = make_environments(name, "", [0], 0, Care(trust=Trust(allow_import=True)))
         env, read = Mixed(), ObservationReader(environments.spec)
         write = ActionWriter(environments.spec)
         rows, shown = environments.reset(), env.reset()[0]

@@ -120,7 +120,7 @@ class TestRuns:
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("how", ["interrupt", "kill"])
+@pytest.mark.parametrize("how", ["interrupt", pytest.param("kill", marks=pytest.mark.slow)])
 def test_a_run_ends_with_what_started_it(tmp_path: Path, how: str) -> None:
     """Ctrl-C stops it in order; a kernel that is killed leaves nothing behind either."""
     program = f"import seedbed; seedbed.train(preset='cartpole', run_dir={str(tmp_path / 'a')!r}, **{FAST!r})"
