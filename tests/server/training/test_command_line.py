@@ -15,6 +15,7 @@ from seedbed.common.options import flatten, to_json
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.server.algorithms.registry import find_algorithm
 from seedbed.server.run.directory import RunDirectory, RunFile
+from seedbed.server.training import opening
 from seedbed.server.training.command_line import FIRST, Given, read_command_line
 from seedbed.server.training.opening import open_run
 from seedbed.server.training.options_file import read_options_file
@@ -68,6 +69,13 @@ def _start_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def test_wrong_options_are_told_before_the_environment_is_described(argv: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         check_flags(read(*argv))
+
+
+def test_nothing_is_described_for_a_command_line_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "describe_environment", lambda *_: pytest.fail("it was described"))
+    for argv in (["--lr", "1"], ["--algorithm", "ppo", "--burn-in", "4"]):
+        with pytest.raises(UsageError):
+            open_run(read("--env", "x", *argv))
 
 
 def test_options_of_an_algorithm_that_is_not_named_may_be_its_own() -> None:
