@@ -7,16 +7,9 @@ from pathlib import Path
 import pytest
 
 from seedbed.common.options import override
-from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.server.monitoring.introduction import continuation, count, introduce, next_commands
 from seedbed.server.options.config import ServerConfig
 
-SPEC = EnvironmentSpec(
-    environment="ALE/Pong-v5",
-    preset="paper",
-    observations=(ArraySpec(name="observation", dtype="uint8", shape=(84, 84), low=(0.0,), high=(255.0,)),),
-    actions=(discrete("action", 6),),
-)
 CONFIG = override(
     ServerConfig(),
     {
@@ -33,17 +26,15 @@ CONFIG = override(
 
 
 def test_a_start_in_a_few_lines() -> None:
-    lines = introduce(CONFIG, SPEC, "cuda", 1_684_128, local=True, reasons=["mlp: vectors", "float32: numbers"])
-    assert lines == [
-        "task          ALE/Pong-v5, preset paper: sees 84 x 84 uint8, does one of 6",
-        "learns by     apex on cuda; network impala_shallow and lstm, 1,684,128 parameters",
-        "environments  32 on this machine; 8 of them only show the score",
-        "until         a mean return of 18 or 6,000,000 agent steps or 60 s",
+    said = ["environment   Pong", "target        18"]
+    assert introduce(said, CONFIG, "cuda", 1_684_128, address=None) == [
+        *said,
+        "device        cuda; 1,684,128 parameters are learnt",
         "curves        tensorboard --logdir runs/pong, or seedbed plot runs/pong",
-        "chosen        mlp: vectors",
-        "              float32: numbers",
     ]
-    assert "32 expected from elsewhere, room for 64" in introduce(CONFIG, SPEC, "cpu", 1, local=False)[2]
+    assert introduce(said, CONFIG, "cpu", 1, address="127.0.0.1:7777")[3] == (
+        "clients       seedbed env --server 127.0.0.1:7777; room for 64"
+    )
 
 
 @pytest.mark.parametrize(
