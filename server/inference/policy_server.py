@@ -102,8 +102,7 @@ class Frontends:
             name=f"seedbed-frontend-{number}",
             daemon=True,
         )
-        # A frontend imports nothing of a user's, and does not hear of Ctrl-C.
-        with without_start_directories(), uninterrupted():
+        with uninterrupted(), without_start_directories():  # a frontend imports nothing of a user's
             process.start()
         theirs.close()
         self._processes[number] = process

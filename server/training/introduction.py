@@ -12,7 +12,7 @@ from seedbed.server.training.rules import rules, shows_images
 
 
 def introduce(
-    config: ServerConfig, spec: EnvironmentSpec, device: str, num_parameters: int, *, local: bool
+    config: ServerConfig, spec: EnvironmentSpec, device: str, num_parameters: int, *, address: str | None
 ) -> list[str]:
     """One line for each thing that a person wants to know before the first number comes, and why it is so.
 
@@ -21,7 +21,7 @@ def introduce(
         spec: of its environment.
         device: of inference and learning.
         num_parameters: of all that is learnt.
-        local: environment clients run on this machine.
+        address: that clients elsewhere connect to; None: they run on this machine.
     """
     run_dir = config.run.run_dir
     return [
@@ -29,7 +29,8 @@ def introduce(
         f"algorithm     {_algorithm(spec, config)}",
         f"network       {_network(spec, config)}; {num_parameters:,} parameters",
         f"device        {device}",
-        f"environments  {_environments(spec, config, local)}",
+        f"environments  {_environments(spec, config, address is None)}",
+        *([] if address is None else [f"clients       seedbed env --server {address}; room for {config.num_slots}"]),
         f"target        {_target(config)}",
         f"curves        tensorboard --logdir {run_dir}, or seedbed plot {run_dir}",
     ]
@@ -78,7 +79,7 @@ def _environments(spec: EnvironmentSpec, config: ServerConfig, local: bool) -> s
     if fleet.num_envs == rules(spec)["fleet.num_envs"]:
         why = ", the number for images" if shows_images(spec) else ", fewer than for images: steps are cheap"
     greedy = f"; {fleet.num_greedy} of them only show the score" if fleet.num_greedy else ""
-    where = " on this machine" if local else f" expected from elsewhere, room for {config.num_slots}"
+    where = " on this machine" if local else " expected from elsewhere"
     return f"{fleet.num_envs}{where}{why}{greedy}"
 
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from seedbed.common.errors import ConfigError, UsageError
+from seedbed.common.errors import ConfigError, RunInUseError, UsageError
 from seedbed.common.logs import log_to
 from seedbed.common.options import override, to_json
 from seedbed.common.specs import EnvironmentSpec
@@ -58,41 +58,31 @@ class OpenedRun:
         held.enter_context(log_to(self.directory.path / LOG_FILE))
 
 
-def with_environment(given: Given, stop: StopSignal) -> Given:
-    """What was given, with the environment of the first client where that is asked for and no run goes on.
-
-    Args:
-        given: the command line.
-        stop: ends the wait for a client.
-
-    Raises:
-        UsageError: an option is unknown or wrong, or the client would not find the server again.
-        Stopped: nobody came before somebody asked to finish.
-    """
-    if not given.asks_client or _run_of(given) is not None:
-        return given
-    check_flags(given)
-    if given.serving.port == 0:
-        raise UsageError("expected --port N with --spec first: the client comes back to the same one")
-    spec = ask_first_client(given.serving, stop)
-    if spec is None:
-        raise Stopped
-    return given.with_spec(spec)
-
-
-def open_run(given: Given, directory: RunDirectory | None = None) -> OpenedRun:
+def open_run(given: Given, stop: StopSignal | None = None, held: ExitStack | None = None) -> OpenedRun:
     """Reads the run's directory, or describes the environment of a new one; writes nothing.
 
     Args:
         given: the command line.
-        directory: where the run lives, locked if it is there; None: not to be used.
+        stop: ends the wait for a client that brings the environment, and for another process that uses the directory.
+        held: keeps the lock of a directory that is there, until it is closed; None: nothing is locked.
 
     Raises:
+        Stopped: it did.
+        RunInUseError: another process works in the directory, and stays.
         UsageError: an option is unknown or wrong.
         ConfigError: the run was made with other options, or may not be resumed.
         SeedbedError: the environment could not be described.
     """
-    directory = directory or given.directory
+    stop = stop or StopSignal()
+    directory = given.directory if "run.run_dir" in given.flags or not given.asks_client else None
+    if directory is not None:
+        _lock(directory, stop, held)
+    if given.asks_client and (directory is None or not directory.has_run):
+        check_flags(given)
+        given = _ask(given, stop)
+    if directory is None:  # it is named by the environment
+        directory = given.directory
+        _lock(directory, stop, held)
     before = directory.find_run()
     if before is None:
         check_flags(given)
@@ -108,6 +98,33 @@ def open_run(given: Given, directory: RunDirectory | None = None) -> OpenedRun:
     return OpenedRun(override(config, {"run.run_dir": directory.path}), spec, directory, before)
 
 
-def _run_of(given: Given) -> RunFile | None:
-    """The run that goes on, where its folder is known without the environment."""
-    return given.directory.find_run() if "run.run_dir" in given.flags else None
+def _lock(directory: RunDirectory, stop: StopSignal, held: ExitStack | None) -> None:
+    """Locks a directory that is there.
+
+    Raises:
+        RunInUseError: another process works in it, and stays.
+        Stopped: somebody asked to finish before it left.
+    """
+    if held is None or not directory.exists:
+        return
+    try:
+        held.enter_context(directory.lock(gives_up=lambda: stop.name is not None))
+    except RunInUseError as error:
+        if stop.name is not None:
+            raise Stopped from error
+        raise
+
+
+def _ask(given: Given, stop: StopSignal) -> Given:
+    """What was given, with the environment of the first client.
+
+    Raises:
+        UsageError: the client would not find the server again.
+        Stopped: nobody came before somebody asked to finish.
+    """
+    if given.serving.port == 0:
+        raise UsageError("expected --port N with --spec first: the client comes back to the same one")
+    spec = ask_first_client(given.serving, stop)
+    if spec is None:
+        raise Stopped
+    return given.with_spec(spec)

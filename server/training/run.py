@@ -263,7 +263,8 @@ def make_training_run(
     watch = make_watch(config, spec, frontends.vitals, identity.version)
     opened.begin(held)
     num_parameters = sum(parameter.numel() for parameter in parts.learner.learnt.parameters())
-    progress.introduce(introduce(config, spec, str(parts.device), num_parameters, local=local))
+    address = None if local else server.address
+    progress.introduce(introduce(config, spec, str(parts.device), num_parameters, address=address))
     return TrainingRun(
         config,
         parts,
@@ -278,7 +279,7 @@ def make_training_run(
             MetricsWriter(directory.path, resume_step=state.agent_steps, resume_wall_s=state.wall_s),
             progress,
             LearningSigns(config.run, spec),
-            waiting_for=None if local else server.address,
+            waiting_for=address,
         ),
         saver=Saver(directory.checkpoints, config.run.keep, state, vitals),
         replay_files=_restore_replay(config, parts, directory, state),

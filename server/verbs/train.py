@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import torch
 
-from seedbed.common.errors import DeviceMemoryError, RunInUseError, SeedbedError
+from seedbed.common.errors import DeviceMemoryError, SeedbedError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.plugins import Trust, check_trusted
 from seedbed.server.monitoring.next_commands import continuation
@@ -21,7 +21,7 @@ from seedbed.server.run.state import RunState
 from seedbed.server.training.allocator import keep_freed_memory
 from seedbed.server.training.command_line import Given
 from seedbed.server.training.dry_run import describe_dry_run
-from seedbed.server.training.opening import OpenedRun, Stopped, open_run, with_environment
+from seedbed.server.training.opening import OpenedRun, Stopped, open_run
 from seedbed.server.training.resolve import config_of, omitted_in
 from seedbed.server.training.run import make_training_run
 from seedbed.server.training.stop_signal import StopSignal
@@ -45,29 +45,20 @@ def train(given: Given, stop: StopSignal, *, local: bool) -> int:
     """
     setup_logging("server")
     keep_freed_memory()
-    try:
-        given = with_environment(given, stop)
-    except Stopped:
-        return 0
-    directory = given.directory
     with ExitStack() as held:
-        if directory.exists and not given.dry_run:
-            try:
-                held.enter_context(directory.lock(gives_up=lambda: stop.name is not None))
-            except RunInUseError:
-                if stop.name is None:
-                    raise
-                return 0
-        opened = open_run(given, directory)
+        try:
+            opened = open_run(given, stop, None if given.dry_run else held)
+        except Stopped:
+            return 0
         if local:  # before anything is written
             check_trusted("--env", opened.config.environment.env, given.trust)
         if given.dry_run:
             print(describe_dry_run(opened))
             return 0
-        return _train(opened, stop, held, local=local, trust=given.trust)
+        return _train(opened, given.trust, stop, held, local=local)
 
 
-def _train(opened: OpenedRun, stop: StopSignal, held: ExitStack, *, local: bool, trust: Trust) -> int:
+def _train(opened: OpenedRun, trust: Trust, stop: StopSignal, held: ExitStack, *, local: bool) -> int:
     config, directory = opened.config, opened.directory
     checkpoint = None if opened.before is None else load_newest(directory.checkpoints)
     state = RunState() if checkpoint is None else RunState.from_checkpoint(checkpoint)

@@ -11,10 +11,12 @@ SCREEN = ArraySpec(name="screen", dtype="uint8", shape=(84, 84), low=(0,), high=
 STATE = ArraySpec(name="state", dtype="float32", shape=(4,))
 
 
-def lines_of(*shown: ArraySpec, preset: str = "", local: bool = True, argv: tuple[str, ...] = ()) -> dict[str, str]:
+def lines_of(
+    *shown: ArraySpec, preset: str = "", address: str | None = None, argv: tuple[str, ...] = ()
+) -> dict[str, str]:
     spec = EnvironmentSpec(environment="x", preset=preset, observations=shown, actions=(discrete("action", 3),))
     config = resolve(read_command_line((*argv, "--run-dir", "runs/x"), prog="seedbed train"), spec)
-    lines = introduce(config, spec, "cuda", 1_684_128, local=local)
+    lines = introduce(config, spec, "cuda", 1_684_128, address=address)
     return {line.split()[0]: line[14:] for line in lines}
 
 
@@ -35,8 +37,9 @@ def test_a_start_says_what_was_chosen_and_why() -> None:
 
 
 def test_without_images_and_elsewhere() -> None:
-    lines = lines_of(STATE, argv=("--num-envs", "7"), local=False)
-    assert lines["environments"].startswith("7 expected from elsewhere, room for ")
+    lines = lines_of(STATE, argv=("--num-envs", "7"), address="127.0.0.1:7777")
+    assert lines["environments"] == "7 expected from elsewhere"
+    assert lines["clients"] == "seedbed env --server 127.0.0.1:7777; room for 14"
     assert lines["target"].startswith("none: ends after 1,000,000 steps; --target-return X")
     assert "float32; no memory" in lines["network"]
     assert lines_of(STATE)["environments"] == "16 on this machine, fewer than for images: steps are cheap"
