@@ -153,6 +153,18 @@ def test_a_spec_in_a_file_stands_for_an_environment(tmp_path: Path) -> None:
         read("--spec", "none.json")
 
 
+@pytest.mark.parametrize(
+    ("argv", "folder"),
+    [
+        (["--env", "mine:Env"], "mine-Env"),
+        (["--env", "ALE/Pong-v5", "--algorithm", "mine:Mine"], "ALE-Pong-v5-mine-Mine"),
+        (["--preset", "cartpole", "--algorithm", "ppo"], "cartpole-ppo"),
+    ],
+)
+def test_folders_have_names_that_every_disk_takes(argv: list[str], folder: str) -> None:
+    assert read(*argv).directory.path == Path("runs") / folder
+
+
 def test_what_was_typed_is_imported_and_what_its_algorithm_names_too() -> None:
     config = resolve(read("--algorithm", "mine:Mine"), SPEC)
     assert config.network.torso == "mine_torso:MLP"
