@@ -50,7 +50,7 @@ def test_options_and_verbs_exist() -> None:
     leaves = [leaf for tree in trees for leaf in options_of(tree)]
     flags = {leaf.flag for leaf in leaves} | {f"--no-{leaf.flag[2:]}" for leaf in leaves if leaf.kind is bool}
     flags |= set(make_parser("seedbed train", "", servers[0])._option_string_actions)
-    known = flags | {"--group", "--logdir", "--return-scale"}
+    known = flags | {"--group", "--seeds", "--logdir", "--return-scale"}
     commands = [
         line
         for path in DOCUMENTS

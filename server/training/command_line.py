@@ -154,6 +154,7 @@ def make_parser(prog: str, description: str, tree: ServerConfig) -> OptionParser
         metavar="FILE",
         help="the environment's spec, as `seedbed env --describe > FILE` wrote it; first: that of the first client",
     )
+    once.add_argument("--seeds", metavar="N,N,...", help="runs in turn, one for each seed, in folders of --run-dir")
     once.add_argument("--dry-run", action="store_true", help="say what would be trained, and write nothing")
     once.add_argument(
         "--allow-import", action="store_true", help="import modules that a file names, not only typed ones"

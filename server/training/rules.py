@@ -92,7 +92,7 @@ def _environments(spec: EnvironmentSpec, config: ServerConfig) -> str:
     why = ""
     if fleet.num_envs == rules(spec)["fleet.num_envs"]:
         why = ", the number for images" if _shows_images(spec) else ", fewer than for images: steps are cheap"
-    greedy = f"; {fleet.num_greedy_envs} of them only show the score" if fleet.num_greedy_envs else ""
+    greedy = f"; {fleet.num_greedy} of them only show the score" if fleet.num_greedy else ""
     return f"{fleet.num_envs}{why}{greedy}"
 
 

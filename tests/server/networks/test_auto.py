@@ -257,4 +257,4 @@ def test_the_check_finds_what_is_wrong(torso: type[Torso], message: str) -> None
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_image_torsos_pass_the_check(torso: type[Torso], precision: str) -> None:
     torch.manual_seed(0)
-    check_torso(torso, (box(40, 36, 3),), NetworkConfig(precision=precision))  # type: ignore[arg-type]
+    check_torso(torso, (box(40, 36, 3),), (), NetworkConfig(precision=precision))  # type: ignore[arg-type]
