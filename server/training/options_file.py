@@ -62,7 +62,7 @@ def _read_yaml(text: str) -> Any:
     with naming_extras():
         import yaml
 
-    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # untyped
+    class Loader(yaml.SafeLoader):
         """YAML 1.2's numbers: PyYAML takes 1e-3 for a text."""
 
     number = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
