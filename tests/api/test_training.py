@@ -77,6 +77,8 @@ class TestCommandLine:
     def test_something_must_be_trained_on(self) -> None:
         with pytest.raises(UsageError, match="env="):
             seedbed.train(learning_rate=1e-3)
+        with pytest.raises(UsageError, match="seed="):
+            seedbed.train("CartPole-v1", seeds="0,1")
 
 
 def test_only_new_lines_are_told(tmp_path: Path) -> None:
