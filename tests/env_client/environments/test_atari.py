@@ -202,7 +202,7 @@ def test_keyword_arguments_go_over_the_preset_and_into_the_name() -> None:
     paper.reset(row)
     assert paper.frames == 0
     for _ in range(3):
-        paper.step((np.int64(0),), row)
+        paper.step((np.array(0),), row)
     assert paper.frames == 3
     same = AtariEnvironment("ALE/Pong-v5", "modern", 0, {"repeat_action_probability": 0.25, "max_noops": 0})
     assert same.spec == AtariEnvironment("ALE/Pong-v5", "modern", 0).spec, "what the preset says anyway"
@@ -217,7 +217,7 @@ def test_a_skip_of_two_is_two_of_one() -> None:
     single.reset(one)
     double.reset(two)
     for step in range(40):
-        action = (np.int64(1 + step % 3),)
+        action = (np.array(1 + step % 3),)
         rewards = [single.step(action, one)[0] for _ in range(2)]
         assert double.step(action, two)[0] == sum(rewards)
         assert (two[0].astype(int) >= one[0].astype(int) - 1).all(), "no pixel is darker than in the second frame"
