@@ -111,9 +111,8 @@ class Given:
         if (path := self.flags.get("run.run_dir")) is not None:
             return RunDirectory(path)
         own = self.preset if fits(self.preset, self.typed_env) else None
-        task = own or re.sub(r"[^\w.-]+", "-", self.environment.env_id)
-        named = self.flags.get("algorithm")
-        return RunDirectory(Path("runs") / (f"{task}-{named}" if named else task))
+        parts = [own or self.environment.env_id, *filter(None, [self.flags.get("algorithm")])]
+        return RunDirectory(Path("runs") / re.sub(r"[^\w.-]+", "-", "-".join(parts)))
 
     def with_spec(self, spec: EnvironmentSpec) -> Given:
         """The same once the first client has said what its environment looks like.

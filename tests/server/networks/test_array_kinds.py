@@ -90,4 +90,8 @@ def test_arrays_in_words() -> None:
     ]
     several = ArraySpec(name="x", dtype="int64", shape=(2,), low=(0,), high=(3, 9), kind="discrete")
     assert describe(several) == "2 times one of 4 to 10 values"
+    assert (describe(box(16, 16)), describe(box(7, 7, 3))) == (
+        "an image of 16 x 16",
+        "an image of 7 x 7 with 3 channels",
+    )
     assert (describe(box(dtype="float32")), describe(box(7))) == ("one number", "7 integers")

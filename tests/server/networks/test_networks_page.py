@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from seedbed.common.errors import SpecError, UsageError
+from seedbed.common.image_layout import LEAST_PLANE_SIDE, LEAST_SIDE
 from seedbed.common.plugins import Trust
 from seedbed.common.specs import ArraySpec, discrete
 from seedbed.server.networks.actor_critic import ActorCritic
-from seedbed.server.networks.array_kinds import LEAST_PLANE_SIDE, LEAST_SIDE, SMALL
+from seedbed.server.networks.array_kinds import SMALL
 from seedbed.server.networks.check import check_torso
 from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.observations import FEW

@@ -134,6 +134,14 @@ def test_files_that_hold_something_else(name: str, text: str, message: str) -> N
         read("--config", name).environment  # noqa: B018
 
 
+def test_numbers_in_yaml_are_numbers() -> None:
+    Path("a.yaml").write_text("optimiser: {learning_rate: 1e-3}\nrun: {max_steps: 2e6, max_seconds: .5e1}\n")
+    values = flatten(resolve(read("--config", "a.yaml"), SPEC))
+    assert values["optimiser.learning_rate"] == 0.001
+    assert (values["run.max_steps"], values["run.max_seconds"]) == (2_000_000, 5.0)
+    assert type(values["run.max_steps"]) is int
+
+
 def test_yaml_needs_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("a.yaml").write_text("a: 1")
     monkeypatch.setitem(sys.modules, "yaml", None)
@@ -151,6 +159,18 @@ def test_a_spec_in_a_file_stands_for_an_environment(tmp_path: Path) -> None:
         read("--spec", "spec.json", "--env", "y")
     with pytest.raises(ConfigError, match=r"--spec none.json: "):
         read("--spec", "none.json")
+
+
+@pytest.mark.parametrize(
+    ("argv", "folder"),
+    [
+        (["--env", "mine:Env"], "mine-Env"),
+        (["--env", "ALE/Pong-v5", "--algorithm", "mine:Mine"], "ALE-Pong-v5-mine-Mine"),
+        (["--preset", "cartpole", "--algorithm", "ppo"], "cartpole-ppo"),
+    ],
+)
+def test_folders_have_names_that_every_disk_takes(argv: list[str], folder: str) -> None:
+    assert read(*argv).directory.path == Path("runs") / folder
 
 
 def test_what_was_typed_is_imported_and_what_its_algorithm_names_too() -> None:
