@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any
 from seedbed.common.errors import BrokenError, UsageError
 from seedbed.common.option_fields import Option, options_of
 from seedbed.common.report import ReportPipe, report_pipe
-from seedbed.server.monitoring.metrics import METRICS_FILE, read_metrics
+from seedbed.server.monitoring.metrics import read_metrics
 from seedbed.server.options.config import ServerConfig
+from seedbed.server.run.directory import METRICS_FILE
 from seedbed.server.training.command_line import read_command_line
 
 if TYPE_CHECKING:

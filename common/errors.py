@@ -15,6 +15,7 @@ SeedbedError                exit code  gRPC status            retry?
 |- FencedError              76         ABORTED                no     a newer run or stream took the lease over
 |- IndexTakenError          76         ALREADY_EXISTS         no     another live client has the environment index
 |- CapacityError            75         RESOURCE_EXHAUSTED     yes    no row is free now
+|- RunInUseError            75         -                      no     another process works in the run directory
 |- BrokenError              75         -                      no     an environment, or a client, breaks again and again
 |- DeviceMemoryError        75         -                      no     the device has no memory left
 `- UnavailableError         75         UNAVAILABLE            yes    the server is away, draining or restarting
@@ -126,6 +127,12 @@ class CapacityError(SeedbedError):
     exit_code = 75
     status = "RESOURCE_EXHAUSTED"
     retryable = True
+
+
+class RunInUseError(SeedbedError):
+    """Another process works in the run directory. It may have left when a supervisor starts this one again."""
+
+    exit_code = 75
 
 
 class BrokenError(SeedbedError):

@@ -1,6 +1,6 @@
 """Arrays that are images, how these lie in memory, and what large ones cost on the way.
 
-An image has three dimensions, two sides of at least 8 among them, or two of at least 16; its values are bytes, or have
+An image has three dimensions, two sides of at least 5 among them, or two of at least 16; its values are bytes, or have
 finite bounds. Its channels are the last dimension or, where the first is the smaller one, the first. Stacked colour
 frames have four dimensions.
 """
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 
-LEAST_SIDE = 8
-"""Pixels; three dimensions with shorter sides are no image."""
+LEAST_SIDE = 5
+"""Pixels; three dimensions with shorter sides are no image: two convolutions of 3 x 3 leave nothing of them."""
 
 LEAST_PLANE_SIDE = 16
 """Pixels; two dimensions with shorter sides are no image."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import logging.handlers
 import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from seedbed.common.errors import SeedbedError, UsageError
@@ -30,6 +31,8 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
 
+_LOG_BYTES = 10_000_000
+
 
 class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not generic at run time in Python 3.11
     """Writes to what sys.stderr is now: a live display replaces it, and prints the lines above itself."""
@@ -37,6 +40,30 @@ class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not ge
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
         super().emit(record)
+
+
+class _FileHandler(logging.handlers.RotatingFileHandler):
+    """Keeps two files of that size; a disk that is full costs the lines, and stderr has them."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(file, maxBytes=_LOG_BYTES, backupCount=1, encoding="utf-8", delay=True, errors="replace")
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Says nothing: it would be said for each line."""
+
+
+@contextlib.contextmanager
+def log_to(file: Path) -> Iterator[None]:
+    """Within the block this process's log goes to a file too; `setup_logging` before."""
+    root = logging.getLogger()
+    handler = _FileHandler(file)
+    handler.setFormatter(root.handlers[0].formatter if root.handlers else None)
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
 
 
 def setup_logging(process: str, level: str | None = None) -> None:

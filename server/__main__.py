@@ -13,6 +13,7 @@ from seedbed.common.logs import run_main
 from seedbed.server.training.command_line import read_command_line
 from seedbed.server.training.local_clients import credential_options
 from seedbed.server.training.stop_signal import StopSignal
+from seedbed.server.verbs.seeds import run_seeds, take_seeds
 
 _DESCRIPTIONS = {
     "train": "Train with local environment clients, over gRPC on loopback. Run again to resume.",
@@ -26,6 +27,7 @@ def main(argv: Sequence[str]) -> int:
     match verb:
         case "train" | "server":
             stop = StopSignal().catch()
+            seeds, options = take_seeds(options)
             given = read_command_line(options, prog=f"seedbed {verb}", description=_DESCRIPTIONS[verb])
             if given.wants_help:
                 from seedbed.server.training.resolve import print_help
@@ -38,6 +40,8 @@ def main(argv: Sequence[str]) -> int:
                 if given.asks_client:
                     raise UsageError("expected --spec first with `seedbed server`: local clients need --env")
                 credential_options(serving.credentials)
+            if seeds:
+                return run_seeds(verb, options, seeds, given.directory.path, stop)
             from seedbed.server.verbs.train import train  # torch takes seconds: a wrong option is told before
 
             return train(given, stop, local=verb == "train")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from seedbed.common.cli import VERBS
 from seedbed.common.options import options_of
+from seedbed.env_client.check import CheckOptions
 from seedbed.env_client.config import EnvConfig
 from seedbed.env_client.loadtest.options import LoadTestOptions
 from seedbed.server.algorithms.registry import ALGORITHMS
@@ -45,11 +46,11 @@ def test_targets_exist() -> None:
 
 def test_options_and_verbs_exist() -> None:
     servers = [defaults_of(name) for name in ALGORITHMS]
-    trees = (*servers, EnvConfig(), EvalConfig(), LoadTestOptions())
+    trees = (*servers, EnvConfig(), EvalConfig(), LoadTestOptions(), CheckOptions())
     leaves = [leaf for tree in trees for leaf in options_of(tree)]
     flags = {leaf.flag for leaf in leaves} | {f"--no-{leaf.flag[2:]}" for leaf in leaves if leaf.kind is bool}
     flags |= set(make_parser("seedbed train", "", servers[0])._option_string_actions)
-    known = flags | {"--group", "--logdir", "--return-scale"}
+    known = flags | {"--group", "--seeds", "--logdir", "--return-scale"}
     commands = [
         line
         for path in DOCUMENTS

@@ -73,7 +73,7 @@ class AsynchronousQ(Algorithm):
     @classmethod
     def defaults(cls, spec: EnvironmentSpec) -> Mapping[str, Any]:
         """The paper's epsilon of 0.1 belongs to a sum over five steps, this one to their mean."""
-        return {**ASYNCHRONOUS, "optimiser.epsilon": 0.004, "fleet.num_greedy_envs": 1}
+        return {**ASYNCHRONOUS, "optimiser.epsilon": 0.004, "fleet.num_greedy_envs": None}
 
     def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
         """See the base class."""

@@ -149,7 +149,7 @@ class ReplayedQ(Algorithm):
             raise UsageError(f"expected a period of 1 to {self.num_rows - 1} rows between unrolls, got {period}")
         self.trained_rows = range(burn_in, burn_in + config.learning.unroll_length)
         self.target = Target(period=self._q.target_period_updates)
-        num_learners = config.fleet.num_envs - config.fleet.num_greedy_envs
+        num_learners = config.fleet.num_envs - config.fleet.num_greedy
         self._epsilon = epsilon_ladder(num_learners, self._q.epsilon_base, self._q.epsilon_exponent)
 
     def make_learnt(self) -> Dueling:
@@ -257,7 +257,7 @@ class R2D2(ReplayedQ):
             "optimiser.learning_rate": 1e-4,
             "optimiser.final_learning_rate_share": 1.0,
             "optimiser.epsilon": 1e-3,
-            "fleet.num_greedy_envs": 1,
+            "fleet.num_greedy_envs": None,
         }
 
     def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
@@ -284,7 +284,7 @@ class ApeX(ReplayedQ):
             "optimiser.learning_rate": 6.25e-5,
             "optimiser.final_learning_rate_share": 1.0,
             "optimiser.epsilon": 1.5e-7,
-            "fleet.num_greedy_envs": 1,
+            "fleet.num_greedy_envs": None,
         }
 
     def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:

@@ -26,6 +26,7 @@ from seedbed.server.frontend.rpc import abort, read_message, text_of
 logger = logging.getLogger(__name__)
 
 _HELLO_TIMEOUT_S = 10.0
+_MAX_HELLO_BYTES = 4 << 20  # of tens of thousands of environments
 _RETRY_AFTER_MS = 1000
 _LEAVING_S = 1.0
 _ROWS_KEPT = 100
@@ -46,7 +47,7 @@ def run_first_hello(config: FrontendConfig, free_bytes: int, found: Connection) 
 
 
 async def _wait(config: FrontendConfig, free_bytes: int) -> EnvironmentSpec:
-    server = make_server(config.credentials, 2 * MAX_SPEC_BYTES)
+    server = make_server(config.credentials, _MAX_HELLO_BYTES)
     service = FirstHello(config, free_bytes)
     seedbed_pb2_grpc.add_SeedbedServicer_to_server(service, server)
     listen(server, config.address, config.credentials)

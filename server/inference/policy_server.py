@@ -25,11 +25,12 @@ from seedbed.server.inference.batching import Batcher
 from seedbed.server.inference.leases import LeaseTable
 from seedbed.server.inference.policy import Inference
 from seedbed.server.inference.service import InferenceService
-from seedbed.server.inference.sinks import EpisodeListener, UnrollSink
+from seedbed.server.inference.sinks import EpisodeListener, FleetListener, UnrollSink
 from seedbed.server.inference.synchronous import SynchronousService
 from seedbed.server.options.serving import MonitoringConfig, ServingConfig
 from seedbed.server.shared.id_channel import IdChannel
 from seedbed.server.shared.slots import SlotTable
+from seedbed.server.shared.spawning import uninterrupted
 from seedbed.server.shared.vitals import Phase, VitalsTable
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ class Frontends:
             name=f"seedbed-frontend-{number}",
             daemon=True,
         )
-        with without_start_directories():  # a frontend imports nothing of a user's
+        with uninterrupted(), without_start_directories():  # a frontend imports nothing of a user's
             process.start()
         theirs.close()
         self._processes[number] = process
@@ -139,6 +140,7 @@ class PolicyServer:
         sink: UnrollSink,
         on_episode: EpisodeListener,
         device: torch.device,
+        fleet: FleetListener | None = None,
         rows_of_a_round: int | None = None,
     ) -> None:
         """Starts nothing yet.
@@ -150,6 +152,7 @@ class PolicyServer:
             slots: rows that both share.
             sink: where complete unrolls go.
             on_episode: called when an episode ends.
+            fleet: hears which environments are there.
             device: of inference.
             rows_of_a_round: L where acting and learning take turns; None where they do not.
         """
@@ -166,6 +169,7 @@ class PolicyServer:
             "inference": inference,
             "sink": sink,
             "on_episode": on_episode,
+            "fleet": fleet,
             "vitals": frontends.vitals.device,
         }
         self.service = (
@@ -237,6 +241,8 @@ class PolicyServer:
         name_thread("inference")
         try:
             if self._device.type == "cuda":
+                if self._device.index is not None:
+                    torch.cuda.set_device(self._device)  # each thread has a current one of its own
                 torch.cuda.synchronize(self._device)  # what was built on the default stream is there now
                 with torch.cuda.stream(torch.cuda.Stream(self._device)):
                     self.service.run()

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedbed.common.errors import SeedbedError
-from seedbed.common.timestep import EpisodeEnd
+from seedbed.common.timestep import EpisodeEnd, StepType
 from seedbed.server.inference.batching import Batcher
 from seedbed.server.inference.frontend_links import FrontendLinks
 from seedbed.server.inference.leases import Lease, LeaseKey, LeaseTable, StreamId
 from seedbed.server.inference.policy import Inference
-from seedbed.server.inference.sinks import EpisodeListener, UnrollSink
+from seedbed.server.inference.sinks import EpisodeListener, FleetListener, NoListener, UnrollSink
 from seedbed.server.shared.id_channel import Control
 from seedbed.server.shared.slots import SlotTable
 from seedbed.server.shared.vitals import Vitals
@@ -43,6 +43,7 @@ class InferenceService:
         sink: UnrollSink,
         on_episode: EpisodeListener,
         vitals: Vitals,
+        fleet: FleetListener | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._slots = slots
@@ -51,6 +52,8 @@ class InferenceService:
         self._inference = inference
         self._sink = sink
         self._on_episode = on_episode
+        self._fleet = fleet or NoListener()
+        self._ended: set[int] = set()  # slots whose row, not answered yet, is the real end of an episode
         self._clock = clock
         self._waiting_opens: deque[Control] = deque()
         self.links = FrontendLinks()
@@ -85,6 +88,9 @@ class InferenceService:
         slots = np.concatenate([slots_of(lease) for lease in leases])
         taken_s = self._clock()
         waits_s = taken_s - self._slots.accepted_s[[lease.first for lease in leases]]  # now: the next Steps change it
+        last = self._slots.step_type[slots] == StepType.LAST
+        if last.any():
+            self._note_cuts(leases, set(slots[last].tolist()))
         answered = self._inference.act(slots)
         answered_s = self._clock()
         self._reply(leases, answered_s)
@@ -157,7 +163,16 @@ class InferenceService:
         lease.last_ends_seq = message["seq"]
         for row, episode_return, steps, frames in message["ends"]:
             index = lease.environment_indices[row]
+            self._ended.add(lease.first + row)
             self._on_episode(index, EpisodeEnd(row, episode_return, steps, frames))
+
+    def _note_cuts(self, leases: Sequence[Lease], last: set[int]) -> None:
+        """Of the slots whose rows are LAST, those that are truncated and no real end: the environment broke."""
+        cut = {slot for slot in last - self._ended if self._slots.discount[slot] == 1}
+        self._ended -= last
+        for lease in leases if cut else ():
+            for slot in cut.intersection(range(lease.first, lease.first + lease.num_rows)):
+                self._fleet.lost(lease.environment_indices[slot - lease.first])
 
     def _open(self, request: Control) -> None:
         """Grants a lease now, or as soon as the streams that stand in its way have left."""
@@ -198,6 +213,8 @@ class InferenceService:
                 self.vitals.add("leases_opened")
                 self._slots.clear(lease.first, lease.num_rows)
                 self._inference.begin(slots_of(lease), lease.serial, lease.environment_indices)
+                self._ended.difference_update(range(lease.first, lease.first + lease.num_rows))
+                self._fleet.joined(lease.environment_indices)
         except SeedbedError as error:
             self._refuse(request, error)
             return
@@ -259,6 +276,7 @@ class InferenceService:
         self._batcher.discard(lease.first)
         self._sink.cut(slots_of(lease))
         self.leases.end(lease)
+        self._fleet.left(lease.environment_indices)
 
     def _lose_frontend(self, number: int) -> None:
         """Its streams are gone, and so are the leases that waited on it."""

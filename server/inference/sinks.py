@@ -1,8 +1,8 @@
-"""What the inference thread hands on: finished unrolls, and the ends of episodes."""
+"""Listeners of the inference thread: who takes finished unrolls, and who hears of episodes and environments."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +12,32 @@ from seedbed.common.timestep import EpisodeEnd
 
 EpisodeListener = Callable[[int, EpisodeEnd], None]
 """Called in the inference thread with the environment's stable index."""
+
+
+class FleetListener(Protocol):
+    """Hears which environments are there, in the inference thread; all are named by their stable indices."""
+
+    def joined(self, indices: Sequence[int]) -> None:
+        """These begin their first episodes."""
+
+    def left(self, indices: Sequence[int]) -> None:
+        """These are gone for good, and the episodes they were in with them."""
+
+    def lost(self, index: int) -> None:
+        """The episode of this one was cut because the environment broke."""
+
+
+class NoListener:
+    """Does not want to know."""
+
+    def joined(self, indices: Sequence[int]) -> None:
+        """Ignores it."""
+
+    def left(self, indices: Sequence[int]) -> None:
+        """Ignores it."""
+
+    def lost(self, index: int) -> None:
+        """Ignores it."""
 
 
 class UnrollSink(Protocol):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from seedbed.common.errors import ConfigError
 from seedbed.server.algorithms.interface import Algorithm, Group, Step
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.regimes import REGIMES
@@ -170,6 +171,36 @@ class Learner:
         self.optimiser_steps = state["optimiser_steps"]
         if self._target is not None:
             self._target.module.load_state_dict(state["target"])
+
+    def take_weights(self, weights: Mapping[str, Tensor], source: str) -> None:
+        """Starts from what another run has learnt; optimisers and counters stay fresh.
+
+        Args:
+            weights: as in "learnt" of `get_state`.
+            source: that run, for messages.
+
+        Raises:
+            ConfigError: they are those of another network.
+        """
+        ours = self.learnt.state_dict()
+        shapes, theirs = _shapes(ours), _shapes(weights)
+        if shapes != theirs:
+            names = sorted(name for name in {*shapes, *theirs} if shapes.get(name) != theirs.get(name))
+            found = [
+                f"{name} is {theirs.get(name, 'missing')} there, {shapes.get(name, 'missing')} here" for name in names
+            ]
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            raise ConfigError(
+                f"expected the network of this run in {source}, got another: {'; '.join(found[:3])}{more}"
+            )
+        self.learnt.load_state_dict(weights)
+        if self._target is not None:
+            self._target.module.load_state_dict(self._algorithm.targeted(self.learnt).state_dict())
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """For comparing and for people."""
+    return {name: str(list(tensor.shape)) for name, tensor in weights.items()}
 
 
 def _optimiser_of(group: Group, config: OptimiserConfig) -> torch.optim.Optimizer:

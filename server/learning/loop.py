@@ -73,6 +73,8 @@ class LearnerLoop:
 
     def run(self) -> None:
         """One turn: take, update, publish, count."""
+        if self._trained.device.type == "cuda":
+            torch.cuda.set_device(self._trained.device)  # each thread has a current one of its own
         free_s = time.monotonic()
         while (batch := self._source.get(self._batch_size, _LOOK_UP_S)) is not Empty.CLOSED:
             if batch is Empty.NOT_YET:

@@ -23,6 +23,7 @@ from seedbed.common.binding import bind_patiently
 from seedbed.common.errors import UsageError
 from seedbed.common.logs import setup_logging
 from seedbed.server.monitoring.prometheus import CONTENT_TYPE, ServerFacts, metrics_page
+from seedbed.server.shared.spawning import uninterrupted
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,8 @@ class HttpEndpoint:
         self._process = context.Process(
             target=run_http, args=(self._socket, self._facts), name="seedbed-http", daemon=True
         )
-        self._process.start()
+        with uninterrupted():
+            self._process.start()
 
     def check(self) -> None:
         """Starts it again if it died. The port stays ours: it is this process that listens."""

@@ -1,45 +1,72 @@
-"""What is said about a run while it goes on: numbers to `metrics.jsonl` and TensorBoard, a status to a person."""
+"""Log of a run, an interval at a time: numbers to `metrics.jsonl` and TensorBoard, a status to a person."""
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.monitoring.introduction import next_commands
+from seedbed.server.monitoring.learning_signs import LearningSigns
 from seedbed.server.monitoring.metrics import EpisodeWindow, MetricsWriter
 from seedbed.server.monitoring.progress import Progress, Status
-from seedbed.server.options.run import RunConfig
+from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.state import RunState
 from seedbed.server.shared.vitals import VitalsTable
+
+logger = logging.getLogger(__name__)
 
 
 class IntervalLog:
     """Turns counters into rates and hands them on."""
 
     def __init__(
-        self, run: RunConfig, spec: EnvironmentSpec, writer: MetricsWriter, progress: Progress, waiting_for: str
+        self,
+        config: ServerConfig,
+        spec: EnvironmentSpec,
+        writer: MetricsWriter,
+        progress: Progress,
+        signs: LearningSigns,
+        waiting_for: str | None,
     ) -> None:
         """Starts counting.
 
         Args:
-            run: gives the stop conditions, for the time that is left.
+            config: gives the stop conditions, for the time that is left, and the run's directory.
             spec: gives frames per agent step.
             writer, progress: where it goes.
-            waiting_for: what a run without clients waits for, for people.
+            signs: say when a run does not learn.
+            waiting_for: where clients that come from elsewhere connect to, for people; None: they are on this machine.
         """
-        self._run = run
+        self._config = config
+        self._run = config.run
         self._spec = spec
         self._writer = writer
         self._progress = progress
+        self._signs = signs
         self._waiting_for = waiting_for
         self._last_s = time.monotonic()
         self._last_steps: int | None = None
         self._before: Mapping[str, float] = {}
 
-    def log(self, state: RunState, vitals: VitalsTable, learned: Mapping[str, float]) -> None:
-        """Reports the time since the last call. Episodes are those of `state`: a run's last line says why it ended."""
+    def log(
+        self,
+        state: RunState,
+        vitals: VitalsTable,
+        learned: Mapping[str, float],
+        cohort_progress: tuple[int, int] = (0, 100),
+    ) -> None:
+        """Reports the time since the last call. Episodes are those of `state`: a run's last line says why it ended.
+
+        Args:
+            state: where the run stands. Before its first step there is nothing to write down.
+            vitals: of all processes.
+            learned: metrics of learner, source and account.
+            cohort_progress: see `Cohorts.progress`.
+        """
         now_s = time.monotonic()
         episodes = EpisodeWindow.from_state(state.episodes)
         frames_per_step = self._spec.frames_per_step
@@ -60,28 +87,42 @@ class IntervalLog:
         for name in ("policy_lag_mean", "policy_lag_max", "loss"):
             if name in learned:  # else the last interval had no update
                 vitals.device[name] = learned[name]
+        newest = state.cohort_record.newest
         vitals.device["episode_return_mean"] = math.nan if episodes.return_mean is None else episodes.return_mean
-        self._writer.write(
-            {
-                "wall_s": state.wall_s,
-                "episode_steps_mean": episodes.steps_mean,
-                "slots_in_use": int(vitals.device["used_rows"]),
-                **stages,
-                **common,
-                **optional,
-                **learned,
-            }
-        )
+        vitals.device["cohort_return_mean"] = math.nan if newest is None else newest.mean
+        if state.has_begun:
+            self._writer.write(
+                {
+                    "wall_s": state.wall_s,
+                    "episode_steps_mean": episodes.steps_mean,
+                    **_cohorts(state),
+                    "slots_in_use": int(vitals.device["used_rows"]),
+                    **stages,
+                    **common,
+                    **optional,
+                    **learned,
+                }
+            )
+        for line in self._signs.look(state, learned):
+            logger.warning("%s", line)
         self._progress.update(
             Status(
                 elapsed_s=state.wall_s,
+                environments=int(vitals.device["live_rows"]),
+                cohorts=state.cohort_record,
+                cohort_progress=cohort_progress,
+                entropy=learned.get("entropy"),
                 max_steps=self._run.max_steps,
                 max_seconds=self._run.max_seconds,
-                waiting_for=None if vitals.device["live_rows"] else self._waiting_for,
+                target_return=self._run.target_return,
+                waiting_for=None if vitals.device["live_rows"] else self._awaited(),
                 **common,
                 **optional,
             )
         )
+
+    def _awaited(self) -> str:
+        return "local environments" if self._waiting_for is None else f"seedbed env --server {self._waiting_for}"
 
     def _stages(self, vitals: VitalsTable, elapsed_s: float) -> dict[str, float | None]:
         """Where the time since the last call went: what tells a slow run's reader which part to look at."""
@@ -106,7 +147,28 @@ class IntervalLog:
             "back_pressure_share": min(1.0, new["back_pressure_s"] / max(1e-9, elapsed_s)),
         }
 
-    def close(self, summary: str) -> None:
-        """Ends both records."""
+    def close(self, reached: str | None, state: RunState) -> None:
+        """Ends both records.
+
+        Args:
+            reached: the stop condition that ended the run, if one did.
+            state: where it stands.
+        """
         self._writer.close()
-        self._progress.close(summary)
+        verb = "train" if self._waiting_for is None else "server"
+        advice = next_commands(self._config, verb, reached) if state.has_begun else []
+        self._progress.close(f"{reached or 'stopped'}; {state.describe()}", advice)
+
+
+def _cohorts(state: RunState) -> dict[str, Any]:
+    """What the run is judged by, as numbers; None before the first cohort."""
+    record = state.cohort_record
+    newest, best = record.newest, record.best
+    return {
+        "cohorts": record.judged,
+        "cohorts_void": record.void,
+        "cohort_return_mean": None if newest is None else newest.mean,
+        "cohort_return_median": None if newest is None else newest.median,
+        "cohort_return_error": None if newest is None else newest.standard_error,
+        "cohort_return_best": None if best is None else best.mean,
+    }

@@ -1,7 +1,8 @@
-"""What a run measured: one JSON line per log interval in `metrics.jsonl`, and the same as TensorBoard events.
+"""Metrics of a run: one JSON line per log interval in `metrics.jsonl`, and the same as TensorBoard events.
 
 Lines are for programs and hold whatever the run has to say; `REQUIRED` is always among it. TensorBoard's x axis is
 environment frames, and what Stable-Baselines3 logs too has its name, so that curves of both lie over one another.
+docs/metrics.md lists all names.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from seedbed.common.errors import ConfigError
+from seedbed.server.run.directory import METRICS_FILE
 
-METRICS_FILE = "metrics.jsonl"
 _WINDOW = 100  # episodes
 
 REQUIRED = (
@@ -46,7 +47,19 @@ _TAGS = {
     "agent_steps": "time/agent_steps",
     "updates": "time/updates",
     "episodes": "rollout/episodes",
+    "cohorts": "cohorts/judged",
+    "cohorts_void": "cohorts/void",
+    "cohort_return_mean": "cohorts/return_mean",
+    "cohort_return_median": "cohorts/return_median",
+    "cohort_return_error": "cohorts/return_error",
+    "cohort_return_best": "cohorts/return_best",
     "inference_batch_mean": "serving/inference_batch_mean",
+    "wait_ms_mean": "serving/wait_ms_mean",
+    "inference_ms_mean": "serving/inference_ms_mean",
+    "slots_in_use": "serving/slots_in_use",
+    "back_pressure_share": "serving/back_pressure_share",
+    "update_ms_mean": "time/update_ms_mean",
+    "learner_idle_share": "time/learner_idle_share",
 }
 
 Metrics = Mapping[str, float | int | None]
@@ -93,13 +106,18 @@ class MetricsWriter:
         self._file.flush()
         for key, value in line.items():
             if value is not None and key != "frames":
-                self._events.add_scalar(_TAGS.get(key, f"train/{key}"), value, line["frames"])
+                self._events.add_scalar(tag_of(key), value, line["frames"])
         self._events.flush()
 
     def close(self) -> None:
         """Closes both records."""
         self._file.close()
         self._events.close()
+
+
+def tag_of(key: str) -> str:
+    """The name in TensorBoard of what has this key in the file."""
+    return _TAGS.get(key, f"train/{key}")
 
 
 class EpisodeWindow:

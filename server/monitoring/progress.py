@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live table on a terminal, a plain line now and then elsewhere.
+"""Display of a run: a live table on a terminal, a plain line now and then elsewhere.
 
 It draws and decides nothing. Log lines and a live table share a terminal because the table's owner prints whatever is
 written to sys.stderr above it; see `logs.py`.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 
 from rich.console import Console, Group
@@ -17,8 +17,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from seedbed.server.monitoring.introduction import count
+from seedbed.server.run.cohorts import CohortRecord
+
 _PLAIN_INTERVAL_S = 10.0
-_COLUMN_WIDTHS = (8, 24, 8, 24)  # fixed for numbers of usual size, so that they do not dance
+_COLUMN_WIDTHS = (8, 26, 8, 24)  # fixed for numbers of usual size, so that they do not dance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +32,13 @@ class Status:
         elapsed_s: of this run, over all its starts.
         agent_steps, frames, updates, episodes: since the run's beginning.
         steps_per_s, frames_per_s: agent steps and emulator frames, lately.
-        episode_return_mean: of the newest 100 episodes.
+        environments: that are connected.
+        episode_return_mean: of the newest 100 episodes that ended.
+        cohorts: what the run is judged by.
+        cohort_progress: episodes of the open cohort that have ended, and its size.
         policy_lag_mean, policy_lag_max: in updates.
-        loss: of the newest update.
-        max_steps, max_seconds: stop conditions.
+        loss, entropy: over the last log interval.
+        max_steps, max_seconds, target_return: stop conditions.
         waiting_for: what keeps the run from going on, e.g. "env clients: 0 connected".
     """
 
@@ -43,12 +49,17 @@ class Status:
     episodes: int
     steps_per_s: float
     frames_per_s: float
+    environments: int = 0
     episode_return_mean: float | None = None
+    cohorts: CohortRecord = field(default_factory=CohortRecord)
+    cohort_progress: tuple[int, int] = (0, 100)
     policy_lag_mean: float | None = None
     policy_lag_max: float | None = None
     loss: float | None = None
+    entropy: float | None = None
     max_steps: int | None = None
     max_seconds: float | None = None
+    target_return: float | None = None
     waiting_for: str | None = None
 
     @property
@@ -65,11 +76,14 @@ class Status:
 class Progress(Protocol):
     """Shows a run."""
 
+    def introduce(self, lines: Sequence[str]) -> None:
+        """Shows what it is."""
+
     def update(self, status: Status) -> None:
         """Shows how it stands."""
 
-    def close(self, summary: str) -> None:
-        """Shows how it ended; nothing is shown after that."""
+    def close(self, summary: str, advice: Sequence[str] = ()) -> None:
+        """Shows how it ended, and what may be done next; nothing is shown after that."""
 
 
 class PlainProgress:
@@ -83,19 +97,23 @@ class PlainProgress:
         self._clock = clock
         self._next_s = -float("inf")
 
+    def introduce(self, lines: Sequence[str]) -> None:
+        """Writes them."""
+        print(*lines, sep="\n", file=self._stream, flush=True)
+
     def update(self, status: Status) -> None:
         """Writes a line if it is time for one."""
         now_s = self._clock()
         if now_s >= self._next_s:
             self._next_s = now_s + self._interval_s
-            parts = [f"{label} {value}" for label, value in describe(status)]
+            parts = [f"{label} {value}" for label, value in describe(status) if value not in ("-", "- (max -)")]
             if status.waiting_for:
                 parts.append(f"waiting for {status.waiting_for}")
             print("  ".join(parts), file=self._stream, flush=True)
 
-    def close(self, summary: str) -> None:
+    def close(self, summary: str, advice: Sequence[str] = ()) -> None:
         """Writes the summary."""
-        print(summary, file=self._stream, flush=True)
+        print(summary, *advice, sep="\n", file=self._stream, flush=True)
 
 
 class LiveProgress:
@@ -104,17 +122,21 @@ class LiveProgress:
     def __init__(self, console: Console) -> None:
         """Takes over sys.stdout and sys.stderr until `close`, so that others' lines go above the table."""
         self._console = console
-        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._live = Live(console=console, auto_refresh=False)
         self._live.start()
+
+    def introduce(self, lines: Sequence[str]) -> None:
+        """Writes them above the table."""
+        self._console.print(Text("\n".join(lines)))
 
     def update(self, status: Status) -> None:
         """Draws the table."""
         self._live.update(_make_table(status), refresh=True)
 
-    def close(self, summary: str) -> None:
-        """Takes the table away and writes the summary."""
+    def close(self, summary: str, advice: Sequence[str] = ()) -> None:
+        """Leaves the table as it is and writes the summary below it."""
         self._live.stop()
-        self._console.print(Text(summary))
+        self._console.print(Text("\n".join([summary, *advice])))
 
 
 def make_progress(stream: TextIO | None = None) -> Progress:
@@ -127,17 +149,46 @@ def make_progress(stream: TextIO | None = None) -> Progress:
 def describe(status: Status) -> list[tuple[str, str]]:
     """Labels and values, for a line or a table."""
     lag_mean, lag_max = _number(status.policy_lag_mean, ".1f"), _number(status.policy_lag_max, ".0f")
-    remaining_s = status.remaining_s
+    remaining_s, best = status.remaining_s, status.cohorts.best
     return [
         ("elapsed", _duration(status.elapsed_s)),
         ("left", "-" if remaining_s is None else _duration(remaining_s)),
         ("steps", f"{status.agent_steps:,} ({status.steps_per_s:,.0f}/s)"),
         ("frames", f"{status.frames:,} ({status.frames_per_s:,.0f}/s)"),
-        ("return", f"{_number(status.episode_return_mean, '.2f')} ({status.episodes:,} episodes)"),
+        ("return", _return(status)),
+        ("best", "-" if best is None else f"{best.mean:.2f} (cohort of {best.episodes})"),
+        ("target", _target(status)),
+        ("cohort", _cohort(status)),
         ("updates", f"{status.updates:,}"),
         ("lag", f"{lag_mean} (max {lag_max})"),
         ("loss", _number(status.loss, ".4g")),
+        ("entropy", _number(status.entropy, ".3g")),
     ]
+
+
+def _return(status: Status) -> str:
+    """A mean, and of how many; before there is one, how far the first episodes are."""
+    if status.episode_return_mean is None:
+        far = status.agent_steps // status.environments if status.environments else 0
+        return f"none: {far:,} steps into the first episodes" if far else "none yet"
+    shown = f"last 100 of {status.episodes:,}" if status.episodes > 100 else count(status.episodes, "episode")
+    return f"{status.episode_return_mean:.2f} ({shown})"
+
+
+def _target(status: Status) -> str:
+    """With how far the newest cohort is on the way from the first one."""
+    target, first, newest = status.target_return, status.cohorts.first, status.cohorts.newest
+    if target is None:
+        return "-"
+    if first is None or newest is None or first.mean >= target:
+        return f"{target:g}"
+    return f"{target:g} ({max(0.0, (newest.score - first.mean) / (target - first.mean)):.0%} of the way)"
+
+
+def _cohort(status: Status) -> str:
+    done, size = status.cohort_progress
+    void = f" ({status.cohorts.void:,} void)" if status.cohorts.void else ""
+    return f"{done:,} of {count(size, 'episode')}{void}"
 
 
 def _make_table(status: Status) -> Group:

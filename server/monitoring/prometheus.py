@@ -114,6 +114,7 @@ METRICS: tuple[Entry, ...] = (
     ),
     Entry("seedbed_episodes_total", "counter", "episodes that ended", _total("episodes")),
     Entry("seedbed_episode_return_mean", "gauge", "over the latest 100", _after_first_log("episode_return_mean")),
+    Entry("seedbed_cohort_return_mean", "gauge", "of the newest cohort", _after_first_log("cohort_return_mean")),
     Entry("seedbed_clients_connected", "gauge", "client processes that hold a live lease", _device("clients")),
     Entry("seedbed_streams", "gauge", "open Act calls", _total("streams")),
     Entry("seedbed_slots_in_use", "gauge", "slots under a lease, live or in grace", _device("used_rows")),

@@ -1,9 +1,6 @@
 """Kinds of observation arrays: which are images, how these lie in memory, how many frames of each are seen at once.
 
-An image has three dimensions, two sides of at least 8 among them, or two of at least 16; its values are bytes, or have
-finite bounds. Its channels are the last dimension or, where the first is the smaller one, the first: 3 x 84 x 84 as
-from PyTorch's tools, 4 x 84 x 84 as from Gymnasium's FrameStackObservation, whose colour images have four dimensions,
-4 x 84 x 84 x 3. Everything else is a vector or one of a few values.
+`common.image_layout` says what an image is. Everything else is a vector or one of a few values.
 """
 
 from __future__ import annotations
@@ -14,13 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from seedbed.common.image_layout import image_layout
 from seedbed.common.specs import MAX_BOUNDS, ArraySpec
-
-LEAST_SIDE = 8
-"""Pixels; three dimensions with shorter sides are no image."""
-
-LEAST_PLANE_SIDE = 16
-"""Pixels; two dimensions with shorter sides are no image."""
 
 SMALL = 32
 """Pixels; an image with a shorter side is read without strides, and its bytes may be categories."""
@@ -35,7 +27,8 @@ class Image:
 
     Attributes:
         height, width, channels: of one frame.
-        channels_first: the array is `[c, h, w]` or `[f, h, w, c]`, with f * c channels, not `[h, w]` or `[h, w, c]`.
+        channels_first: the array is `[c, h, w]`, as from PyTorch's tools or Gymnasium's FrameStackObservation, or
+            `[f, h, w, c]` with f * c channels, as from the latter; not `[h, w]` or `[h, w, c]`.
     """
 
     height: int
@@ -51,21 +44,8 @@ class Image:
 
 def image_of(spec: ArraySpec) -> Image | None:
     """The layout of an array that is an image; None of another."""
-    if spec.kind == "discrete" or not (spec.dtype == "uint8" or spec.bounded):
-        return None
-    if len(spec.shape) == 2:
-        return Image(*spec.shape, 1) if min(spec.shape) >= LEAST_PLANE_SIDE else None
-    if len(spec.shape) == 4:
-        frames, height, width, colours = spec.shape
-        fits = min(height, width) >= LEAST_SIDE and max(frames, colours) < min(height, width)
-        return Image(height, width, frames * colours, channels_first=True) if fits else None
-    if len(spec.shape) != 3:
-        return None
-    first, middle, last = spec.shape
-    last_fits, first_fits = min(first, middle) >= LEAST_SIDE, min(middle, last) >= LEAST_SIDE
-    if first_fits and (not last_fits or first < min(middle, last)):
-        return Image(middle, last, first, channels_first=True)
-    return Image(first, middle, last) if last_fits else None
+    layout = image_layout(replace(spec, kind="box") if spec.kind == "binary" else spec)
+    return None if layout is None else Image(*layout.sides, layout.channels, channels_first=layout.places[0] == 1)
 
 
 def as_read(spec: ArraySpec) -> ArraySpec:
@@ -115,8 +95,9 @@ def computes_in_half(spec: ArraySpec) -> bool:
 def describe(spec: ArraySpec) -> str:
     """An array in people's words, e.g. "a grey image of 84 x 84"."""
     if (image := image_of(spec)) is not None:
-        colours = {1: "a grey image", 3: "a colour image"}.get(image.channels, "an image")
-        channels = "" if image.channels in (1, 3) else f" with {image.channels} channels"
+        pixels = {} if image.small else {1: "a grey image", 3: "a colour image"}
+        colours = pixels.get(image.channels, "an image")
+        channels = "" if image.channels == 1 or image.channels in pixels else f" with {image.channels} channels"
         return f"{colours} of {image.height} x {image.width}{channels}"
     if spec.kind == "discrete":
         values = sorted(set(spec.num_values))

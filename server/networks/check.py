@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from seedbed.common.specs import ArraySpec
-from seedbed.server.networks.array_kinds import as_read, frame_stacks
+from seedbed.server.networks.array_kinds import as_read
+from seedbed.server.networks.array_kinds import frame_stacks as stacks_of
 from seedbed.server.networks.observations import to_blocks
 from seedbed.server.networks.torso import Torso
 from seedbed.server.options.network import NetworkConfig
@@ -17,7 +18,12 @@ from seedbed.server.options.network import NetworkConfig
 _ROWS = 6
 
 
-def check_torso(torso: type[Torso], shown: Sequence[ArraySpec], config: NetworkConfig | None = None) -> Torso:
+def check_torso(
+    torso: type[Torso],
+    shown: Sequence[ArraySpec],
+    frame_stacks: Sequence[int] = (),
+    config: NetworkConfig | None = None,
+) -> Torso:
     """Builds a torso and tries it on observations drawn at random.
 
     What a row becomes may depend on no other row of the batch, nor on the rows before it; every parameter must get a
@@ -26,6 +32,7 @@ def check_torso(torso: type[Torso], shown: Sequence[ArraySpec], config: NetworkC
     Args:
         torso: the class.
         shown: specs of observations, as an environment shows them.
+        frame_stacks: K of each array; by the network's options unless given.
         config: the options of the network; their defaults unless given.
 
     Returns:
@@ -37,9 +44,10 @@ def check_torso(torso: type[Torso], shown: Sequence[ArraySpec], config: NetworkC
     """
     config = NetworkConfig() if config is None else config
     specs = tuple(map(as_read, shown))
-    stacks = frame_stacks(shown, config.frame_stack)
+    stacks = tuple(frame_stacks) or stacks_of(shown, config.frame_stack)
     built = torso(specs, config, stacks)
-    _expect(isinstance(built, Torso), "a subclass of Torso", type(built).__name__)
+    _expect(isinstance(built, Torso), f"a {Torso.__module__}.Torso", type(built).__name__)
+    _expect(built.output_size >= 1, "an output_size of at least 1", built.output_size)
     _expect(len(built.blocks) == len(specs), f"a block for each of {len(specs)} arrays", built.blocks)
     learnt = [parameter.dtype for parameter in built.parameters()]
     _expect(set(learnt) <= {torch.float32}, "float32 weights", sorted(map(str, set(learnt))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,27 +17,34 @@ class FleetConfig:
 
     num_envs: int = option(64, "environments in all local clients together", minimum=1)
     num_clients: int | None = option(None, "local client processes (default: one per core)", minimum=1)
-    num_greedy_envs: int = option(
+    num_greedy_envs: int | None = option(
         0,
         "of these, the last so many only show the score: they explore nothing and nothing is learnt from them "
-        "(0: all environments count)",
+        "(0: all environments count; none: a quarter, as with algorithms that explore by a rate of their own)",
         minimum=0,
     )
 
     def __post_init__(self) -> None:
-        if self.num_greedy_envs >= self.num_envs:
+        if self.num_greedy >= self.num_envs:
             raise UsageError(
                 f"expected --num-greedy-envs below --num-envs ({self.num_envs}), got {self.num_greedy_envs}"
             )
 
     @property
+    def num_greedy(self) -> int:
+        """Environments that only show the score. Of a few, 100 episodes in a row would never end within a run."""
+        if self.num_greedy_envs is not None:
+            return self.num_greedy_envs
+        return min(self.num_envs - 1, max(1, self.num_envs // 4))
+
+    @property
     def greedy_environments(self) -> range:
         """Indices of the environments that only show the score."""
-        return range(self.num_envs - self.num_greedy_envs, self.num_envs)
+        return range(self.num_envs - self.num_greedy, self.num_envs)
 
     def shows_score(self, environment_index: int) -> bool:
         """Whether its episodes count."""
-        return not self.num_greedy_envs or environment_index in self.greedy_environments
+        return not self.num_greedy or environment_index in self.greedy_environments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +55,23 @@ class RunConfig:
         None, "where the run lives (default: runs/PRESET-or-ENV, with the algorithm if it was named)"
     )
     resume: Literal["auto", "never"] = option("auto", "auto continues a run found in --run-dir; never refuses one")
-    device: Literal["auto", "cpu", "cuda"] = option("auto", "of inference and learning")
+    init_from: Path | None = option(
+        None, "begin a new run with the weights of another: its directory, or one of its checkpoints", fixed=True
+    )
+    device: str = option("auto", "of inference and learning: auto, cpu, cuda or one of several, cuda:1")
     train: bool = option(True, "learn; without it the server only answers, and drops what it sees")
     torch_threads: int = option(1, "threads of each torch operation on a CPU")
     max_steps: int = option(20_000_000, "stop after so many agent steps; the learning rate decays over them")
-    max_seconds: float | None = option(None, "stop after so long")
-    target_return: float | None = option(None, "stop when mean and median return of the last 100 episodes reach this")
-    checkpoint_interval_s: float = option(300.0, "time between checkpoints")
+    max_seconds: float | None = option(None, "stop after so long, counted from the first answered step of each start")
+    target_return: float | None = option(
+        None,
+        "stop when mean and median return of a cohort reach this: the next 100 episodes or more, as many of each "
+        "environment",
+    )
+    checkpoint_interval_s: float = option(300.0, "time between checkpoints; the first comes after 30 s")
+    keep: int = option(3, "newest checkpoints that are kept, beside that of the best cohort", minimum=1)
     log_interval_s: float = option(10.0, "time between log lines")
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise UsageError(f"expected --device auto, cpu, cuda or cuda:N, got {self.device!r}")

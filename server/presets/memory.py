@@ -56,6 +56,12 @@ ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
         "optimiser.learning_rate": 2e-3,
         "optimiser.clip_norm": 0.5,
     },
+    "one_step_q": {
+        "learning.batch_size": 1,
+    },
+    "one_step_sarsa": {
+        "learning.batch_size": 1,
+    },
     "n_step_q": {
         **SMALL_Q,
         "learning.unroll_length": 16,

@@ -10,6 +10,7 @@ SMALL: Mapping[str, Any] = {
     "network.frame_stack": 1,
     "network.precision": "float32",
     "learning.reward_clipping": "abs_one",
+    "learning.batch_size": 32,
     "fleet.num_envs": 32,
     "run.max_steps": 1_000_000,
     "run.log_interval_s": 2.0,

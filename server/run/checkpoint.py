@@ -3,9 +3,11 @@
     checkpoints/checkpoint-000000012800/    named by agent steps; ".1", ".2" are added where that name is taken
         tensors.safetensors
         manifest.json                       format version, metadata, size and sha256 of the tensors, sha256 of itself
+    checkpoints/best.json                   which of them was made when the best cohort was judged, and its mean return
 
 A checkpoint is written into a hidden folder beside its place, every file and the folder are brought to the disk, the
-folder is renamed, and the rename is brought to the disk. Only then are old ones removed. Nothing is pickled.
+folder is renamed, and the rename is brought to the disk. Only then are old ones removed, all but the best. Nothing is
+pickled.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ logger = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 TENSORS_FILE = "tensors.safetensors"
 MANIFEST_FILE = "manifest.json"
+BEST_FILE = "best.json"
 
 _NAME = re.compile(r"checkpoint-(\d{12,})(?:\.(\d+))?")
 _HIDDEN_PREFIX = ".partial-"
@@ -64,7 +67,7 @@ class CheckpointStore:
 
         Args:
             directory: of this run's checkpoints.
-            keep: how many complete ones remain.
+            keep: how many complete ones remain, the best one not counted.
         """
         if keep < 1:
             raise ValueError(f"expected to keep at least 1 checkpoint, got {keep}")
@@ -107,6 +110,17 @@ class CheckpointStore:
         """See the function `load_newest`."""
         return load_newest(self._directory)
 
+    def mark_best(self, path: Path, mean_return: float) -> None:
+        """Says that a checkpoint is the best so far: it stays until another one is.
+
+        Raises:
+            OSError: the disk is full or broken. The one from before is still the best.
+        """
+        draft = self._directory / f"{_HIDDEN_PREFIX}{BEST_FILE}"
+        _write_durably(draft, json.dumps({"checkpoint": path.name, "mean_return": mean_return}).encode())
+        os.rename(draft, self._directory / BEST_FILE)
+        _sync_directory(self._directory)
+
     def _free_name(self, agent_steps: int) -> Path:
         """A name nobody has. Renaming over an existing checkpoint would destroy it before the new one is safe."""
         name = f"checkpoint-{agent_steps:012d}"
@@ -118,7 +132,8 @@ class CheckpointStore:
 
         Those with more steps than `newest` do not count. They failed to load, else the run would be past them.
         """
-        names = [path for path, _ in _list(self._directory)]
+        best = find_best(self._directory)
+        names = [path for path, _ in _list(self._directory) if path == newest or best is None or path != best[0]]
         for path in names[: max(0, names.index(newest) + 1 - self._keep)]:
             try:
                 hidden = path.with_name(f"{_HIDDEN_PREFIX}{path.name}")
@@ -129,7 +144,10 @@ class CheckpointStore:
 
     def _remove_leftovers(self) -> None:
         for path in self._directory.glob(f"{_HIDDEN_PREFIX}*"):
-            shutil.rmtree(path, ignore_errors=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def load_newest(directory: Path) -> Checkpoint | None:
@@ -154,6 +172,24 @@ def load_newest(directory: Path) -> Checkpoint | None:
     if paths:
         raise ConfigError(f"expected a complete checkpoint in {directory}, all {len(paths)} are damaged")
     return None
+
+
+def find_best(directory: Path) -> tuple[Path, float] | None:
+    """The checkpoint that was made when the best cohort was judged, and that cohort's mean return.
+
+    Args:
+        directory: of a run's checkpoints; it need not exist.
+
+    Returns:
+        None if there is none, or what says so is damaged.
+    """
+    try:
+        data = json.loads((directory / BEST_FILE).read_bytes())
+        name, mean_return = str(data["checkpoint"]), float(data["mean_return"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    path = directory / name
+    return (path, mean_return) if _NAME.fullmatch(name) and path.is_dir() else None
 
 
 def load(path: Path) -> Checkpoint:

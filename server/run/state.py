@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from seedbed.server.options.run import RunConfig
 from seedbed.server.run.checkpoint import Checkpoint
+from seedbed.server.run.cohorts import CohortRecord
 from seedbed.server.run.state_tree import flatten_state, unflatten_state
 
 
@@ -28,8 +28,9 @@ class RunState:
         agent_steps: answered timesteps that were not LAST.
         consumed: transitions in all train batches so far; the learning rate decays with them.
         updates: optimiser steps.
-        wall_s: time spent running.
+        wall_s: time since the first answered step of each start.
         episodes: the newest ones, see `EpisodeWindow.get_state`.
+        cohorts: what the run is judged by, see `CohortRecord.to_json`; an open cohort is no part of it.
         finished: the stop condition that ended the run, if one did.
         random: state of the generator that actions are drawn with.
         learner: see `Learner.get_state`.
@@ -40,6 +41,7 @@ class RunState:
     updates: int = 0
     wall_s: float = 0.0
     episodes: Mapping[str, Any] = field(default_factory=_no_episodes)
+    cohorts: Mapping[str, Any] = field(default_factory=lambda: CohortRecord().to_json())
     finished: str | None = None
     random: Tensor | None = None
     learner: Mapping[str, Any] | None = None
@@ -50,13 +52,20 @@ class RunState:
             return f"reached {run.max_steps:,} agent steps"
         if run.max_seconds is not None and self.wall_s >= run.max_seconds:
             return f"reached {run.max_seconds:g} s"
-        returns = [episode[0] for episode in self.episodes["episodes"]]
-        if run.target_return is not None and len(returns) >= TARGET_EPISODES:
-            mean = sum(returns) / len(returns)
-            # The median too: a mean is at the mercy of one broken or lying client.
-            if min(mean, statistics.median(returns)) >= run.target_return:
-                return f"reached a mean return of {mean:.2f} over {len(returns)} episodes"
+        newest = self.cohort_record.newest
+        if run.target_return is not None and newest is not None and newest.score >= run.target_return:
+            return f"reached a mean return of {newest.mean:.2f} over a cohort of {newest.episodes} episodes"
         return None
+
+    @property
+    def cohort_record(self) -> CohortRecord:
+        """The cohorts that were judged."""
+        return CohortRecord.from_json(self.cohorts)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything was done yet that is worth keeping."""
+        return self.agent_steps > 0 or self.updates > 0
 
     def describe(self) -> str:
         """For people."""
@@ -72,7 +81,3 @@ class RunState:
     def from_checkpoint(cls, checkpoint: Checkpoint) -> RunState:
         """The inverse of `to_checkpoint`."""
         return cls(**unflatten_state(checkpoint.tensors, checkpoint.metadata["state"]))
-
-
-TARGET_EPISODES = 100
-"""How many episodes a mean return must cover before it can end a run."""

@@ -78,6 +78,7 @@ GAUGES: Mapping[str, str] = {
     "policy_lag_mean": "over the last log interval, in updates",
     "policy_lag_max": "over the last log interval, in updates",
     "episode_return_mean": "over the latest episodes",
+    "cohort_return_mean": "of the newest cohort",
     "loss": "over the last log interval",
 }
 

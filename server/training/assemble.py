@@ -5,9 +5,11 @@ Training, evaluation, tests and benchmarks all build them here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from seedbed.common.errors import UsageError
 from seedbed.common.specs import EnvironmentSpec
@@ -73,6 +75,7 @@ def assemble(
     spec: EnvironmentSpec,
     state: RunState | None = None,
     *,
+    weights: Mapping[str, Tensor] | None = None,
     greedy_environments: range | None = None,
 ) -> Parts:
     """Builds all parts, and restores those that have a state.
@@ -81,11 +84,13 @@ def assemble(
         config: of the run.
         spec: of its environment.
         state: where the run stands; at its beginning if None.
+        weights: of another run, to begin with.
         greedy_environments: indices of the environments that explore nothing; those of the configuration if None.
 
     Raises:
         SpecError: the algorithm cannot learn this environment.
         UsageError: options do not go together, or what they ask for does not fit here.
+        ConfigError: the weights are those of another network.
     """
     state = RunState() if state is None else state
     device = choose_device(config.run)
@@ -95,6 +100,8 @@ def assemble(
     learner = Learner(algorithm, config.optimiser, device)
     if state.learner is not None:
         learner.set_state(state.learner)
+    elif weights is not None:
+        learner.take_weights(weights, str(config.run.init_from))
     slots = SlotTable(spec, config.num_slots)
     unrolls = OpenUnrolls(make_layout(config, spec, algorithm, learner.network), slots.num_slots, device)
     source: Source
@@ -129,11 +136,18 @@ def choose_device(config: RunConfig) -> torch.device:
     Raises:
         UsageError: CUDA is asked for and not there.
     """
-    available = torch.cuda.is_available()
-    if config.device == "cuda" and not available:
-        raise UsageError(f"expected a CUDA device for --device cuda, torch {torch.__version__} sees none")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     torch.set_num_threads(config.torch_threads)
-    return torch.device("cuda" if available and config.device != "cpu" else "cpu")
+    if config.device == "cpu" or (config.device == "auto" and not count):
+        return torch.device("cpu")
+    number = int(config.device.partition(":")[2] or 0)
+    if number >= count:
+        found = f"{count} of them" if count else "none"
+        raise UsageError(f"expected a CUDA device for --device {config.device}, torch {torch.__version__} sees {found}")
+    if ":" not in config.device:
+        return torch.device("cuda")
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
 
 
 def make_layout(

@@ -23,6 +23,7 @@ from seedbed.server.algorithms.registry import find_algorithm
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.unroll import ACTION_MASK, FieldSpec, action_field
 from seedbed.server.learning.learner import Learner
+from seedbed.server.networks.check import check_torso as try_torso
 from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.registry import find_core, find_torso
 from seedbed.server.networks.torso import Torso
@@ -114,37 +115,8 @@ def check_torso(
         AssertionError: it breaks a rule that the rest relies on.
     """
     torch.manual_seed(0)
-    stacks = frame_stacks or (1,) * len(shown)
-    made = (find_torso(torso, _ANY) if isinstance(torso, str) else torso)(shown, config, stacks)
-    assert isinstance(made, Torso), f"expected a {Torso.__module__}.Torso, got {type(made).__name__}"
-    assert made.output_size >= 1, f"expected an output_size of at least 1, got {made.output_size}"
-    assert len(made.blocks) == len(shown), f"expected a block for each of {len(shown)} arrays, got {made.blocks}"
-    rows = tuple(_random_rows(spec, 5, stack) for spec, stack in zip(shown, stacks, strict=True))
-    features = made(rows)
-    assert features.shape == (5, made.output_size), f"expected (5, {made.output_size}), got {tuple(features.shape)}"
-    assert features.is_floating_point(), f"expected features of a floating dtype, got {features.dtype}"
-    assert torch.isfinite(features).all(), "expected finite features"
-    alone = torch.cat([made(tuple(array[n : n + 1] for array in rows)) for n in range(5)])
-    far = (alone - features).abs().max()
-    assert far <= _tolerance(features), (
-        f"expected rows to be read one by one, alone they differ by {far:.2g}: no batch normalisation, no dropout"
-    )
-    features.float().square().mean().backward()
-    idle = [name for name, p in made.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
-    assert not idle, f"expected a gradient for every weight, none reaches {', '.join(idle)}"
-    assert all(p.dtype == torch.float32 for p in made.parameters()), "expected weights of float32: they are learnt"
-    acting = copy.deepcopy(made)
-    acting.store_for_acting()
-    assert torch.equal(acting(rows), made(rows)), (
-        "expected the same bits from a copy that is stored for acting: use networks.layers.Linear and Conv2d, or leave "
-        "store_for_acting as it is"
-    )
-
-
-def _tolerance(features: Tensor) -> Tensor:
-    """How far numbers may be apart that were summed in another order."""
-    share = 0.02 if features.dtype == torch.bfloat16 else _TOLERANCE
-    return share * features.detach().abs().max().clamp(min=1)
+    found = find_torso(torso, _ANY) if isinstance(torso, str) else torso
+    try_torso(found, shown, frame_stacks or (1,) * len(shown), config)
 
 
 def _check_recorded(algorithm: Algorithm, batch: TrainBatch) -> None:
@@ -252,11 +224,3 @@ def _tensors(outputs: Any) -> Iterator[Tensor]:
     else:
         for part in outputs:
             yield from _tensors(part)
-
-
-def _random_rows(spec: ArraySpec, num_rows: int, frame_stack: int) -> Tensor:
-    shape = (num_rows, frame_stack, *spec.shape)
-    if spec.dtype.startswith("float"):
-        return torch.randn(shape)
-    low, high = (int(min(spec.low)), int(max(spec.high))) if spec.bounded else (0, 255)
-    return torch.randint(low, high + 1, shape).to(getattr(torch, spec.dtype))

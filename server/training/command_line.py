@@ -111,9 +111,8 @@ class Given:
         if (path := self.flags.get("run.run_dir")) is not None:
             return RunDirectory(path)
         own = self.preset if fits(self.preset, self.typed_env) else None
-        task = own or re.sub(r"[^\w.-]+", "-", self.environment.env_id)
-        named = self.flags.get("algorithm")
-        return RunDirectory(Path("runs") / (f"{task}-{named}" if named else task))
+        parts = [own or self.environment.env_id, *filter(None, [self.flags.get("algorithm")])]
+        return RunDirectory(Path("runs") / re.sub(r"[^\w.-]+", "-", "-".join(parts)))
 
     def with_spec(self, spec: EnvironmentSpec) -> Given:
         """The same once the first client has said what its environment looks like.
@@ -155,6 +154,7 @@ def make_parser(prog: str, description: str, tree: ServerConfig) -> OptionParser
         metavar="FILE",
         help="the environment's spec, as `seedbed env --describe > FILE` wrote it; first: that of the first client",
     )
+    once.add_argument("--seeds", metavar="N,N,...", help="runs in turn, one for each seed, in folders of --run-dir")
     once.add_argument("--dry-run", action="store_true", help="say what would be trained, and write nothing")
     once.add_argument(
         "--allow-import", action="store_true", help="import modules that a file names, not only typed ones"

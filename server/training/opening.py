@@ -1,14 +1,20 @@
-"""Opening of a run: a new one, whose environment is described first, or one that goes on."""
+"""Opening of a run: a new one, whose environment is described first, or one that goes on.
+
+A directory that is there is locked before it is read. A new one is made last, by `OpenedRun.begin`.
+"""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.metadata import version
 
-from seedbed.common.errors import ConfigError, UsageError
-from seedbed.common.options import override
+from seedbed.common.errors import ConfigError, RunInUseError, UsageError
+from seedbed.common.logs import log_to
+from seedbed.common.options import override, to_json
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.options.config import ServerConfig
-from seedbed.server.run.directory import RunDirectory, RunFile
+from seedbed.server.run.directory import LOG_FILE, RunDirectory, RunFile
 from seedbed.server.training.command_line import Given
 from seedbed.server.training.first_spec import ask_first_client
 from seedbed.server.training.local_clients import describe_environment
@@ -36,25 +42,48 @@ class OpenedRun:
     directory: RunDirectory
     before: RunFile | None
 
+    def begin(self, held: ExitStack) -> None:
+        """All that could fail has not failed: makes and locks a new directory, and writes down how the run is made.
 
-def open_run(given: Given, stop: StopSignal | None = None) -> OpenedRun:
+        Args:
+            held: keeps the lock until it is closed.
+
+        Raises:
+            RunInUseError: another process has made a run of it meanwhile.
+            ConfigError: nothing can be written there.
+        """
+        if not self.directory.is_locked:
+            held.enter_context(self.directory.made())
+        self.directory.write(RunFile(to_json(self.config), self.spec, version("seedbed")))
+        held.enter_context(log_to(self.directory.path / LOG_FILE))
+
+
+def open_run(given: Given, stop: StopSignal | None = None, held: ExitStack | None = None) -> OpenedRun:
     """Reads the run's directory, or describes the environment of a new one; writes nothing.
 
     Args:
         given: the command line.
-        stop: ends the wait for a client that brings the environment.
+        stop: ends the wait for a client that brings the environment, and for another process that uses the directory.
+        held: keeps the lock of a directory that is there, until it is closed; None: nothing is locked.
 
     Raises:
         Stopped: it did.
+        RunInUseError: another process works in the directory, and stays.
         UsageError: an option is unknown or wrong.
         ConfigError: the run was made with other options, or may not be resumed.
         SeedbedError: the environment could not be described.
     """
-    if given.asks_client and _run_of(given) is None:
+    stop = stop or StopSignal()
+    directory = given.directory if "run.run_dir" in given.flags or not given.asks_client else None
+    if directory is not None:
+        _lock(directory, stop, held)
+    if given.asks_client and (directory is None or not directory.has_run):
         check_flags(given)
-        given = _ask(given, stop or StopSignal())
-    directory = given.directory
-    before = directory.read()
+        given = _ask(given, stop)
+    if directory is None:  # it is named by the environment
+        directory = given.directory
+        _lock(directory, stop, held)
+    before = directory.find_run()
     if before is None:
         check_flags(given)
         spec = given.spec or describe_environment(given.environment, given.trust)
@@ -69,9 +98,21 @@ def open_run(given: Given, stop: StopSignal | None = None) -> OpenedRun:
     return OpenedRun(override(config, {"run.run_dir": directory.path}), spec, directory, before)
 
 
-def _run_of(given: Given) -> RunFile | None:
-    """The run that goes on, where its folder is known without the environment."""
-    return given.directory.read() if "run.run_dir" in given.flags else None
+def _lock(directory: RunDirectory, stop: StopSignal, held: ExitStack | None) -> None:
+    """Locks a directory that is there.
+
+    Raises:
+        RunInUseError: another process works in it, and stays.
+        Stopped: somebody asked to finish before it left.
+    """
+    if held is None or not directory.exists:
+        return
+    try:
+        held.enter_context(directory.lock(gives_up=lambda: stop.name is not None))
+    except RunInUseError as error:
+        if stop.name is not None:
+            raise Stopped from error
+        raise
 
 
 def _ask(given: Given, stop: StopSignal) -> Given:

@@ -14,12 +14,14 @@ from seedbed.server.options.config import ServerConfig
 
 _WITH_IMAGES: Mapping[str, Any] = {
     "fleet.num_envs": 64,
+    "learning.batch_size": 32,
     "run.max_steps": 20_000_000,
     "run.log_interval_s": 10.0,
 }
 _WITHOUT: Mapping[str, Any] = {
     # Steps are cheap and few are needed: more updates for each of them, fewer environments.
     "fleet.num_envs": 16,
+    "learning.batch_size": 8,
     "run.max_steps": 1_000_000,
     "run.log_interval_s": 2.0,
 }
@@ -90,7 +92,7 @@ def _environments(spec: EnvironmentSpec, config: ServerConfig) -> str:
     why = ""
     if fleet.num_envs == rules(spec)["fleet.num_envs"]:
         why = ", the number for images" if _shows_images(spec) else ", fewer than for images: steps are cheap"
-    greedy = f"; {fleet.num_greedy_envs} of them only show the score" if fleet.num_greedy_envs else ""
+    greedy = f"; {fleet.num_greedy} of them only show the score" if fleet.num_greedy else ""
     return f"{fleet.num_envs}{why}{greedy}"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -20,25 +21,30 @@ from seedbed.server.inference.policy_server import Frontends, Identity, PolicySe
 from seedbed.server.learning.loop import LearnerLoop
 from seedbed.server.learning.thread import LearnerThread
 from seedbed.server.monitoring.interval_log import IntervalLog
+from seedbed.server.monitoring.introduction import introduce
+from seedbed.server.monitoring.learning_signs import LearningSigns
 from seedbed.server.monitoring.metrics import MetricsWriter
 from seedbed.server.monitoring.progress import Progress
 from seedbed.server.monitoring.watch import Watch, make_watch
 from seedbed.server.monitoring.watchdog import end_process
 from seedbed.server.options.config import ServerConfig
-from seedbed.server.run.checkpoint import CheckpointStore
-from seedbed.server.run.directory import RunDirectory
+from seedbed.server.run.cohorts import Verdict
 from seedbed.server.run.replay_files import ReplayFiles
 from seedbed.server.run.saving import Saver
 from seedbed.server.run.state import RunState
 from seedbed.server.training.assemble import Parts, assemble
 from seedbed.server.training.local_clients import LocalClients
 from seedbed.server.training.opening import OpenedRun
+from seedbed.server.training.restoring import restore_replay, weights_of_another
+from seedbed.server.training.rules import explain
 from seedbed.server.training.run_clock import RunClock
 from seedbed.server.training.stop_signal import StopSignal
 
 logger = logging.getLogger(__name__)
 
 _TICK_S = 0.1
+_FIRST_SAVE_S = 30.0
+_BEST_INTERVAL_S = 10.0  # a run whose cohorts last a second, each better than the one before, must not live in saving
 
 
 class TrainingRun:
@@ -71,6 +77,8 @@ class TrainingRun:
         self._saver = saver
         self._replay_files = replay_files
         self._stop = stop
+        self._judged = clock.cohorts.record.judged
+        self._next_best_s = time.monotonic()
 
     def run(self) -> str:
         """Trains until a stop condition or a signal, then saves. Returns why it ended, for people."""
@@ -82,7 +90,7 @@ class TrainingRun:
             self._save(reached, last=True)
         finally:
             self._watch.stop()
-        self._interval_log.close(f"{reached or 'stopped'}; {self._clock.now().describe()}")
+        self._interval_log.close(reached, self._clock.now())
         return reached or f"stopped by {self._stop.name}"
 
     def _train(self) -> str | None:
@@ -116,7 +124,7 @@ class TrainingRun:
         """Watches, logs and saves. Returns the stop condition that was reached, or None after a signal."""
         run = self._run
         next_log_s = time.monotonic()
-        next_save_s = next_log_s + run.checkpoint_interval_s
+        next_save_s = next_log_s + min(run.checkpoint_interval_s, _FIRST_SAVE_S)
         vitals = self._server.vitals.device
         while self._stop.name is None:
             time.sleep(_TICK_S)
@@ -129,10 +137,25 @@ class TrainingRun:
                 next_log_s = time.monotonic() + run.log_interval_s
             if reached:
                 return reached
-            if time.monotonic() >= next_save_s:
+            better = self._is_better(state)
+            if better or time.monotonic() >= next_save_s:
                 self._save(None)
                 next_save_s = time.monotonic() + run.checkpoint_interval_s
         return None
+
+    def _is_better(self, state: RunState) -> bool:
+        """Whether a cohort has just been judged that is the best so far, and worth a checkpoint now."""
+        verdict = self._new_verdict(state)
+        if verdict is None or time.monotonic() < self._next_best_s or not self._saver.is_better(verdict):
+            self._judged = state.cohort_record.judged  # too late: the policy of a later save is not the one it judged
+            return False
+        self._next_best_s = time.monotonic() + _BEST_INTERVAL_S
+        return True
+
+    def _new_verdict(self, state: RunState) -> Verdict | None:
+        """The newest cohort, if it has been judged since the last look."""
+        record = state.cohort_record
+        return record.newest if record.judged > self._judged else None
 
     def _check_alive(self) -> None:
         """A dead part is replaced where that loses nothing, and otherwise ends the run."""
@@ -145,6 +168,7 @@ class TrainingRun:
     def _shut_down(self, reached: str | None) -> None:
         """Local clients leave; then nothing is answered and remote ones are told; then the learner; then the files."""
         self._server.announce_stop()
+        self._clock.cohorts.stop()
         self._parts.source.close()  # or a full queue could hold inference up
         if self._clients is not None:
             self._clients.stop()
@@ -154,11 +178,16 @@ class TrainingRun:
 
     def _save(self, reached: str | None, *, last: bool = False) -> None:
         """Writes a checkpoint, and with the last one of this start the replay."""
+        state = self._clock.now()
+        if last and not state.has_begun:
+            return  # nothing is left of a start that failed, or was told to stop, before its first step
         learner = self._learner.loop.snapshot()
         random = self._parts.inference.random_state
-        self._saver.save(replace(self._clock.now(), finished=reached, random=random, learner=learner))
+        verdict = self._new_verdict(state)
+        self._judged = state.cohort_record.judged
+        self._saver.save(replace(state, finished=reached, random=random, learner=learner), verdict)
         if last:
-            self._replay_files.save(self._clock.now().agent_steps)
+            self._replay_files.save(state.agent_steps)
 
     def _log(self, state: RunState) -> None:
         loop, account = self._learner.loop, self._parts.sink.account
@@ -169,7 +198,7 @@ class TrainingRun:
             "transitions_dropped": account.dropped,
             "unrolls_cut": account.cut_unrolls,
         }
-        self._interval_log.log(state, self._server.vitals, metrics)
+        self._interval_log.log(state, self._server.vitals, metrics, self._clock.cohorts.progress)
 
 
 def make_training_run(
@@ -179,9 +208,10 @@ def make_training_run(
     *,
     local: bool,
     progress: Progress,
+    held: ExitStack,
     trust: Trust = NOTHING_TYPED,
 ) -> TrainingRun:
-    """Builds a run and restores it; nothing runs yet.
+    """Builds a run, begins it in its directory, and restores it; nothing runs yet.
 
     Args:
         opened: what was asked for.
@@ -189,13 +219,14 @@ def make_training_run(
         stop: says when somebody asks to finish.
         local: start environment clients on this machine.
         progress: shows the run to a person.
+        held: keeps the run's directory locked until it is closed.
         trust: whether local clients may import the environment's module.
 
     Raises:
         SeedbedError: a part could not be built.
     """
     config, spec, directory = opened.config, opened.spec, opened.directory
-    parts = assemble(config, spec, state)
+    parts = assemble(config, spec, state, weights=weights_of_another(opened))
     identity = Identity(run_name=directory.name, version=version("seedbed"))
     frontends = Frontends(config.serving, parts.slots, identity, config.monitoring.stall_limit_s)
     vitals = frontends.vitals.device
@@ -207,6 +238,7 @@ def make_training_run(
         slots=parts.slots,
         sink=parts.sink,
         on_episode=clock.on_episode,
+        fleet=clock,
         device=parts.device,
         rows_of_a_round=parts.rows_of_a_round,
     )
@@ -224,32 +256,31 @@ def make_training_run(
         server.fail()
         parts.source.close()
 
+    clients = None
+    if local:
+        clients = LocalClients(config, server.address, yielding=parts.regime.clients_yield, trust=trust)
+    watch = make_watch(config, spec, frontends.vitals, identity.version)
+    opened.begin(held)
+    num_parameters = sum(parameter.numel() for parameter in parts.learner.learnt.parameters())
+    address = None if local else server.address
+    progress.introduce(introduce(explain(spec, config), config, str(parts.device), num_parameters, address=address))
     return TrainingRun(
         config,
         parts,
         clock,
         server,
         LearnerThread(loop, config.monitoring.max_lost_updates, on_failure),
-        clients=LocalClients(config, server.address, yielding=parts.regime.clients_yield, trust=trust)
-        if local
-        else None,
-        watch=make_watch(config, spec, frontends.vitals, identity.version),
+        clients=clients,
+        watch=watch,
         interval_log=IntervalLog(
-            config.run,
+            config,
             spec,
             MetricsWriter(directory.path, resume_step=state.agent_steps, resume_wall_s=state.wall_s),
             progress,
-            waiting_for="local environments" if local else f"seedbed env --server {server.address}",
+            LearningSigns(config.run, spec),
+            waiting_for=address,
         ),
-        saver=Saver(CheckpointStore(directory.checkpoints), vitals),
-        replay_files=_restore_replay(config, parts, directory, state),
+        saver=Saver(directory.checkpoints, config.run.keep, state, vitals),
+        replay_files=restore_replay(config, parts, directory, state),
         stop=stop,
     )
-
-
-def _restore_replay(config: ServerConfig, parts: Parts, directory: RunDirectory, state: RunState) -> ReplayFiles:
-    contents = parts.source.contents
-    kept = contents is not None and config.algorithm_options.replay.checkpoint_replay
-    files = ReplayFiles(directory.path, contents if kept else None)
-    files.load(state.agent_steps)
-    return files

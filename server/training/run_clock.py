@@ -1,19 +1,25 @@
-"""Clock of a run: what was done and learnt so far, over all its starts; it also keeps the newest episodes."""
+"""Clock of a run: what was done and learnt so far, over all its starts, and how well the episodes went."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.monitoring.metrics import EpisodeWindow
 from seedbed.server.options.config import ServerConfig
+from seedbed.server.run.cohorts import Cohorts
 from seedbed.server.run.state import RunState
 from seedbed.server.shared.vitals import Vitals
 from seedbed.server.training.assemble import Parts
 
 
 class RunClock:
-    """Read by every thread; each of its numbers is written by one."""
+    """Read by every thread; each of its numbers is written by one.
+
+    Attributes:
+        cohorts: what the run is judged by.
+    """
 
     def __init__(self, config: ServerConfig, state: RunState, parts: Parts, vitals: Vitals) -> None:
         """Starts counting from where the run stands."""
@@ -23,7 +29,8 @@ class RunClock:
         self._vitals = vitals
         self._consumed = state.consumed
         self._episodes = EpisodeWindow.from_state(state.episodes)
-        self._start_s = time.monotonic()
+        self.cohorts = Cohorts(config.fleet.shows_score, state.cohort_record)
+        self._first_step_s: float | None = None
 
     def consume(self, num_transitions: int) -> None:
         """The learner has taken a train batch: so many transitions to train on, masked ones included."""
@@ -39,6 +46,19 @@ class RunClock:
         self._vitals.add("episodes")
         if self._config.fleet.shows_score(environment_index):
             self._episodes.add(end.episode_return, end.steps, end.frames)
+            self.cohorts.ended(environment_index, end.episode_return)
+
+    def joined(self, indices: Sequence[int]) -> None:
+        """These environments begin their first episodes."""
+        self.cohorts.joined(indices)
+
+    def left(self, indices: Sequence[int]) -> None:
+        """These are gone."""
+        self.cohorts.left(indices)
+
+    def lost(self, index: int) -> None:
+        """The episode of this one was cut because it broke."""
+        self.cohorts.lost(index)
 
     def now(self) -> RunState:
         """Where the run stands, without tensors."""
@@ -46,9 +66,18 @@ class RunClock:
             agent_steps=self._agent_steps,
             consumed=self._consumed,
             updates=self._parts.learner.num_updates,
-            wall_s=self._before.wall_s + time.monotonic() - self._start_s,
+            wall_s=self._before.wall_s + self._elapsed_s(),
             episodes=self._episodes.get_state(),
+            cohorts=self.cohorts.record.to_json(),
         )
+
+    def _elapsed_s(self) -> float:
+        """Since the first step of this start: what imports, frontends and clients took before it is not of the run."""
+        if self._first_step_s is None:
+            if not self._parts.inference.num_steps:
+                return 0.0
+            self._first_step_s = time.monotonic()
+        return time.monotonic() - self._first_step_s
 
     @property
     def _agent_steps(self) -> int:

@@ -1,28 +1,32 @@
 """`seedbed eval`: the score of a checkpoint, through the same code path that trained it.
 
 A policy server without a learner answers local environment clients: same frames, same stacks, same recurrent state.
-Every environment contributes the same number of episodes. Taking the first N that end would favour short ones.
+Every environment contributes the same number of episodes. Taking the first N that end would favour short ones; so the
+result says it when some did not end, because of Ctrl-C or because an environment never ends one.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from seedbed.common.errors import UsageError
+from seedbed.common.errors import BrokenError, UsageError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
-from seedbed.common.options import option, override, parse
+from seedbed.common.options import OptionParser, add_options, explicit, option, override
 from seedbed.common.plugins import Trust
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.registry import find_algorithm
 from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
+from seedbed.server.monitoring.introduction import count
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.checkpoint import Checkpoint
 from seedbed.server.run.directory import RunFile
@@ -32,8 +36,13 @@ from seedbed.server.run.state import RunState
 from seedbed.server.training.assemble import assemble
 from seedbed.server.training.local_clients import LocalClients
 from seedbed.server.training.resolve import admit, config_of
+from seedbed.server.training.stop_signal import StopSignal
 from seedbed.server.verbs.scores import human_normalised, summarise
 
+logger = logging.getLogger(__name__)
+
+_INTERRUPTED = 130
+_SAY_EVERY_S = 10.0
 _SEED_OFFSET = 1_000_003  # evaluation must not replay the episodes of training
 
 
@@ -41,7 +50,8 @@ _SEED_OFFSET = 1_000_003  # evaluation must not replay the episodes of training
 class EvalConfig:
     """evaluation"""
 
-    checkpoint: Path | None = option(None, "a run directory, or one checkpoint folder in it", metavar="DIR")
+    checkpoint: Path | None = option(None, "the same as RUN", metavar="RUN")
+    best: bool = option(False, "the checkpoint of the best cohort, which luck had a share in, instead of the newest")
     episodes: int = option(100, "episodes in all; rounded up to the same number for every environment", minimum=1)
     eval_envs: int = option(16, "environments", minimum=1)
     greedy: bool | None = option(
@@ -49,7 +59,13 @@ class EvalConfig:
         "take the best action instead of exploring (default: the algorithm's: sample from policies, not from values)",
     )
     eval_seed: int = option(0, "seed of the evaluation")
-    device: Literal["auto", "cpu", "cuda"] = option("auto", "of inference")
+    patience_steps: int = option(
+        27_000,
+        "give the missing episodes up when none of them ended for so many agent steps of each environment; Atari's "
+        "half hour",
+        minimum=1,
+    )
+    device: str = option("auto", "of inference: auto, cpu, cuda or cuda:N")
     json: str | None = option(None, "write the result there too, as JSON; - prints only that", metavar="FILE")
     allow_import: bool = option(False, "import modules that the run's config.json names")
     import_from: Path | None = option(None, "where they are looked for last", metavar="DIR", hidden=True)
@@ -66,6 +82,7 @@ class EpisodeCollection:
 
     def __init__(self, num_envs: int, per_environment: int) -> None:
         self.complete = threading.Event()
+        self.num_expected = num_envs * per_environment
         self._per_environment = per_environment
         self._missing = num_envs * per_environment
         self._returns: dict[int, list[float]] = defaultdict(list)
@@ -80,6 +97,11 @@ class EpisodeCollection:
                 self.complete.set()
 
     @property
+    def num_kept(self) -> int:
+        """Episodes so far."""
+        return self.num_expected - self._missing
+
+    @property
     def returns(self) -> list[float]:
         """All that were kept."""
         return [value for index in sorted(self._returns) for value in self._returns[index]]
@@ -87,22 +109,42 @@ class EpisodeCollection:
 
 def main(argv: Sequence[str]) -> int:
     """Evaluates and prints; returns the exit code."""
-    options = parse(EvalConfig(), argv, prog="seedbed eval", description="Score a checkpoint.")
+    parser = OptionParser("seedbed eval", "Score a checkpoint.", operands="RUN")
+    parser.add_argument(
+        "run", metavar="RUN", nargs="?", type=Path, help="a run directory, or one checkpoint folder in it"
+    )
+    add_options(parser, EvalConfig())
+    namespace = parser.parse(argv)
+    options = override(EvalConfig(), explicit(namespace, EvalConfig()))
+    paths = [path for path in (namespace.run, options.checkpoint) if path is not None]
+    if len(paths) != 1:
+        raise UsageError("expected one RUN to score, e.g. seedbed eval runs/pong")
     os.environ.setdefault(LEVEL_VARIABLE, "warning")  # the result is what counts
     setup_logging("eval")
-    if options.checkpoint is None:
-        raise UsageError("expected --checkpoint DIR")
-    run, checkpoint = find_checkpoint(options.checkpoint)
-    result = evaluate(run, checkpoint, options)
+    stop = StopSignal().catch()
+    run, checkpoint = find_checkpoint(paths[0], best=options.best)
+    result = evaluate(run, checkpoint, options, stop)
     text = json.dumps(result, indent=2)
     if options.json not in (None, "-"):
         Path(options.json).write_text(text + "\n")
     print(text if options.json == "-" else _describe(result))
-    return 0
+    return 0 if stop.name is None else _INTERRUPTED
 
 
-def evaluate(run: RunFile, checkpoint: Checkpoint, options: EvalConfig) -> dict[str, Any]:
-    """Plays the episodes and returns the scores as JSON data."""
+def evaluate(
+    run: RunFile, checkpoint: Checkpoint, options: EvalConfig, stop: StopSignal | None = None
+) -> dict[str, Any]:
+    """Plays the episodes and returns the scores as JSON data; of fewer episodes, if they do not end.
+
+    Args:
+        run, checkpoint: whose policy.
+        options: of the evaluation.
+        stop: ends it early.
+
+    Raises:
+        BrokenError: not one episode ended.
+    """
+    stop = stop or StopSignal()
     num_envs = min(options.eval_envs, options.episodes)
     config = _evaluation_config(config_of(run, options.trust), options, num_envs)
     admit(config, run.spec, options.trust)
@@ -111,14 +153,41 @@ def evaluate(run: RunFile, checkpoint: Checkpoint, options: EvalConfig) -> dict[
     clients = LocalClients(config, server.address, trust=options.trust)
     server.start()
     clients.start()
+    patience = Patience(options.patience_steps * num_envs, collection, server)
     try:
-        while not collection.complete.wait(0.1):
+        while not collection.complete.wait(0.1) and stop.name is None and not patience.is_over():
             server.check()
             clients.check()
     finally:
         clients.stop()
         server.stop("finished")
-    return _result(run, checkpoint, options, collection.returns)
+    if not collection.returns:
+        steps = count(server.inference.num_steps, "agent step")
+        raise BrokenError(f"expected episodes that end, none of {collection.num_expected} did after {steps}")
+    return _result(run, checkpoint, options, collection)
+
+
+class Patience:
+    """Says now and then how far an evaluation is, and when it has waited long enough for the next episode."""
+
+    def __init__(self, max_steps: int, collection: EpisodeCollection, server: PolicyServer) -> None:
+        self._max_steps = max_steps
+        self._collection = collection
+        self._server = server
+        self._kept, self._steps = 0, 0
+        self._next_s = time.monotonic() + _SAY_EVERY_S
+
+    def is_over(self) -> bool:
+        """Whether none of the missing episodes has ended for so many agent steps of all environments together."""
+        collection, steps = self._collection, self._server.inference.num_steps
+        if collection.num_kept > self._kept:
+            self._kept, self._steps = collection.num_kept, steps
+        if time.monotonic() >= self._next_s:
+            self._next_s += _SAY_EVERY_S
+            logger.warning(
+                "%d of %s, %s", self._kept, count(collection.num_expected, "episode"), count(steps, "agent step")
+            )
+        return steps - self._steps > self._max_steps
 
 
 def _evaluation_config(config: ServerConfig, options: EvalConfig, num_envs: int) -> ServerConfig:
@@ -158,7 +227,8 @@ def _acts_greedily(options: EvalConfig, algorithm: type[Algorithm]) -> bool:
     return algorithm.evaluates_greedily if options.greedy is None else options.greedy
 
 
-def _result(run: RunFile, checkpoint: Checkpoint, options: EvalConfig, returns: list[float]) -> dict[str, Any]:
+def _result(run: RunFile, checkpoint: Checkpoint, options: EvalConfig, collection: EpisodeCollection) -> dict[str, Any]:
+    returns = collection.returns
     summary = summarise(returns)
     spec = run.spec
     return {
@@ -168,6 +238,7 @@ def _result(run: RunFile, checkpoint: Checkpoint, options: EvalConfig, returns: 
         "frames": checkpoint.agent_steps * spec.frames_per_step,
         "policy": "greedy" if _acts_greedily(options, find_algorithm(config_of(run).algorithm)) else "sampled",
         "episodes": summary.episodes,
+        "episodes_missing": collection.num_expected - summary.episodes,
         "mean": summary.mean,
         "standard_error": summary.standard_error,
         "median": summary.median,
@@ -181,10 +252,12 @@ def _describe(result: dict[str, Any]) -> str:
     error = "" if result["standard_error"] is None else f" +- {result['standard_error']:.2f}"
     normalised = result["human_normalised"]
     lines = [
-        f"{result['environment']}{preset}: {result['episodes']} episodes, {result['policy']} policy "
+        f"{result['environment']}{preset}: {count(result['episodes'], 'episode')}, {result['policy']} policy "
         f"after {result['agent_steps']:,} agent steps",
         f"mean {result['mean']:.2f}{error} (standard error), median {result['median']:.2f}",
     ]
+    if missing := result["episodes_missing"]:
+        lines.append(f"{count(missing, 'episode')} did not end and count for nothing: this favours short ones")
     if normalised is not None:
         lines.append(f"human-normalised {normalised:.1%} (preset {result['preset']})")
     return "\n".join(lines)

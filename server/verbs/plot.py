@@ -1,11 +1,13 @@
 """`seedbed plot RUN...`: learning curves of runs as a PNG, return against agent steps and against time.
 
-Runs of one group are drawn as their mean within the band from the worst to the best of them.
+Runs of one group are drawn as their mean within the band from the worst to the best of them. So is the folder of
+several seeds (`seedbed train --seeds`), which is named like a run.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +19,16 @@ from numpy.typing import NDArray
 from seedbed.common.cli import naming_extras
 from seedbed.common.errors import ConfigError
 from seedbed.common.options import OptionParser, add_options, explicit, option, override
-from seedbed.server.monitoring.metrics import METRICS_FILE, read_metrics
-from seedbed.server.run.directory import read_run_file
+from seedbed.server.monitoring.metrics import read_metrics
+from seedbed.server.run.directory import METRICS_FILE, read_run_file
+from seedbed.server.verbs.seeds import FOLDER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _GRID_POINTS = 500
+_RETURNS = {"episodes": ("episode_return_mean", "episode"), "cohorts": ("cohort_return_mean", "cohort")}
 _WIDTH_INCHES, _HEIGHT_INCHES, _DOTS_PER_INCH = 6.5, 4.2, 150
 _MAX_COLUMNS, _LEGEND_ROW_INCHES = 4, 0.22
 
@@ -33,8 +37,15 @@ _MAX_COLUMNS, _LEGEND_ROW_INCHES = 4, 0.22
 class PlotOptions:
     """plot"""
 
-    out: Path = option(Path("learning_curve.png"), "the picture", metavar="FILE.png")
+    out: Path | None = option(
+        None,
+        "the picture (default: learning_curve.png in the run, or in the folder that all runs share)",
+        metavar="FILE.png",
+    )
     x: Literal["steps", "time", "both"] = option("both", "against agent steps, wall-clock time, or one plot of each")
+    returns: Literal["episodes", "cohorts"] = option(
+        "episodes", "means of the last 100 episodes that ended, or of the newest cohort, which favours no short ones"
+    )
     smooth: int = option(1, "each point is the mean of so many log intervals", minimum=1)
     group: Literal["run", "parent", "env"] = option(
         "run", "what is drawn as one curve: every run, all runs of a parent folder, or of an environment"
@@ -69,29 +80,47 @@ def main(argv: Sequence[str]) -> int:
     add_options(parser, PlotOptions())
     namespace = parser.parse(argv)
     options = override(PlotOptions(), explicit(namespace, PlotOptions()))
-    figure = draw([read_curve(run, options.group, options.smooth) for run in namespace.runs], options)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(options.out, dpi=_DOTS_PER_INCH, format="png")
-    print(options.out)
+    found = [(run, folder) for folder in namespace.runs for run in _runs_in(folder)]
+    curves = [read_curve(run, options.group if run == folder else "parent", options.smooth) for run, folder in found]
+    figure = draw(curves, options)
+    out = options.out or _beside(namespace.runs) / "learning_curve.png"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=_DOTS_PER_INCH, format="png")
+    print(out)
     return 0
 
 
-def read_curve(run_dir: Path, group: str, smooth: int) -> Curve:
+def _runs_in(folder: Path) -> list[Path]:
+    """The run itself, or those of several seeds in a folder."""
+    seeds = [] if (folder / METRICS_FILE).exists() else sorted(folder.glob(f"{FOLDER}*"))
+    return [run for run in seeds if (run / METRICS_FILE).exists()] or [folder]
+
+
+def _beside(runs: Sequence[Path]) -> Path:
+    """The run itself, or the innermost folder that all of several are in; as typed where that is possible."""
+    if len(runs) == 1:
+        return runs[0]
+    return Path(os.path.relpath(os.path.commonpath([run.resolve() for run in runs])))
+
+
+def read_curve(run_dir: Path, group: str, smooth: int, returns_of: str = "episodes") -> Curve:
     """Reads one run.
 
     Args:
         run_dir: its folder.
         group: see `PlotOptions.group`.
         smooth: see `PlotOptions.smooth`.
+        returns_of: see `PlotOptions.returns`.
 
     Raises:
         ConfigError: it has no metrics, or no episode has ended yet.
     """
-    lines = [line for line in read_metrics(run_dir) if line["episode_return_mean"] is not None]
+    key, what = _RETURNS[returns_of]
+    lines = [line for line in read_metrics(run_dir) if line.get(key) is not None]
     if not lines:
-        raise ConfigError(f"expected at least one finished episode in {run_dir / METRICS_FILE}, got none")
+        raise ConfigError(f"expected at least one finished {what} in {run_dir / METRICS_FILE}, got none")
     agent_steps, wall_s, returns = (
-        np.array([line[key] for line in lines], np.float64) for key in ("agent_steps", "wall_s", "episode_return_mean")
+        np.array([line[name] for line in lines], np.float64) for name in ("agent_steps", "wall_s", key)
     )
     return Curve(_label(run_dir, group), agent_steps, wall_s / 60, smoothed(returns, smooth))
 
@@ -138,7 +167,9 @@ def draw(curves: Sequence[Curve], options: PlotOptions) -> Figure:
     all_axes = figure.subplots(1, len(axes_of), sharey=True, squeeze=False)[0]
     for axes, kind in zip(all_axes, axes_of, strict=True):
         _draw_curves(axes, curves, kind)
-    all_axes[0].set_ylabel("episode return, mean of the last 100")
+    all_axes[0].set_ylabel(
+        "episode return, mean of the last 100" if options.returns == "episodes" else "episode return, mean of a cohort"
+    )
     if options.title:
         figure.suptitle(options.title)
     _add_legend(figure, *all_axes[0].get_legend_handles_labels())

@@ -6,23 +6,22 @@ import gc
 import logging
 import os
 import sys
-from importlib.metadata import version
+from contextlib import ExitStack
 
 import torch
 
 from seedbed.common.errors import DeviceMemoryError, SeedbedError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
-from seedbed.common.options import to_json
-from seedbed.common.plugins import check_trusted
+from seedbed.common.plugins import Trust, check_trusted
+from seedbed.server.monitoring.introduction import continuation
 from seedbed.server.monitoring.progress import make_progress
-from seedbed.server.run.checkpoint import CheckpointStore
-from seedbed.server.run.directory import RunFile
+from seedbed.server.run.checkpoint import load_newest
 from seedbed.server.run.resuming import remarks
 from seedbed.server.run.state import RunState
 from seedbed.server.training.allocator import keep_freed_memory
 from seedbed.server.training.command_line import Given
 from seedbed.server.training.dry_run import describe_dry_run
-from seedbed.server.training.opening import Stopped, open_run
+from seedbed.server.training.opening import OpenedRun, Stopped, open_run
 from seedbed.server.training.resolve import config_of, omitted_in
 from seedbed.server.training.run import make_training_run
 from seedbed.server.training.stop_signal import StopSignal
@@ -46,38 +45,56 @@ def train(given: Given, stop: StopSignal, *, local: bool) -> int:
     """
     setup_logging("server")
     keep_freed_memory()
-    try:
-        opened = open_run(given, stop)
-    except Stopped:
-        return 0
-    if local:  # before anything is written
-        check_trusted("--env", opened.config.environment.env, given.trust)
-    if given.dry_run:
-        print(describe_dry_run(opened))
-        return 0
-    config, spec, directory, before = opened.config, opened.spec, opened.directory, opened.before
-    checkpoint = None if before is None else CheckpointStore(directory.checkpoints).load_newest()
+    with ExitStack() as held:
+        try:
+            opened = open_run(given, stop, None if given.dry_run else held)
+        except Stopped:
+            return 0
+        if local:  # before anything is written
+            check_trusted("--env", opened.config.environment.env, given.trust)
+        if given.dry_run:
+            print(describe_dry_run(opened))
+            return 0
+        return _train(opened, given.trust, stop, held, local=local)
+
+
+def _train(opened: OpenedRun, trust: Trust, stop: StopSignal, held: ExitStack, *, local: bool) -> int:
+    config, directory = opened.config, opened.directory
+    checkpoint = None if opened.before is None else load_newest(directory.checkpoints)
     state = RunState() if checkpoint is None else RunState.from_checkpoint(checkpoint)
     if (reached := state.stop_condition(config.run)) is not None:
         print(f"nothing to do: the run in {directory.path} is finished ({reached}; {state.describe()})")
+        print(f"to go on: {continuation(config, 'train' if local else 'server', reached)}")
+        print("to begin anew: the same command with another --run-dir")
         return 0
-    directory.write(RunFile(to_json(config), spec, version("seedbed")))
-    if before is not None:
-        for remark in remarks(config_of(before), config, omitted_in(before), before.version):
-            logger.warning("%s", remark)
-    what = f"new run in {directory.path}" if checkpoint is None else f"resuming {directory.path} at {state.describe()}"
-    logger.info("%s", what)
     progress = make_progress()
     if sys.stderr.isatty():  # lines that other processes write would tear the live table
         os.environ.setdefault(LEVEL_VARIABLE, "warning")
+    early = "the run did not start"
     try:
-        run = make_training_run(opened, state, stop, local=local, progress=progress, trust=given.trust)
+        run = make_training_run(opened, state, stop, local=local, progress=progress, held=held, trust=trust)
+        _say_how(opened, state)
         gc.freeze()  # it all stays: no collection, which stops every thread, need look at it again, nor the very end
+        early = "the run has ended early"
         run.run()
     except (SeedbedError, torch.OutOfMemoryError) as error:
-        progress.close("the run has ended early")
+        progress.close(early)
         if isinstance(error, SeedbedError):
             raise
         advice = "a smaller --batch-size, --unroll-length or replay needs less"
         raise DeviceMemoryError(f"the device has no memory left: {advice} ({error})") from error
+    finally:
+        if opened.before is None and directory.is_locked and not directory.has_run:
+            directory.forget()
     return 0
+
+
+def _say_how(opened: OpenedRun, state: RunState) -> None:
+    """Whether a run is new, and what has changed since its last start."""
+    path, before = opened.directory.path, opened.before
+    if before is None:
+        logger.info("new run in %s", path)
+        return
+    for remark in remarks(config_of(before), opened.config, omitted_in(before), before.version):
+        logger.warning("%s", remark)
+    logger.info("resuming %s at %s", path, state.describe())

@@ -18,9 +18,12 @@ from pathlib import Path
 import pytest
 
 from seedbed.common.codec import spec_to_message
+from seedbed.common.plugins import WIRE, Trust
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.env_client import __main__ as client_main
 from seedbed.env_client.config import EnvConfig
-from seedbed.env_client.environments.rows import describe
+from seedbed.env_client.connection import Endpoint
+from seedbed.env_client.environments.rows import Care, describe
 from seedbed.proto import seedbed_pb2 as pb
 from tests.echo_server import EchoServer, break_stream, drain
 from tests.parent_pipe import READ_END
@@ -209,6 +212,16 @@ def test_server_cannot_make_the_client_import(server: EchoServer) -> None:
     assert client.returncode == 78
     assert "would import a module: that is never done for a server" in log
     assert "The Zen of Python" not in log
+
+
+def test_nothing_is_imported_for_a_server_whatever_this_client_may_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answer(_: Endpoint) -> EnvironmentSpec:
+        return describe("CartPole-v1", "")
+
+    monkeypatch.setattr(client_main, "describe_server", answer)
+    endpoint = Endpoint(target="127.0.0.1:1")
+    choice = client_main._choose_environment(EnvConfig(), endpoint, Care(trust=Trust(allow_import=True)))
+    assert (choice.environment, choice.care.trust) == ("CartPole-v1", WIRE)
 
 
 @pytest.mark.parametrize(

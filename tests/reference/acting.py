@@ -89,7 +89,7 @@ class World:
             environment="random", observations=(observation,), actions=(discrete("action", NUM_ACTIONS),)
         )
         config = ServerConfig(
-            learning=LearningConfig(unroll_length=5, batch_size=4),
+            learning=LearningConfig(unroll_length=5, batch_size=4, reward_clipping="abs_one"),
             network=network,
             algorithm_options=VTraceOptions() if options is None else options,
         )

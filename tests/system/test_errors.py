@@ -26,7 +26,9 @@ TRAIN = ("train", "--preset", "cartpole", *FAST)
         (["train", "--env", "Pendulum-v1", "--torso", "mlp"], SPEC, ["action"]),
         (["env", "--describe", "--env", "CratPole-v1"], SPEC, ["CratPole-v1"]),
         (["env", "--describe", "--env", "seedbed/Nothing-v0"], SPEC, ["seedbed/Nothing-v0"]),
-        (["train", "--env", "FrozenLake-v1", "--torso", "mlp"], SPEC, ["observation"]),
+        (["train", "--env", "FrozenLake-v1", "--env-kwargs", '{"map": 3}'], SPEC, ["FrozenLake-v1", "'map'"]),
+        (["train", "--env", "FrozenLake-v1", "--env-kwargs", "{map: 3}"], USAGE, ["--env-kwargs", "JSON"]),
+        (["check", "MountainCar-v9"], SPEC, ["MountainCar-v0"]),
         ([*TRAIN, "--host", "0.0.0.0"], USAGE, ["--insecure", "0.0.0.0"]),
         ([*TRAIN, "--device", "cuda"], USAGE, ["cuda"]),
         ([*TRAIN, "--learning-rat", "0.1"], USAGE, ["--learning-rat"]),
@@ -43,7 +45,7 @@ TRAIN = ("train", "--preset", "cartpole", *FAST)
 def test_one_line_and_an_exit_code(options: list[str], code: int, words: list[str], tmp_path: Path) -> None:
     where = ["--run-dir", str(tmp_path / "run")] if options[0] == "train" else []
     run(*options, *where).assert_error(code, *words)
-    assert not (tmp_path / "run" / "checkpoints").exists() or not any((tmp_path / "run" / "checkpoints").iterdir())
+    assert list(tmp_path.iterdir()) == [], "a start that failed left something behind"
 
 
 @pytest.fixture(scope="module")

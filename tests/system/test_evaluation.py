@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import signal
 import statistics
 from pathlib import Path
 
 import pytest
 
-from tests.system.processes import run
+from tests.system.processes import Program, run
 
 pytestmark = pytest.mark.system
 
 
 def test_eval_plays_exactly_the_episodes_it_promises(finished_run: Path, tmp_path: Path) -> None:
     file = tmp_path / "scores.json"
-    done = run("eval", "--checkpoint", finished_run, "--episodes", 10, "--eval-envs", 4, "--json", file)
+    done = run("eval", finished_run, "--episodes", 10, "--eval-envs", 4, "--json", file)
     done.assert_well()
     scores = json.loads(file.read_text())
     assert scores["episodes"] == len(scores["returns"]) == 12, "the same number from each of four environments"
@@ -37,6 +38,16 @@ def test_eval_prints_json_and_nothing_else(finished_run: Path) -> None:
     done = run("eval", "--checkpoint", newest, *options)
     done.assert_well()
     assert json.loads(done.stdout)["policy"] == "greedy"
+
+
+def test_an_interrupted_eval_says_what_it_has(finished_run: Path) -> None:
+    with Program("eval", finished_run, "--episodes", 10**6, "--eval-envs", 4, "--json", "-") as program:
+        program.eventually(lambda: "of 1,000,000 episodes" in program.stderr, "a word about how far it is")
+        program.send(signal.SIGINT)
+        assert program.wait() == 130
+        partial = json.loads(program.stdout)
+        assert partial["episodes"] == len(partial["returns"]) > 0
+        assert partial["episodes"] + partial["episodes_missing"] == 10**6
 
 
 def test_plot_draws_a_picture(finished_run: Path, tmp_path: Path) -> None:

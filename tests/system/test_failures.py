@@ -100,7 +100,7 @@ def test_a_full_disk_costs_checkpoints_and_nothing_else(tmp_path: Path) -> None:
         program.eventually(lambda: metric(address, "seedbed_checkpoints_total") >= 1, "a checkpoint")
         disk = psutil.Process(program.process.pid)
         # No file may grow beyond what the log has: much less than the tensors.
-        disk.rlimit(psutil.RLIMIT_FSIZE, (20_000, psutil.RLIM_INFINITY))
+        disk.rlimit(psutil.RLIMIT_FSIZE, (60_000, psutil.RLIM_INFINITY))
         program.eventually(lambda: metric(address, "seedbed_checkpoint_failures_total") >= 2, "failures")
         updates = metric(address, "seedbed_updates_total")
         good = sound_state(tmp_path)

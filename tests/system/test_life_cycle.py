@@ -21,6 +21,7 @@ from seedbed.server.run.checkpoint import CheckpointStore, load_newest
 from seedbed.server.run.directory import RunDirectory
 from seedbed.server.run.state import RunState
 from tests.reference.acting import World
+from tests.server.monitoring.test_metrics_page import names_on_page
 from tests.system.processes import Program, read_metrics, run
 
 pytestmark = pytest.mark.system
@@ -58,6 +59,7 @@ def test_a_stop_condition_leaves_a_complete_run(finished_run: Path) -> None:
     assert lines[-1]["agent_steps"] >= 3000
     assert lines[-1]["updates"] <= state.updates
     assert set(REQUIRED) <= set(lines[-1])
+    assert set(lines[-1]) <= set(names_on_page()), "docs/metrics.md names all"
     assert lines[-1]["episodes"] > 0
     assert lines[-1]["episode_return_mean"] > 1
     _assert_monotone(lines)
@@ -67,11 +69,35 @@ def test_a_stop_condition_leaves_a_complete_run(finished_run: Path) -> None:
 
 
 def test_a_finished_run_says_so(run_dir: Path) -> None:
-    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+    def contents() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file() and path.name != "lock"}
+
+    before = contents()
     done = run("train", "--run-dir", run_dir)
     done.assert_well()
     assert "finished" in done.stdout
-    assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before
+    assert f"to go on: seedbed train --run-dir {run_dir} --max-steps 6000" in done.stdout
+    assert contents() == before
+
+
+def test_a_second_start_waits_until_the_first_has_left(run_dir: Path) -> None:
+    """Both make the same run go on, one after the other; what looks at it does not wait."""
+    options = ("--run-dir", run_dir, "--max-steps", 10**8)
+    with Program("train", *options) as first:
+        first.eventually(partial(_has_steps, run_dir, 4000), "progress")
+        with Program("train", *options) as second:
+            second.eventually(lambda: f"process {first.process.pid} on" in second.stderr, "patience")
+            run("plot", run_dir).assert_well()
+            first.send(signal.SIGTERM)
+            assert first.wait() == 0
+            second.eventually(lambda: "resuming" in second.stderr, "its turn")
+            second.send(signal.SIGTERM)
+            assert second.wait() == 0
+            assert "Traceback" not in second.stderr
+    assert (run_dir / "learning_curve.png").exists()
+    log = (run_dir / "log").read_text()
+    assert log.count("resuming") == 2
+    _assert_monotone(read_metrics(run_dir))
 
 
 def test_a_raised_limit_continues(run_dir: Path) -> None:

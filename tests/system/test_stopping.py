@@ -131,7 +131,10 @@ def stop_after(run_dir: Path, wait_s: float, when: When) -> str:
         served = "serving on" in program.stderr
     sent, answered = (driver.sent, driver.answered) if driver else (0, 0)
     after = saved_state(run_dir)
-    assert after.learner is not None, "a checkpoint, even of a run that has hardly begun"
+    if after.agent_steps:
+        assert after.learner is not None, "a checkpoint"
+    else:
+        assert not run_dir.exists(), "nothing, of a run that has not begun"
     new, updates = after.agent_steps - before.agent_steps, after.updates - before.updates
     assert answered <= new <= sent, "every answered step once, and nothing else"
     assert updates >= 0

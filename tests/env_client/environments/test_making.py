@@ -11,10 +11,11 @@ import pytest
 from seedbed.common.errors import MissingExtraError, SpecError, UsageError
 from seedbed.common.plugins import WIRE, Trust
 from seedbed.env_client.environments.rows import Care, describe
+from tests.env_client.environments import odd_environments
 
 gymnasium = pytest.importorskip("gymnasium")
 
-MODULE = "tests.env_client.environments.odd_environments"
+MODULE = odd_environments.__name__  # imported before the fixture: what it registers stays
 CARE = Care(trust=Trust(allow_import=True))
 
 
@@ -99,7 +100,9 @@ def test_modules_are_imported_only_where_they_are_trusted(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("isolate", [False, True])
-def test_the_start_directory_is_looked_at_last(folder: Path, isolate: bool) -> None:
+def test_the_start_directory_is_looked_at_last(folder: Path, isolate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is the working directory of a process of its own."""
+    monkeypatch.chdir(folder)
     source = "import gymnasium\ndef make():\n    return gymnasium.make('CartPole-v1')\n"
     (folder / "my_only_env.py").write_text(source)
     (folder / "random.py").write_text(source)

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
-from seedbed.common.timestep import EpisodeEnd
+from seedbed.common.timestep import EpisodeEnd, StepType
 from seedbed.server.inference import frontend_links as links_module
 from seedbed.server.inference.batching import Batcher
 from seedbed.server.inference.leases import LeaseTable
@@ -66,6 +66,22 @@ class Tape:
         return taken
 
 
+class Fleet:
+    """Writes down which environments came, went and broke."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, list[int]]] = []
+
+    def joined(self, indices: Sequence[int]) -> None:
+        self.events.append(("joined", list(indices)))
+
+    def left(self, indices: Sequence[int]) -> None:
+        self.events.append(("left", list(indices)))
+
+    def lost(self, index: int) -> None:
+        self.events.append(("lost", [index]))
+
+
 class Scene:
     """A service whose loop the test turns by hand, and the far ends of its channels."""
 
@@ -74,6 +90,7 @@ class Scene:
         self.slots = SlotTable(SPEC, NUM_SLOTS)
         self.tape = Tape(self.slots)
         self.episodes: list[tuple[int, EpisodeEnd]] = []
+        self.fleet = Fleet()
         self.leases = LeaseTable(num_slots=NUM_SLOTS, grace_s=GRACE_S)
         self.service = InferenceService(
             slots=self.slots,
@@ -83,6 +100,7 @@ class Scene:
             sink=self.tape,
             on_episode=lambda index, end: self.episodes.append((index, end)),
             vitals=VitalsTable(num_frontends).device,
+            fleet=self.fleet,
             clock=lambda: self.now_s,
         )
         self.frontends: list[IdChannel] = []
@@ -492,3 +510,27 @@ def test_the_end_cuts_every_lease_and_tells_every_frontend(scene: Scene) -> None
     scene.service.links.broadcast({"type": "stop"})
     assert sorted(scene.tape.take()) == [("cut", [0, 1]), ("cut", [2, 3])]
     assert scene.heard(0)[-1] == scene.heard(1)[-1] == {"type": "stop"}
+
+
+def test_it_tells_which_environments_are_there_and_whose_episodes_were_cut(scene: Scene) -> None:
+    """A truncated row that is no real end is an environment that broke; a lost life is neither."""
+    scene.ask(0, rows=3)
+    scene.turn()
+    first = list(indices_of("a", 0)[:3])
+    assert scene.fleet.events == [("joined", first)]
+    scene.slots.step_type[:3] = StepType.LAST
+    scene.slots.discount[:3] = (1, 1, 0)  # cut; the time limit, told of; a life lost
+    for _ in range(2):
+        seq = int(scene.slots.accepted_seq[0]) + 1
+        scene.frontends[0].send({"type": "episode_ends", "lease": 0, "seq": seq, "ends": [[1, 5.0, 7, 7]]})
+        scene.steps(0)
+        scene.turn()
+    assert scene.fleet.events[1:] == [("lost", first[:1])] * 2
+    scene.leave(0)
+    scene.turn()
+    scene.ask(1, rows=3)
+    scene.turn()
+    assert len(scene.fleet.events) == 3, "a lease that goes on is nothing new"
+    scene.leave(1, goodbye=True)
+    scene.turn()
+    assert scene.fleet.events[3:] == [("left", first)]

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from seedbed.common.errors import ConfigError
 from seedbed.server.algorithms.interface import Target
 from seedbed.server.algorithms.vtrace import VTraceOptions
 from seedbed.server.experience.batch import TrainBatch
@@ -216,3 +217,30 @@ def test_the_gradient_is_clipped_and_its_norm_is_reported_before() -> None:
     step = torch.cat([(x - y).flatten() for x, y in zip(before, weights(world.learner), strict=True)]).double().norm()
     assert norm > 0.05
     assert float(step) * 1e6 <= 1e-2 * 1.5  # weights near 0.1 round the tiny step
+
+
+def test_weights_of_another_run_begin_a_fresh_one() -> None:
+    """Optimiser and counters are not taken over; the target network is."""
+    world, batches = recorded(optimiser=OptimiserConfig(learning_rate=1e-2))
+    world.learner.update(batches[0], 0.1)
+    world.algorithm.target = Target(period=3)
+    torch.manual_seed(5)
+    learner = Learner(world.algorithm, OptimiserConfig(), CPU)
+    assert not all_equal(weights(learner), weights(world.learner))
+    learner.take_weights(world.learner.get_state()["learnt"], "runs/x")
+    assert all_equal(weights(learner), weights(world.learner))
+    assert learner.target is not None
+    assert all_equal(list(learner.target.parameters()), weights(world.learner))
+    assert (learner.num_updates, learner.optimiser_steps) == (0, 0)
+    assert learner.get_state()["optimisers"]["all"]["state"] == {}
+
+
+def test_those_of_another_network_are_refused_with_the_difference() -> None:
+    small, large = (World(dataclasses.replace(LSTM, core_size=size)).learner for size in (16, 24))
+    before = weights(large)
+    with pytest.raises(ConfigError, match=r"in runs/x, got another: .*\[64.* there, .*\[96.* here.* and \d+ more"):
+        large.take_weights(small.get_state()["learnt"], "runs/x")
+    feed_forward = World(MLP).learner.get_state()["learnt"]
+    with pytest.raises(ConfigError, match="is missing there"):
+        large.take_weights(feed_forward, "runs/x")
+    assert all_equal(before, weights(large))

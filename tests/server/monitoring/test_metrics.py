@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from seedbed.common.errors import ConfigError
-from seedbed.server.monitoring.metrics import METRICS_FILE, REQUIRED, EpisodeWindow, MetricsWriter, read_metrics
+from seedbed.server.monitoring.metrics import REQUIRED, EpisodeWindow, MetricsWriter, read_metrics
+from seedbed.server.run.directory import METRICS_FILE
 
 
 def line(step: int, **more: float | int | None) -> dict[str, float | int | None]:

@@ -19,6 +19,7 @@ from seedbed.server.monitoring.progress import (
     describe,
     make_progress,
 )
+from seedbed.server.run.cohorts import CohortRecord, Verdict
 
 STATUS = Status(
     elapsed_s=3725.4,
@@ -29,10 +30,20 @@ STATUS = Status(
     steps_per_s=1000.0,
     frames_per_s=4000.0,
     episode_return_mean=-12.345,
+    cohorts=CohortRecord(
+        judged=2,
+        void=1,
+        first=Verdict(-20.0, -21.0, 0.1, 128),
+        newest=Verdict(-10.0, -12.0, 0.1, 128),
+        best=Verdict(-9.0, -9.0, 0.1, 130),
+    ),
+    cohort_progress=(17, 128),
     policy_lag_mean=1.25,
     policy_lag_max=3.0,
     loss=0.012345,
+    entropy=0.6931,
     max_steps=2_234_567,
+    target_return=20.0,
 )
 
 
@@ -42,11 +53,22 @@ def test_description() -> None:
         ("left", "0:16:40"),
         ("steps", "1,234,567 (1,000/s)"),
         ("frames", "4,938,268 (4,000/s)"),
-        ("return", "-12.35 (321 episodes)"),
+        ("return", "-12.35 (last 100 of 321)"),
+        ("best", "-9.00 (cohort of 130)"),
+        ("target", "20 (20% of the way)"),
+        ("cohort", "17 of 128 episodes (1 void)"),
         ("updates", "1,929"),
         ("lag", "1.2 (max 3)"),
         ("loss", "0.01235"),
+        ("entropy", "0.693"),
     ]
+
+
+def test_description_before_and_after_the_first_episode() -> None:
+    """A person who waits for a number sees what it waits for."""
+    waiting = replace(STATUS, episode_return_mean=None, episodes=0, agent_steps=6400, environments=32)
+    assert dict(describe(waiting))["return"] == "none: 200 steps into the first episodes"
+    assert dict(describe(replace(STATUS, episodes=1)))["return"] == "-12.35 (1 episode)"
 
 
 def test_description_of_a_run_that_waits() -> None:
@@ -64,7 +86,7 @@ def test_description_of_a_run_that_waits() -> None:
     values = dict(describe(status))
     assert (values["left"], values["return"], values["lag"], values["loss"]) == (
         "-",
-        "- (0 episodes)",
+        "none yet",
         "- (max -)",
         "-",
     )
@@ -91,9 +113,15 @@ def test_plain_lines_keep_their_distance() -> None:
     progress = PlainProgress(stream, interval_s=10.0, clock=lambda: now_s[0])
     for now_s[0] in (0.0, 5.0, 9.9, 10.0, 15.0, 20.1):
         progress.update(replace(STATUS, elapsed_s=now_s[0]))
-    progress.close("finished")
+    progress.close("finished", ["score  seedbed eval runs/x"])
     lines = stream.getvalue().splitlines()
-    assert [line[:15] for line in lines] == ["elapsed 0:00:00", "elapsed 0:00:10", "elapsed 0:00:20", "finished"]
+    assert [line[:15] for line in lines] == [
+        "elapsed 0:00:00",
+        "elapsed 0:00:10",
+        "elapsed 0:00:20",
+        "finished",
+        "score  seedbed ",
+    ]
     assert lines[0].startswith("elapsed 0:00:00  left 0:16:40  steps 1,234,567 (1,000/s)  frames ")
 
 
@@ -146,15 +174,17 @@ def test_log_lines_stand_above_the_table(monkeypatch: pytest.MonkeyPatch) -> Non
         logging.getLogger("x").info("client [bold]7[/bold] joined")
         progress.update(replace(STATUS, updates=2000, waiting_for="env clients: 0 connected"))
         after = _screen(terminal.getvalue())
-        progress.close("finished: 1,234,567 agent steps")
+        progress.close("finished: 1,234,567 agent steps", ["score  seedbed eval runs/x"])
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
     assert before[0].split() == ["elapsed", "1:02:05", "left", "0:16:40"]
-    assert len(before) == 4
+    assert len(before) == 6
     assert after[0].endswith(" INFO server: client [bold]7[/bold] joined")
     assert after[1:3] == before[:2]
-    assert "2,000" in after[3]
-    assert after[5] == "waiting for env clients: 0 connected"
-    assert _screen(terminal.getvalue())[1:] == ["finished: 1,234,567 agent steps"]
+    assert "2,000" in after[5]
+    assert after[7] == "waiting for env clients: 0 connected"
+    at_the_end = _screen(terminal.getvalue())
+    assert at_the_end[:8] == after, "the table stays"
+    assert at_the_end[8:] == ["finished: 1,234,567 agent steps", "score  seedbed eval runs/x"]
     assert sys.stderr is terminal

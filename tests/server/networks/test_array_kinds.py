@@ -26,6 +26,7 @@ def box(*shape: int, dtype: str = "uint8", low: float = 0, high: float = 255) ->
         ((12, 64, 96), 64, 96, 12, True),
         ((4, 84, 84, 3), 84, 84, 12, True),  # the same, of colours
         ((10, 10, 4), 10, 10, 4, False),  # MinAtar
+        ((7, 7, 3), 7, 7, 3, False),  # MiniGrid
         ((4, 10, 10), 10, 10, 4, True),
         ((10, 10, 10), 10, 10, 10, False),
         ((8, 8, 20), 8, 8, 20, False),
@@ -43,7 +44,7 @@ def test_images_are_known_by_their_shape(
 
 
 @pytest.mark.parametrize(
-    "shape", [(), (84,), (10, 5), (15, 16), (7, 7, 3), (3, 7, 7), (9, 4, 8), (2, 2, 9, 9), (1,) * 5]
+    "shape", [(), (84,), (10, 5), (15, 16), (4, 4, 3), (3, 4, 7), (9, 4, 4), (2, 2, 9, 9), (1,) * 5]
 )
 def test_other_shapes_are_no_images(shape: tuple[int, ...]) -> None:
     assert image_of(box(*shape)) is None
@@ -89,4 +90,8 @@ def test_arrays_in_words() -> None:
     ]
     several = ArraySpec(name="x", dtype="int64", shape=(2,), low=(0,), high=(3, 9), kind="discrete")
     assert describe(several) == "2 times one of 4 to 10 values"
+    assert (describe(box(16, 16)), describe(box(7, 7, 3))) == (
+        "an image of 16 x 16",
+        "an image of 7 x 7 with 3 channels",
+    )
     assert (describe(box(dtype="float32")), describe(box(7))) == ("one number", "7 integers")

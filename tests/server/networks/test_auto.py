@@ -188,6 +188,16 @@ def test_numbers_are_exact_to_float32_where_pixels_are_read_in_half() -> None:
     assert {x.dtype for x in acting.encoders[1:].parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize("torso", [MLP, Auto])
+def test_numbers_a_hair_apart_have_features_apart(torso: type[Torso]) -> None:
+    """In bfloat16 10, 10.0156 and 10.0312 would be one number, and so would 1000 to 1002."""
+    number = box(1, dtype="float32", low=-math.inf, high=math.inf)
+    torch.manual_seed(0)
+    network = torso((number,), NetworkConfig(precision="bfloat16"), (1,))
+    values = torch.tensor([10 + k / 64 for k in range(4)] + [100.0, 100.25]).reshape(-1, 1, 1)
+    assert len(network((values * 0.01,)).unique(dim=0)) == len(network((values,)).unique(dim=0)) == 6
+
+
 class Mine(Torso):
     """A torso that is right."""
 
@@ -247,4 +257,4 @@ def test_the_check_finds_what_is_wrong(torso: type[Torso], message: str) -> None
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_image_torsos_pass_the_check(torso: type[Torso], precision: str) -> None:
     torch.manual_seed(0)
-    check_torso(torso, (box(40, 36, 3),), NetworkConfig(precision=precision))  # type: ignore[arg-type]
+    check_torso(torso, (box(40, 36, 3),), (), NetworkConfig(precision=precision))  # type: ignore[arg-type]

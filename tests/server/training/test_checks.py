@@ -101,9 +101,9 @@ def bad(change: Change, *, unused: bool = False) -> type[MLP]:
 @pytest.mark.parametrize(
     ("torso", "message"),
     [
-        (bad(lambda x: x - x.mean(0)), "expected rows to be read one by one"),
-        (bad(lambda x: x, unused=True), "expected a gradient for every weight, none reaches unused"),
-        (bad(lambda x: x[:, 1:]), r"expected \(5, 64\), got \(5, 63\)"),
+        (bad(lambda x: x - x.mean(0)), "expected the same features of a row alone and among others"),
+        (bad(lambda x: x, unused=True), "expected a gradient for every parameter, got none for unused"),
+        (bad(lambda x: x[:, 1:]), r"expected \(6, 64\), got \(6, 63\)"),
         (bad(lambda x: x / 0), "expected finite features"),
         (nn.Identity, "expected a seedbed.server.networks.torso.Torso, got Identity"),
         (Torso, "expected an output_size of at least 1, got 0"),

@@ -15,6 +15,7 @@ from seedbed.common.options import flatten, to_json
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.server.algorithms.registry import find_algorithm
 from seedbed.server.run.directory import RunDirectory, RunFile
+from seedbed.server.training import opening
 from seedbed.server.training.command_line import FIRST, Given, read_command_line
 from seedbed.server.training.opening import open_run
 from seedbed.server.training.options_file import read_options_file
@@ -68,6 +69,13 @@ def _start_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def test_wrong_options_are_told_before_the_environment_is_described(argv: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         check_flags(read(*argv))
+
+
+def test_nothing_is_described_for_a_command_line_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "describe_environment", lambda *_: pytest.fail("it was described"))
+    for argv in (["--lr", "1"], ["--algorithm", "ppo", "--burn-in", "4"]):
+        with pytest.raises(UsageError):
+            open_run(read("--env", "x", *argv))
 
 
 def test_options_of_an_algorithm_that_is_not_named_may_be_its_own() -> None:
@@ -126,6 +134,14 @@ def test_files_that_hold_something_else(name: str, text: str, message: str) -> N
         read("--config", name).environment  # noqa: B018
 
 
+def test_numbers_in_yaml_are_numbers() -> None:
+    Path("a.yaml").write_text("optimiser: {learning_rate: 1e-3}\nrun: {max_steps: 2e6, max_seconds: .5e1}\n")
+    values = flatten(resolve(read("--config", "a.yaml"), SPEC))
+    assert values["optimiser.learning_rate"] == 0.001
+    assert (values["run.max_steps"], values["run.max_seconds"]) == (2_000_000, 5.0)
+    assert type(values["run.max_steps"]) is int
+
+
 def test_yaml_needs_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("a.yaml").write_text("a: 1")
     monkeypatch.setitem(sys.modules, "yaml", None)
@@ -143,6 +159,18 @@ def test_a_spec_in_a_file_stands_for_an_environment(tmp_path: Path) -> None:
         read("--spec", "spec.json", "--env", "y")
     with pytest.raises(ConfigError, match=r"--spec none.json: "):
         read("--spec", "none.json")
+
+
+@pytest.mark.parametrize(
+    ("argv", "folder"),
+    [
+        (["--env", "mine:Env"], "mine-Env"),
+        (["--env", "ALE/Pong-v5", "--algorithm", "mine:Mine"], "ALE-Pong-v5-mine-Mine"),
+        (["--preset", "cartpole", "--algorithm", "ppo"], "cartpole-ppo"),
+    ],
+)
+def test_folders_have_names_that_every_disk_takes(argv: list[str], folder: str) -> None:
+    assert read(*argv).directory.path == Path("runs") / folder
 
 
 def test_what_was_typed_is_imported_and_what_its_algorithm_names_too() -> None:

@@ -14,6 +14,7 @@ import pytest
 from seedbed.common.credentials import ServerCredentials
 from seedbed.common.environment_options import CareOptions, EnvironmentOptions
 from seedbed.common.errors import BrokenError, MissingExtraError, SpecError, UsageError
+from seedbed.common.plugins import Trust
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.options.run import FleetConfig
 from seedbed.server.training import local_clients
@@ -100,6 +101,39 @@ def test_how_much_environments_are_trusted_is_passed_on(monkeypatch: pytest.Monk
     )
     LocalClients(config, "127.0.0.1:1").start()
     assert {"--isolate", "--step-timeout-s=2.5"} < set(scene.started[-1].command)
+
+
+def test_what_they_may_import_is_decided_here_and_said_to_them(scene: Scene, tmp_path: Path) -> None:
+    """A client takes the --env on its command line for typed; and it looks into no working directory."""
+    assert scene.started[0].command[1:4] == ["-P", "-m", "seedbed.env_client"]
+    assert "--no-allow-import" in scene.started[0].command
+    config = ServerConfig(fleet=FleetConfig(num_envs=1), environment=EnvironmentOptions(env="my_pkg:make"))
+    trust = Trust(typed=frozenset({"my_pkg:make"}), start_directory=tmp_path)
+    LocalClients(config, "127.0.0.1:1", trust=trust).start()
+    assert {"--allow-import", f"--import-from={tmp_path}"} < set(scene.started[-1].command)
+    for stranger in (Trust(), Trust(typed=frozenset({"my_pkg:other"}))):
+        with pytest.raises(UsageError, match="would import a module"):
+            LocalClients(config, "127.0.0.1:1", trust=stranger)
+        with pytest.raises(UsageError, match="would import a module"):
+            describe_environment(config.environment, stranger)
+
+
+def test_all_that_was_asked_of_an_environment_reaches_them(scene: Scene) -> None:
+    environment = EnvironmentOptions(
+        env="x", env_kwargs='{"a": "b c"}', image_size="8x9", grey=True, max_episode_steps=7
+    )
+    config = ServerConfig(fleet=FleetConfig(num_envs=1), environment=environment)
+    LocalClients(config, "127.0.0.1:1").start()
+    said = {'--env-kwargs={"a":"b c"}', "--image-size=8x9", "--grey", "--max-episode-steps=7"}
+    assert said < set(scene.started[-1].command)
+
+
+def test_a_large_image_is_remarked_upon_once(caplog: pytest.LogCaptureFixture) -> None:
+    env = EnvironmentOptions(env="seedbed/Synthetic-v0", env_kwargs='{"shape": "240x320x3"}')
+    spec = describe_environment(env)
+    assert spec.environment == "seedbed/Synthetic-v0,shape=240x320x3"
+    assert "costs 230,400 bytes a step" in caplog.text
+    assert "--image-size 84x112 and --grey" in caplog.text
 
 
 @pytest.mark.parametrize("yielding", [False, True])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from seedbed.common.errors import ConfigError, MissingExtraError, UsageError
-from seedbed.server.monitoring.metrics import METRICS_FILE
+from seedbed.server.run.directory import METRICS_FILE
 from seedbed.server.verbs.plot import Curve, PlotOptions, average, draw, main, read_curve, smoothed
 
 pytest.importorskip("matplotlib")
@@ -39,6 +39,17 @@ def test_a_curve_starts_with_the_first_episode(tmp_path: Path) -> None:
     assert found.minutes.tolist() == [1.0, 1.5]
     assert found.returns[0] == pytest.approx(20 * (1 - math.exp(-0.2)))
     assert read_curve(tmp_path / "pong" / "seed-3", "run", 1).label == "seed-3"
+
+
+def test_a_curve_of_cohorts_starts_with_the_first_one(tmp_path: Path) -> None:
+    lines = [
+        {"agent_steps": x, "wall_s": x, "episode_return_mean": 9.0, "cohort_return_mean": x or None} for x in (0, 60)
+    ]
+    (tmp_path / METRICS_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = read_curve(tmp_path, "run", 1, "cohorts")
+    assert (found.agent_steps.tolist(), found.returns.tolist()) == ([60], [60.0])
+    [axes] = draw([found], PlotOptions(x="steps", returns="cohorts")).axes
+    assert axes.get_ylabel() == "episode return, mean of a cohort"
 
 
 def test_smoothing_looks_back_only() -> None:

@@ -1,0 +1,26 @@
+"""Signals kept away from child processes that are only starting.
+
+A terminal sends Ctrl-C to all of them. Until a child has imported what it needs to ignore it, it would end with a
+traceback, and its parent would start another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Processes that are started within the block inherit that SIGINT and SIGTERM are blocked.
+
+    What this process is sent meanwhile reaches it at the end of the block.
+    """
+    resource_tracker.ensure_running()  # done for the first process that is spawned, it would lift the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

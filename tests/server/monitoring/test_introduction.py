@@ -1,0 +1,64 @@
+"""What a person is told when a run starts, and when it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from seedbed.common.options import override
+from seedbed.server.monitoring.introduction import continuation, count, introduce, next_commands
+from seedbed.server.options.config import ServerConfig
+
+CONFIG = override(
+    ServerConfig(),
+    {
+        "algorithm": "apex",
+        "fleet.num_envs": 32,
+        "fleet.num_greedy_envs": None,
+        "run.run_dir": Path("runs/pong"),
+        "run.target_return": 18.0,
+        "run.max_steps": 6_000_000,
+        "run.max_seconds": 60.0,
+        "network.core": "lstm",
+    },
+)
+
+
+def test_a_start_in_a_few_lines() -> None:
+    said = ["environment   Pong", "target        18"]
+    assert introduce(said, CONFIG, "cuda", 1_684_128, address=None) == [
+        *said,
+        "device        cuda; 1,684,128 parameters are learnt",
+        "curves        tensorboard --logdir runs/pong, or seedbed plot runs/pong",
+    ]
+    assert introduce(said, CONFIG, "cpu", 1, address="127.0.0.1:7777")[3] == (
+        "clients       seedbed env --server 127.0.0.1:7777; room for 64"
+    )
+
+
+@pytest.mark.parametrize(
+    ("reached", "more"),
+    [
+        (None, ""),
+        ("reached 6,000,000 agent steps", " --max-steps 12000000"),
+        ("reached 60 s", " --max-seconds none (or more)"),
+        ("reached a mean return of 18.00 over a cohort of 104 episodes", " --target-return none (or a higher one)"),
+    ],
+)
+def test_what_would_continue_a_run(reached: str | None, more: str) -> None:
+    assert continuation(CONFIG, "train", reached) == f"seedbed train --run-dir runs/pong{more}"
+    assert [line.split()[-1] for line in next_commands(CONFIG, "train", None)] == ["runs/pong"] * 3
+
+
+@pytest.mark.parametrize(
+    ("num_envs", "asked", "greedy"), [(32, None, 8), (3, None, 1), (2, None, 1), (1, None, 0), (32, 5, 5), (32, 0, 0)]
+)
+def test_a_quarter_of_the_environments_shows_the_score(num_envs: int, asked: int | None, greedy: int) -> None:
+    fleet = override(CONFIG, {"fleet.num_envs": num_envs, "fleet.num_greedy_envs": asked}).fleet
+    assert len(fleet.greedy_environments) == greedy
+    assert sum(map(fleet.shows_score, range(num_envs))) == (greedy or num_envs)
+
+
+def test_numbers_agree_with_their_nouns() -> None:
+    assert [count(number, "episode") for number in (0, 1, 1000)] == ["0 episodes", "1 episode", "1,000 episodes"]
