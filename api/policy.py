@@ -64,11 +64,19 @@ class Memory:
         return replace(self, age=np.where(np.broadcast_to(ended, self.age.shape), 0, self.age))
 
 
-def load(run: str | os.PathLike[str], *, device: str = "cpu", seed: int = 0, allow_import: bool = False) -> Policy:
+def load(
+    run: str | os.PathLike[str],
+    *,
+    best: bool = False,
+    device: str = "cpu",
+    seed: int = 0,
+    allow_import: bool = False,
+) -> Policy:
     """The policy that a run has learnt.
 
     Args:
         run: its directory, which gives the newest checkpoint, or the folder of one checkpoint in it.
+        best: of a run's directory, the checkpoint of its best cohort of episodes instead of the newest.
         device: "cpu", "cuda" or "cuda:1". One environment's actions are soonest on the CPU.
         seed: of the actions that are drawn where they are not greedy.
         allow_import: import the modules of algorithm, torso and core that the run's config.json names. Whoever wrote
@@ -79,7 +87,7 @@ def load(run: str | os.PathLike[str], *, device: str = "cpu", seed: int = 0, all
         UsageError: it names a module, and that may not be imported.
         VersionError: a newer seedbed wrote it.
     """
-    file, checkpoint = find_checkpoint(Path(run))
+    file, checkpoint = find_checkpoint(Path(run), best=best)
     trust = Trust(allow_import=allow_import, start_directory=Path.cwd())
     config = config_of(file, trust)
     admit(config, file.spec, trust)

@@ -254,6 +254,8 @@ class TestMistakes:
     def test_no_run_and_no_checkpoint(self, both: Both, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"config\.json"):
             load(tmp_path.parent / "nowhere")
+        with pytest.raises(ConfigError, match="best checkpoint"):
+            load(both.folder, best=True)
         (checkpoint,) = (both.folder / "checkpoints").iterdir()
         assert load(checkpoint).agent_steps == 1234
         checkpoint.rename(tmp_path.parent / checkpoint.name)

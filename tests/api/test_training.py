@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 import seedbed
-from seedbed.common.errors import ConfigError, UsageError
+from seedbed.common.errors import BrokenError, ConfigError, UsageError
 from seedbed.training import _command_line, _name_of, _NewLines
 from tests.system.processes import eventually, is_alive
 
@@ -93,6 +93,16 @@ def test_only_new_lines_are_told(tmp_path: Path) -> None:
         stream.write('5}\n{"n": 6}\n')
     assert lines.read() == [{"n": 5}, {"n": 6}]
     assert _NewLines(tmp_path / "none").read() == []
+
+
+def test_a_crash_comes_with_the_end_of_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho first things\necho the last words >&2\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(BrokenError, match=r"exit code 3; its log ends with\nfirst things\nthe last words"):
+        seedbed.train("CartPole-v1", run_dir=tmp_path / "runs" / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["python"], "nothing is left of the start"
 
 
 @pytest.mark.system
