@@ -31,7 +31,7 @@ from seedbed.server.algorithms.registry import find_algorithm
 from seedbed.server.experience.unroll import TORCH_DTYPES
 from seedbed.server.inference.parameters import acting_copy
 from seedbed.server.networks.interface import AgentState, Inputs
-from seedbed.server.networks.observations import to_blocks
+from seedbed.server.networks.observations import as_stored
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.finding import find_checkpoint
 from seedbed.server.run.state import RunState
@@ -207,8 +207,9 @@ class Policy:
     def _stacks(self, newest: list[Tensor], memory: Memory, first: NDArray[np.bool_]) -> tuple[Tensor, ...]:
         """`[N, K, ...]` for each array; frames of an earlier episode are zero."""
         stacks = []
-        for frame, before, block in zip(newest, memory.frames, self._layout.blocks, strict=True):
-            stack = torch.cat((before, to_blocks(frame, block).unsqueeze(1)), 1)
+        layout = self._layout
+        for frame, spec, before, block in zip(newest, self.spec.shown, memory.frames, layout.blocks, strict=True):
+            stack = torch.cat((before, as_stored(frame, spec, block).unsqueeze(1)), 1)
             stack[self._put(first), :-1] = 0
             stacks.append(stack)
         return tuple(stacks)

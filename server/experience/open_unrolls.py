@@ -21,7 +21,7 @@ from torch import Tensor
 
 from seedbed.server.experience.frames import StackIndex
 from seedbed.server.experience.unroll import Provenance, UnrollLayout, UnrollRows, zero_state
-from seedbed.server.networks.observations import to_blocks
+from seedbed.server.networks.observations import as_stored
 
 Slots = NDArray[np.int64]
 
@@ -76,10 +76,10 @@ class OpenUnrolls:
         for history in set(layout.histories):
             newest = self._index(slots * (history + layout.num_rows) + history + self.position[slots])
             stacks[history] = StackIndex(newest, age, history + 1)
-        for frames, observation, block, history in zip(
-            self._frames, observations, layout.blocks, layout.histories, strict=True
+        for frames, observation, spec, block, history in zip(
+            self._frames, observations, layout.spec.shown, layout.blocks, layout.histories, strict=True
         ):
-            frames.index_copy_(0, stacks[history].newest, to_blocks(observation, block))
+            frames.index_copy_(0, stacks[history].newest, as_stored(observation, spec, block))
         return tuple(
             stacks[history].gather(frames) for frames, history in zip(self._frames, layout.histories, strict=True)
         )

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.networks.array_kinds import as_read
 from seedbed.server.networks.observations import block_shape
 
 TORCH_DTYPES = {"uint8": torch.uint8, "int32": torch.int32, "int64": torch.int64, "float32": torch.float32}
@@ -111,8 +112,9 @@ class UnrollLayout:
 
     @property
     def frame_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of a stored frame of each observation."""
-        return tuple(block_shape(spec.shape, block) for spec, block in zip(self.spec.shown, self.blocks, strict=True))
+        """Of a stored frame of each observation, channels last."""
+        pairs = zip(self.spec.shown, self.blocks, strict=True)
+        return tuple(block_shape(as_read(spec).shape, block) for spec, block in pairs)
 
     def lead(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many rows shorter than L the first unroll of a lease is on these slots, `[N]`: less than `period`."""

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from seedbed.common.errors import UsageError
 from seedbed.common.specs import ArraySpec
-from seedbed.server.networks.array_kinds import as_read, frame_stacks, image_of
+from seedbed.server.networks.array_kinds import as_read, frame_stacks
 from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.interface import AgentState, Inputs
-from seedbed.server.networks.observations import AsRead
+from seedbed.server.networks.observations import AsRead, block_shape
 from seedbed.server.networks.registry import find_core, find_torso
 from seedbed.server.options.network import NetworkConfig
 
@@ -75,6 +75,5 @@ class Body(nn.Module):
 
 
 def _stored_block(spec: ArraySpec, block: int) -> int:
-    """Frames whose channels come first are stored as they are, and turned round where they are read."""
-    image = image_of(spec)
-    return 1 if image is not None and image.channels_first else block
+    """Frames are told by their shape whether they have been turned round; where blocks look like it there are none."""
+    return 1 if as_read(spec).shape != spec.shape == block_shape(as_read(spec).shape, block) else block

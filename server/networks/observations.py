@@ -55,13 +55,13 @@ class AsRead(nn.Module):
         self.register_buffer("_start", start, persistent=False)
         self._start: Tensor | None
         image = image_of(spec)
-        self._channels_first = image is not None and image.channels_first
+        self._turned = spec.shape if image is not None and image.channels_first else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[N, K, *spec.shape]`, or in blocks if channels are last."""
+        """`[N, K, *spec.shape]`, or as stored (`as_stored`), which costs nothing."""
         if self._start is not None:
             return x - self._start
-        return x.movedim(2, 4).flatten(4) if self._channels_first else x
+        return x.movedim(2, 4).flatten(4) if tuple(x.shape[2:]) == self._turned else x
 
 
 def single_image(specs: Sequence[ArraySpec]) -> ArraySpec:
@@ -115,6 +115,19 @@ def to_blocks(frames: Tensor, block: int) -> Tensor:
         frames, row_of_block = frames.view(packed), 1
     rows = frames.reshape(count, height // block, block, width // block, row_of_block)
     return rows.transpose(2, 3).contiguous().reshape(count, height // block, width // block, -1).view(dtype)
+
+
+def as_stored(frames: Tensor, spec: ArraySpec, block: int) -> Tensor:
+    """Frames as they are stored: channels last, in blocks.
+
+    Args:
+        frames: `[N, *spec.shape]`, as the environment shows them.
+        spec: of one frame.
+        block: see `to_blocks`.
+    """
+    image = image_of(spec)
+    turned = image is not None and image.channels_first
+    return to_blocks(frames.movedim(1, 3).flatten(3) if turned else frames, block)
 
 
 def stack_channels(frames: Tensor) -> Tensor:

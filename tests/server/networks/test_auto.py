@@ -20,7 +20,7 @@ from seedbed.server.networks.check import check_torso, random_rows
 from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.images import ImpalaDeep, ImpalaShallow, SmallImage
 from seedbed.server.networks.interface import Inputs
-from seedbed.server.networks.observations import squash
+from seedbed.server.networks.observations import as_stored, squash
 from seedbed.server.networks.torso import Torso
 from seedbed.server.networks.vectors import MLP, numbers_of
 from seedbed.server.options.network import NetworkConfig
@@ -140,7 +140,7 @@ def rows_of(shown: Sequence[ArraySpec], observations: tuple[Tensor, ...]) -> Inp
     )
 
 
-@pytest.mark.parametrize("shape", [(3, 84, 84), (4, 40, 44), (4, 40, 44, 3)])
+@pytest.mark.parametrize("shape", [(3, 84, 84), (4, 40, 44), (4, 40, 44, 3), (8, 32, 128)])
 def test_channels_first_gives_the_features_of_channels_last(shape: tuple[int, ...]) -> None:
     """The same network on the same pixels, once turned round by hand."""
     first, space = box(*shape), ActionSpace((discrete("action", 4),))
@@ -160,7 +160,9 @@ def test_channels_first_gives_the_features_of_channels_last(shape: tuple[int, ..
         for network, spec, x in zip(networks, (first, last), (frames, turned), strict=True)
     ]
     torch.testing.assert_close(outputs[0], outputs[1])
-    assert networks[0].blocks == (1,), "stored as it comes"
+    (block,) = networks[0].blocks
+    stored = as_stored(frames.flatten(0, 1), first, block).unsqueeze(1)
+    torch.testing.assert_close(networks[0].step(rows_of((first,), (stored,)), ())[0], outputs[0], rtol=0, atol=0)
 
 
 def _by_hand(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
