@@ -96,6 +96,8 @@ def train(
         SeedbedError: what `seedbed train` says.
         BrokenError: it crashed; the message has the end of its log.
     """
+    if "seeds" in options:
+        raise UsageError("expected seed=, since this is one run, got seeds=: call train once for each")
     argv = _command_line({"env": _name_of(env), "preset": preset, "run_dir": run_dir}, options)
     if callable(env):
         argv.append(f"--import-from={_place_of(env.__module__)}")

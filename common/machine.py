@@ -112,7 +112,7 @@ def _check_gpu(root: Path) -> Check:
         return Check("ok", "gpu", "there is one, for a server: without torch it does not matter")
     try:
         asked = subprocess.run(
-            [sys.executable, "-c", _ASK_TORCH], capture_output=True, text=True, timeout=_GPU_TIMEOUT_S, check=True
+            [sys.executable, "-P", "-c", _ASK_TORCH], capture_output=True, text=True, timeout=_GPU_TIMEOUT_S, check=True
         )
     except (subprocess.SubprocessError, OSError) as error:
         lines = str(getattr(error, "stderr", None) or error).strip().splitlines()

@@ -106,6 +106,8 @@ class Option:
             return None
         if self.kind is float and (type(value) is int or value in ("inf", "-inf")):
             value = float(value)
+        elif self.kind is int and type(value) is float and value.is_integer():  # 20e6
+            value = int(value)
         elif self.kind is Path and isinstance(value, str):
             value = Path(value)
         if not isinstance(value, self.kind) or (self.kind is int and isinstance(value, bool)):

@@ -13,6 +13,7 @@ import functools
 import importlib
 import importlib.util
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,7 @@ GROUPS: Mapping[str, str] = {
 }
 """Group -> the option that takes its names."""
 
+_SAFE_PATH = "PYTHONSAFEPATH"
 _log = logging.getLogger(__name__)
 _imported: dict[tuple[str, str], Any] = {}
 """Group and MODULE:ATTR -> its object: what one caller had imported is found again by those that know no trust."""
@@ -156,13 +158,22 @@ def check_trusted(option: str, name: str | None, trust: Trust) -> None:
 
 @contextlib.contextmanager
 def without_start_directories() -> Iterator[None]:
-    """sys.path as it was before modules of users were imported: spawned processes inherit it."""
-    path = list(sys.path)
+    """For processes that are spawned within: they inherit sys.path as it was before modules of users were imported.
+
+    Until they have it they would look into the working directory first, where a file may be called like a module of
+    Python's.
+    """
+    path, safe = list(sys.path), os.environ.get(_SAFE_PATH)
     sys.path[:] = [folder for folder in path if folder not in _start_directories]
+    os.environ[_SAFE_PATH] = "1"
     try:
         yield
     finally:
         sys.path[:] = path
+        if safe is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = safe
 
 
 def names(group: str, built_in: Mapping[str, str]) -> list[Named]:

@@ -3,8 +3,9 @@
     seedbed server --preset cartpole --run-dir runs/loop --port 7777 --num-envs 8
     python examples/own_loop.py 127.0.0.1:7777
 
-Needs no torch here. Any number of these may run, on any machine; what they do is trained on. The round goes on where it
-was when the server is started again.
+Needs no torch here. Any number of these may run, on any machine; what they do is trained on. An environment that the
+server does not have is none of its business: seedbed server --spec first --run-dir runs/loop --port 7777 takes the
+contract of whoever comes first.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -166,10 +167,16 @@ def _accept_seeds(env: Any, seed: int) -> None:
         if not open_ended and len(taken) < 2:
             level.reset = _dropping(level.reset, taken)
             if "seed" not in taken and level is getattr(env, "unwrapped", env):
-                _log.warning("%s: its reset takes no seed", type(level).__name__)
+                _warn_of_no_seed(type(level).__name__)
                 if hasattr(level, "np_random"):
                     level.np_random = np.random.default_rng(seed)
         level = getattr(level, "__dict__", {}).get("env")
+
+
+@functools.cache
+def _warn_of_no_seed(name: str) -> None:
+    """Says it once for all environments of a process."""
+    _log.warning("%s: its reset takes no seed: episodes are as reproducible as its np_random", name)
 
 
 def _dropping(reset: Callable[..., Any], taken: set[str]) -> Callable[..., Any]:

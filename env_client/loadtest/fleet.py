@@ -46,7 +46,7 @@ class Fleet:
             # A session of its own: Ctrl-C reaches the parent alone, which ends its drivers in order.
             driver = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", _MODULE),
+                *("-P", "-m", _MODULE),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env={**os.environ, **threads},

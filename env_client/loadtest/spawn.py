@@ -39,7 +39,7 @@ def spawned_server(options: SpawnOptions, num_envs: int, max_seconds: float) -> 
         UsageError: it refused its options.
         SeedbedError: it did not start, or ended before the block did.
     """
-    command = [sys.executable, "-m", _MODULE, *server_arguments(options, num_envs, max_seconds)]
+    command = [sys.executable, "-P", "-m", _MODULE, *server_arguments(options, num_envs, max_seconds)]
     with tempfile.TemporaryDirectory(prefix="seedbed-loadtest-") as folder, report_pipe() as pipe:
         log = Path(folder) / "server.log"
         with log.open("w") as output:

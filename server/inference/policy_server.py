@@ -102,7 +102,7 @@ class Frontends:
             name=f"seedbed-frontend-{number}",
             daemon=True,
         )
-        with uninterrupted(), without_start_directories():  # a frontend imports nothing of a user's
+        with without_start_directories(), uninterrupted():  # a frontend imports nothing of a user's
             process.start()
         theirs.close()
         self._processes[number] = process

@@ -22,6 +22,7 @@ from multiprocessing.context import SpawnProcess
 from seedbed.common.binding import bind_patiently
 from seedbed.common.errors import UsageError
 from seedbed.common.logs import setup_logging
+from seedbed.common.plugins import without_start_directories
 from seedbed.server.monitoring.prometheus import CONTENT_TYPE, ServerFacts, metrics_page
 from seedbed.server.shared.spawning import uninterrupted
 
@@ -64,7 +65,7 @@ class HttpEndpoint:
         self._process = context.Process(
             target=run_http, args=(self._socket, self._facts), name="seedbed-http", daemon=True
         )
-        with uninterrupted():
+        with without_start_directories(), uninterrupted():
             self._process.start()
 
     def check(self) -> None:

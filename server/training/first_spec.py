@@ -9,6 +9,7 @@ from importlib.metadata import version
 import torch
 
 from seedbed.common.errors import BrokenError
+from seedbed.common.plugins import without_start_directories
 from seedbed.common.report import report
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.server.experience.replay_size import free_bytes
@@ -56,7 +57,8 @@ def ask_first_client(serving: ServingConfig, stop: StopSignal) -> EnvironmentSpe
     ours, theirs = context.Pipe(duplex=False)
     free = int(_SHARE * free_bytes(torch.device("cpu")))
     process = context.Process(target=run_first_hello, args=(config, free, theirs), name="first-hello", daemon=True)
-    process.start()
+    with without_start_directories():
+        process.start()
     theirs.close()
     logger.info("waiting on %s for the first client: seedbed env --server HOST:PORT --env ID", port.address)
     report({"waiting": port.address})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,14 @@ def _read_toml(text: str) -> Any:
 def _read_yaml(text: str) -> Any:
     with naming_extras():
         import yaml
+
+    class Loader(yaml.SafeLoader):
+        """YAML 1.2's numbers: PyYAML takes 1e-3 for a text."""
+
+    number = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
     try:
-        return yaml.safe_load(text) or {}
+        return yaml.load(text, Loader) or {}
     except yaml.YAMLError as error:
         raise ValueError(error) from error
 

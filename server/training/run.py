@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
 
 import torch
-from torch import Tensor
 
 from seedbed.common.errors import DivergedError
 from seedbed.common.plugins import NOTHING_TYPED, Trust
@@ -31,14 +29,13 @@ from seedbed.server.monitoring.watch import Watch, make_watch
 from seedbed.server.monitoring.watchdog import end_process
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.cohorts import Verdict
-from seedbed.server.run.directory import RunDirectory
-from seedbed.server.run.finding import find_checkpoint
 from seedbed.server.run.replay_files import ReplayFiles
 from seedbed.server.run.saving import Saver
 from seedbed.server.run.state import RunState
 from seedbed.server.training.assemble import Parts, assemble
 from seedbed.server.training.local_clients import LocalClients
 from seedbed.server.training.opening import OpenedRun
+from seedbed.server.training.restoring import restore_replay, weights_of_another
 from seedbed.server.training.rules import explain
 from seedbed.server.training.run_clock import RunClock
 from seedbed.server.training.stop_signal import StopSignal
@@ -229,7 +226,7 @@ def make_training_run(
         SeedbedError: a part could not be built.
     """
     config, spec, directory = opened.config, opened.spec, opened.directory
-    parts = assemble(config, spec, state, weights=_weights(opened))
+    parts = assemble(config, spec, state, weights=weights_of_another(opened))
     identity = Identity(run_name=directory.name, version=version("seedbed"))
     frontends = Frontends(config.serving, parts.slots, identity, config.monitoring.stall_limit_s)
     vitals = frontends.vitals.device
@@ -284,29 +281,6 @@ def make_training_run(
             waiting_for=address,
         ),
         saver=Saver(directory.checkpoints, config.run.keep, state, vitals),
-        replay_files=_restore_replay(config, parts, directory, state),
+        replay_files=restore_replay(config, parts, directory, state),
         stop=stop,
     )
-
-
-def _weights(opened: OpenedRun) -> Mapping[str, Tensor] | None:
-    """What a new run begins with, if that is another run's.
-
-    Raises:
-        ConfigError: that is no run, or has no checkpoint.
-    """
-    source = opened.config.run.init_from
-    if source is None or opened.before is not None:
-        return None
-    learner = RunState.from_checkpoint(find_checkpoint(source)[1]).learner
-    assert learner is not None, "every checkpoint of a run has a learner"
-    weights: Mapping[str, Tensor] = learner["learnt"]
-    return weights
-
-
-def _restore_replay(config: ServerConfig, parts: Parts, directory: RunDirectory, state: RunState) -> ReplayFiles:
-    contents = parts.source.contents
-    kept = contents is not None and config.algorithm_options.replay.checkpoint_replay
-    files = ReplayFiles(directory.path, contents if kept else None)
-    files.load(state.agent_steps)
-    return files

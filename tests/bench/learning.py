@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seedbed.server.monitoring.metrics import METRICS_FILE, Metrics, read_metrics
+from seedbed.server.monitoring.metrics import Metrics, read_metrics
 from seedbed.server.presets.registry import PRESETS, preset_values
+from seedbed.server.run.directory import METRICS_FILE
 
 SEEDBED = str(Path(sys.executable).with_name("seedbed"))
 
@@ -62,7 +63,7 @@ class Outcome:
 
     Attributes:
         seed: of the run.
-        reached: whether its mean return was the preset's target when it ended.
+        reached: whether its newest cohort had the preset's target when it ended.
         last: its last line of metrics.
     """
 
@@ -85,11 +86,12 @@ def train(entry: Entry, seed: int, seconds: int, out: Path) -> Path:
 
 
 def is_finished(run: Path, seconds: int) -> bool:
-    """Whether the last line of the run's log says that it came to an end of its own, or has had its time."""
+    """Whether the run's log says last that it came to an end of its own, or has had its time."""
     log = run.with_suffix(".log")
     if not ((run / METRICS_FILE).exists() and log.exists()):
         return False
-    said = log.read_text().rstrip().rpartition("\n")[2]
+    ends = re.findall(r"^(?:reached|stopped).*", log.read_text(), re.MULTILINE)
+    said = ends[-1] if ends else ""
     limit = re.match(r"reached (\d+) s;", said)
     return said.startswith("reached") and (limit is None or int(limit[1]) >= seconds)
 
@@ -97,8 +99,8 @@ def is_finished(run: Path, seconds: int) -> bool:
 def read_outcome(run: Path, target: float) -> Outcome:
     """Reads what a run measured."""
     last = read_metrics(run)[-1]
-    score = last["episode_return_mean"]
-    return Outcome(int(run.name.removeprefix("seed-")), score is not None and score >= target, last)
+    scores = [last[f"cohort_return_{name}"] for name in ("mean", "median")]
+    return Outcome(int(run.name.removeprefix("seed-")), all(x is not None and x >= target for x in scores), last)
 
 
 def row(name: str, outcomes: Sequence[Outcome]) -> str:
@@ -108,7 +110,7 @@ def row(name: str, outcomes: Sequence[Outcome]) -> str:
         values = [outcome.last.get(key) for outcome in outcomes]
         return ", ".join("-" if value is None else format(value / scale, form) for value in values)
 
-    scores = each("episode_return_mean", ".2f" if _is_small(outcomes) else ".0f").split(", ")
+    scores = each("cohort_return_mean", ".2f" if _is_small(outcomes) else ".0f").split(", ")
     marked = [
         f"{outcome.seed}: {score if outcome.reached else f'**{score}**'}"
         for outcome, score in zip(outcomes, scores, strict=True)
@@ -119,7 +121,7 @@ def row(name: str, outcomes: Sequence[Outcome]) -> str:
 
 
 def _is_small(outcomes: Sequence[Outcome]) -> bool:
-    return all(abs(outcome.last["episode_return_mean"] or 0) < 10 for outcome in outcomes)
+    return all(abs(outcome.last["cohort_return_mean"] or 0) < 10 for outcome in outcomes)
 
 
 def write_report(entries: Sequence[Entry], out: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from seedbed.server.algorithms.registry import ALGORITHMS
-from seedbed.server.monitoring.metrics import METRICS_FILE
 from seedbed.server.presets.registry import PRESETS
+from seedbed.server.run.directory import METRICS_FILE
 from tests.bench import learning
 from tests.bench.learning import ENTRIES, Outcome, is_finished, read_outcome, row
 
@@ -18,16 +18,22 @@ def make_run(run: Path, score: float | None, said: str = "reached 500,000 agent 
     """A run directory as `seedbed train` leaves it, and what it said beside it."""
     run.mkdir(parents=True)
     lines = [
-        {"episode_return_mean": value, "agent_steps": 1000 * step, "updates": step, "wall_s": 60.0 * step}
+        {
+            "cohort_return_mean": value,
+            "cohort_return_median": value,
+            "agent_steps": 1000 * step,
+            "updates": step,
+            "wall_s": 60.0 * step,
+        }
         for step, value in ((1, 1.0), (2, score))
     ]
     (run / METRICS_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    run.with_suffix(".log").write_text(f"INFO serving\n{said}\n")
+    run.with_suffix(".log").write_text(f"INFO serving\n{said}\nscore     seedbed eval {run}\n")
     return run
 
 
 def outcome(seed: int, score: float, *, reached: bool, **more: float) -> Outcome:
-    last = {"episode_return_mean": score, "agent_steps": 12_345, "updates": 67, "wall_s": 90.0, **more}
+    last = {"cohort_return_mean": score, "agent_steps": 12_345, "updates": 67, "wall_s": 90.0, **more}
     return Outcome(seed, reached, last)
 
 

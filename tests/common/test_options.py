@@ -179,7 +179,7 @@ def _changed_json(path: str, value: Any) -> dict[str, Any]:
     [
         ("count", "3", "count: expected an integer, got '3'"),
         ("count", True, "count: expected an integer, got True"),
-        ("count", 3.0, r"count: expected an integer, got 3\.0"),
+        ("count", 3.5, r"count: expected an integer, got 3\.5"),
         ("count", None, "count: expected an integer, got None"),
         ("count", 0, "count: expected at least 1, got 0"),
         ("warm", 1, "warm: expected true or false, got 1"),

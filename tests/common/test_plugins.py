@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,3 +167,15 @@ def test_a_module_that_is_not_there(tmp_path: Path) -> None:
 )
 def test_what_a_child_process_is_told(trust: Trust, name: str, said: Any) -> None:
     assert trust.to_argv(name) == said
+
+
+def test_spawned_processes_look_into_no_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until they have this one's path; what users' programs start later looks where it likes."""
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "struct.py").write_text("print('found')\n")
+    program = [sys.executable, "-c", "import struct"]
+    assert subprocess.check_output(program) == b"found\n"
+    with without_start_directories():
+        assert subprocess.check_output(program) == b""
+    assert subprocess.check_output(program) == b"found\n"

@@ -34,9 +34,10 @@ def commands() -> list[list[str]]:
 
 @pytest.fixture
 def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with the page's file, and one that hides a module of Python's if it is looked at first."""
+    """A working directory with the page's file, and some that hide modules of others if they are looked at first."""
     (tmp_path / "my_env.py").write_text(*blocks("python"))
-    (tmp_path / "random.py").write_text("raise OSError('nobody means this one')\n")
+    for name in ("random", "signal", "struct", "gymnasium"):
+        (tmp_path / f"{name}.py").write_text("raise OSError('nobody means this one')\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -191,3 +191,49 @@ def test_unknown_game_names_the_nearest() -> None:
 def test_unknown_preset_is_refused() -> None:
     with pytest.raises(SpecError, match="out of modern, paper, got 'classic'"):
         AtariEnvironment("ALE/Pong-v5", "classic", 0)
+
+
+def test_keyword_arguments_go_over_the_preset_and_into_the_name() -> None:
+    """By seedbed's names, and by those that ale-py and Gymnasium have for the same."""
+    paper = AtariEnvironment("ALE/Pong-v5", "paper", 0, {"frameskip": 1, "full_action_space": True, "noop_max": 0})
+    assert paper.spec.environment == 'ALE/Pong-v5{"frame_skip":1,"full_action_space":true,"max_noops":0}'
+    assert (paper.spec.num_actions, paper.spec.frames_per_step, paper.spec.preset) == (18, 1, "paper")
+    row = (np.zeros((84, 84), np.uint8),)
+    paper.reset(row)
+    assert paper.frames == 0
+    for _ in range(3):
+        paper.step((np.array(0),), row)
+    assert paper.frames == 3
+    same = AtariEnvironment("ALE/Pong-v5", "modern", 0, {"repeat_action_probability": 0.25, "max_noops": 0})
+    assert same.spec == AtariEnvironment("ALE/Pong-v5", "modern", 0).spec, "what the preset says anyway"
+
+
+def test_a_skip_of_two_is_two_of_one() -> None:
+    """Without sticky actions, a skip of 2 is every other frame of a skip of 1, the brighter of both in each pixel."""
+    plain = {"repeat_action_probability": 0.0}
+    single = AtariEnvironment("ALE/Breakout-v5", "modern", 3, {**plain, "frame_skip": 1})
+    double = AtariEnvironment("ALE/Breakout-v5", "modern", 3, {**plain, "frame_skip": 2})
+    one, two = (np.zeros((84, 84), np.uint8),), (np.zeros((84, 84), np.uint8),)
+    single.reset(one)
+    double.reset(two)
+    for step in range(40):
+        action = (np.array(1 + step % 3),)
+        rewards = [single.step(action, one)[0] for _ in range(2)]
+        assert double.step(action, two)[0] == sum(rewards)
+        assert (two[0].astype(int) >= one[0].astype(int) - 1).all(), "no pixel is darker than in the second frame"
+        assert double.frames == single.frames
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"frameskips": 4}, "expected keyword arguments out of repeat_action_probability, .*got 'frameskips'"),
+        ({"frame_skip": 0}, "expected frame_skip to be like 4, got 0"),
+        ({"frame_skip": True}, "expected frame_skip to be like 4, got True"),
+        ({"full_action_space": 1}, "expected full_action_space to be like True, got 1"),
+        ({"repeat_action_probability": 1.5}, r"expected repeat_action_probability to be like 0\.25, got 1\.5"),
+    ],
+)
+def test_keyword_arguments_that_make_no_sense_are_refused(kwargs: dict[str, object], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        AtariEnvironment("ALE/Pong-v5", "modern", 0, kwargs)

@@ -80,22 +80,20 @@ def test_a_lock_whose_file_was_taken_away_is_none(tmp_path: Path) -> None:
 
     waiting = threading.Thread(target=wait)
     with pytest.MonkeyPatch.context() as patch:
-        real, both = lock._try_lock, threading.Barrier(2)
+        real, opened, gone = lock._try_lock, threading.Event(), threading.Event()
 
         def slow(descriptor: int, file: Path) -> bool:
             """It has opened the file, and looks at the lock when both file and lock are gone."""
-            if not both.broken and both.n_waiting < 2:
-                both.wait(5)
-                both.wait(5)
-                both.abort()
+            opened.set()
+            gone.wait(5)
             return real(descriptor, file)
 
         patch.setattr(lock, "_try_lock", slow)
         waiting.start()
-        both.wait(5)
+        assert opened.wait(5)
         (tmp_path / "lock").unlink()
         held.__exit__(None, None, None)
-        both.wait(5)
+        gone.set()
         waiting.join(10)
     assert seen == [True]
 

@@ -134,6 +134,14 @@ def test_files_that_hold_something_else(name: str, text: str, message: str) -> N
         read("--config", name).environment  # noqa: B018
 
 
+def test_numbers_in_yaml_are_numbers() -> None:
+    Path("a.yaml").write_text("optimiser: {learning_rate: 1e-3}\nrun: {max_steps: 2e6, max_seconds: .5e1}\n")
+    values = flatten(resolve(read("--config", "a.yaml"), SPEC))
+    assert values["optimiser.learning_rate"] == 0.001
+    assert (values["run.max_steps"], values["run.max_seconds"]) == (2_000_000, 5.0)
+    assert type(values["run.max_steps"]) is int
+
+
 def test_yaml_needs_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("a.yaml").write_text("a: 1")
     monkeypatch.setitem(sys.modules, "yaml", None)
