@@ -108,6 +108,8 @@ class OptionParser(argparse.ArgumentParser):
             UsageError: always.
         """
         name = word.partition("=")[0]
+        if not name.startswith("-"):
+            self.error(f"unexpected argument {word!r}")
         flags = {
             flag: str(action.help or "")
             for flag, action in self._option_string_actions.items()

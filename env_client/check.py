@@ -59,9 +59,7 @@ class Findings:
         """One page."""
         width = max((len(title) for title, _ in self.facts), default=0)
         lines = [self.name, *(f"  {title:<{width}}  {text}" for title, text in self.facts)]
-        for title, texts in (("remark", self.remarks), ("refused", self.refusals)):
-            lines += [f"  {title}: {text}" for text in texts]
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"  remark: {text}" for text in self.remarks)])
 
 
 def main(argv: Sequence[str]) -> int:
@@ -90,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
     findings = check_environment(options.environment, care, options.steps)
     print(findings)
     if findings.refusals:
-        raise SpecError(f"{findings.name} is refused: {findings.refusals[0]}")
+        raise SpecError(f"refused: {findings.refusals[0]}")
     print(f"\nseedbed train {shlex.join(_given(options.environment))}")
     return 0
 

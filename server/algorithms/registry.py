@@ -54,5 +54,8 @@ def choose_algorithm(spec: EnvironmentSpec) -> str:
     ranks = {name: rank for name in ALGORITHMS if (rank := find_algorithm(name).suits(spec)) is not None}
     if not ranks:
         actions = ", ".join(f"{action.name!r} {action}" for action in spec.actions)
-        raise SpecError(f"{spec.environment}: expected actions that an algorithm can learn, got {actions}")
+        raise SpecError(
+            f"{spec.environment}: expected discrete actions, got {actions}: none is chosen for these by itself; "
+            "an algorithm that can give them is taken by name, --algorithm NAME"
+        )
     return max(ranks, key=ranks.__getitem__)

@@ -35,15 +35,17 @@ class OptimiserConfig:
     optimiser: Literal["adam", "rmsprop", "rmsprop_tf"] = option(
         "adam", "rmsprop_tf: epsilon inside the root, mean square from 1", fixed=True
     )
-    learning_rate: float = option(6e-4, "at the start")
-    final_learning_rate_share: float = option(0.0, "share of it left at the end of the run, reached linearly")
-    epsilon: float = option(1e-8, "of the optimiser; belongs to the reduction, which scales gradients")
+    learning_rate: float = option(6e-4, "at the start", minimum=0)
+    final_learning_rate_share: float = option(
+        0.0, "share of it left at the end of the run, reached linearly", minimum=0
+    )
+    epsilon: float = option(1e-8, "of the optimiser; belongs to the reduction, which scales gradients", minimum=0)
     decay: float = option(0.99, "of RMSProp's mean square")
     centred: bool = option(False, "divide by the spread of gradients, not their size; of rmsprop", fixed=True)
     momentum: float = option(0.0, "of RMSProp")
     beta1: float = option(0.9, "of Adam")
     beta2: float = option(0.999, "of Adam")
-    clip_norm: float = option(40.0, "largest global gradient norm")
+    clip_norm: float = option(40.0, "largest global gradient norm", minimum=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

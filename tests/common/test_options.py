@@ -115,7 +115,7 @@ def test_none_and_no_undo_a_default() -> None:
         (("--mode", "fasst"), "--mode: expected one of fast, slow, got 'fasst'"),
         (("--lerning-rate", "1"), "unknown option '--lerning-rate', did you mean --learning-rate?"),
         (("--nam", "x"), "unknown option '--nam'"),
-        (("stray",), "unknown option 'stray'"),
+        (("stray",), "unexpected argument 'stray'"),
         (("--low", "3"), "expected --low <= --high, got 3 and 2"),
     ],
 )

@@ -31,9 +31,11 @@ def test_a_sound_environment_gets_a_page_and_the_command_that_trains_on_it(capsy
 
 
 def test_what_is_refused_ends_it(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SpecError, match=r"is refused: .*expected uint8\[3\] in \[0, 255\], got int64\[3\]"):
+    with pytest.raises(SpecError, match=r"refused: .*expected uint8\[3\] in \[0, 255\], got int64\[3\]"):
         main([f"{MODULE}:Negative"])
-    assert "refused: " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "odd_environments:Negative" in out
+    assert "seedbed train" not in out
     with pytest.raises(UsageError, match="seedbed check ENV"):
         main([])
 

@@ -81,7 +81,7 @@ def test_the_best_that_suits_is_chosen_and_recorded() -> None:
     assert ranks[configured().algorithm] == max(ranks.values())
     assert list(ranks.values()).count(max(ranks.values())) == 1
     odd = replace(SPEC, actions=(ArraySpec(name="action", dtype="float32", low=(0,), high=(1,)),))
-    with pytest.raises(SpecError, match=r"x: expected actions that an algorithm can learn, got 'action' float32"):
+    with pytest.raises(SpecError, match=r"x: expected discrete actions, got 'action' float32"):
         resolve(read_command_line([], prog="seedbed train"), odd)
 
 
