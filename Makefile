@@ -25,10 +25,12 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "expected Python 3.11 or later, $(PYTHON) is older: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+	@echo "installing into .venv: torch $(TORCH_VERSION), gRPC, Gymnasium, ALE, TensorBoard, matplotlib, and the tools of tests and checks"
+	@echo "(versions: constraints.txt; minutes the first time, most of them torch: 2 GB or more with CUDA, 0.2 with TORCH=cpu)"
 ifeq ($(TORCH),cpu)
-	$(BIN)/pip install --no-deps --extra-index-url https://download.pytorch.org/whl/cpu torch==$(TORCH_VERSION)+cpu
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --extra-index-url https://download.pytorch.org/whl/cpu torch==$(TORCH_VERSION)+cpu
 endif
-	$(BIN)/pip install --constraint constraints.txt --editable '.[atari,server,plot,dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[atari,server,plot,dev]'
 	@touch $@
 
 train: setup ## train Pong from pixels on this machine; again to resume

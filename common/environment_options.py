@@ -88,7 +88,7 @@ class EnvironmentOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CareOptions:
-    """environments that hang or crash"""
+    """environments that hang or crash, and windows on them"""
 
     isolate: bool = option(
         False, "each environment in a process of its own: one that hangs or crashes costs only itself; slower"
@@ -97,3 +97,4 @@ class CareOptions:
         30.0, "a step that takes longer hangs; its client is started again, or with --isolate itself", minimum=0.1
     )
     reset_timeout_s: float = option(120.0, "the same for a reset, and for building an environment", minimum=0.1)
+    render: Literal["none", "human"] = option("none", "human: a window for each environment, which slows it down")

@@ -82,7 +82,7 @@ def _printing_elsewhere() -> Iterator[None]:
 
 def _care(config: EnvConfig) -> Care:
     limits = Limits(step_s=config.care.step_timeout_s, reset_s=config.care.reset_timeout_s)
-    return Care(trust=config.trust, isolate=config.care.isolate, limits=limits)
+    return Care(trust=config.trust, isolate=config.care.isolate, render=config.care.render, limits=limits)
 
 
 def _run(config: EnvConfig) -> None:

@@ -78,13 +78,21 @@ class AtariEnvironment:
         preset: a key of `PRESETS`.
         kwargs: fields of `AtariPreset`, by these names or those of ale-py and Gymnasium: they go over the preset.
         seed: of the emulator and the no-op starts; the same seed gives what `reset(seed=seed)` gives in Gymnasium.
+        render: "human" for the emulator's window, else "none".
 
     Raises:
         MissingExtraError: ale-py or OpenCV is not installed.
         SpecError: no such game, preset or keyword argument.
     """
 
-    def __init__(self, environment_id: str, preset: str, seed: int, kwargs: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        environment_id: str,
+        preset: str,
+        seed: int,
+        kwargs: Mapping[str, Any] | None = None,
+        render: str = "none",
+    ) -> None:
         if preset not in PRESETS:
             raise SpecError(f"{environment_id}: expected a preset out of {', '.join(PRESETS)}, got {preset!r}")
         changes = _read_kwargs(environment_id, PRESETS[preset], kwargs or {})
@@ -98,6 +106,8 @@ class AtariEnvironment:
         self._ale.setFloat("repeat_action_probability", self._preset.repeat_action_probability)
         self._ale.setInt("max_num_frames_per_episode", self._preset.max_frames)
         self._ale.setInt("random_seed", int(emulator_seed.astype(np.int32)))
+        if render == "human":
+            self._ale.setBool("display_screen", True)
         self._ale.loadROM(_rom_path(ale_py, environment_id))
         full = self._preset.full_action_space
         self._actions: list[Any] = list(self._ale.getLegalActionSet() if full else self._ale.getMinimalActionSet())

@@ -47,6 +47,7 @@ class Recipe:
     seed: int
     allow_import: bool
     installed: bool = True
+    render: str = "none"
     import_from: str | None = None
 
     @property
@@ -88,7 +89,7 @@ class _Worker:
     """The environment, and arrays to show its observations in."""
 
     def __init__(self, recipe: Recipe) -> None:
-        build = builder(recipe.environment_id, recipe.preset, recipe.trust)
+        build = builder(recipe.environment_id, recipe.preset, recipe.trust, recipe.render)
         self.environment: Environment = build(recipe.index, recipe.seed)
         spec = self.environment.spec
         self._observation = tuple(np.zeros(part.shape, part.numpy_dtype) for part in spec.observations)

@@ -32,13 +32,14 @@ _called: set[tuple[str, str]] = set()
 _PARTS = ("observation_space", "action_space", "reset", "step")
 
 
-def make(environment_id: str, kwargs: Mapping[str, Any], trust: Trust) -> tuple[Any, str]:
+def make(environment_id: str, kwargs: Mapping[str, Any], trust: Trust, render: str = "none") -> tuple[Any, str]:
     """Makes an environment.
 
     Args:
         environment_id: an id of Gymnasium's, MODULE:NAME, or the name of an entry point of `seedbed.environments`.
         kwargs: of what makes it.
         trust: what may be imported for the id.
+        render: Gymnasium's `render_mode` for a person who watches; "none" leaves it to `kwargs`.
 
     Returns:
         The environment; its name in the contract.
@@ -48,10 +49,11 @@ def make(environment_id: str, kwargs: Mapping[str, Any], trust: Trust) -> tuple[
         MissingExtraError: Gymnasium, or what this environment needs beside it, is not installed.
         SpecError: unknown id, or it cannot be made.
     """
+    given = kwargs if render == "none" else {**kwargs, "render_mode": render}
     if is_module(environment_id):
-        env, name = _make_of_module(environment_id, kwargs, trust)
+        env, name = _make_of_module(environment_id, given, trust)
     else:
-        env, name = _make_registered(environment_id, kwargs, trust)
+        env, name = _make_registered(environment_id, given, trust)
     if missing := [part for part in _PARTS if not hasattr(env, part)]:
         raise SpecError(
             f"{environment_id}: expected a Gymnasium environment, got {env!r:.100}, which has no {', '.join(missing)}"

@@ -43,13 +43,14 @@ def environment_seed(run_seed: int, index: int, rebuilt: int = 0) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
-def builder(environment: str, preset: str, trust: Trust = NOTHING_TYPED) -> Builder:
+def builder(environment: str, preset: str, trust: Trust = NOTHING_TYPED, render: str = "none") -> Builder:
     """What builds the environments of a name.
 
     Args:
         environment: an id with all that is asked for, as in the contract.
         preset: of Atari preprocessing; environments without presets ignore it.
         trust: what may be imported for it.
+        render: "human" for a window, else "none": no part of the contract.
 
     Raises (here or when called):
         SpecError: unknown id or preset, an unsupported space, or keyword arguments that it does not take.
@@ -58,7 +59,7 @@ def builder(environment: str, preset: str, trust: Trust = NOTHING_TYPED) -> Buil
     """
     name = EnvironmentName.parse(environment)
     check_trusted("--env", name.id, trust)
-    build = _builder(name, preset, trust)
+    build = _builder(name, preset, trust, render)
     if name.around("") == "":
         return build
     from seedbed.env_client.environments.adapted import Adapted
@@ -71,8 +72,10 @@ def is_ours(environment: str) -> bool:
     return environment.startswith(("seedbed/", "ALE/"))
 
 
-def _builder(name: EnvironmentName, preset: str, trust: Trust) -> Builder:
+def _builder(name: EnvironmentName, preset: str, trust: Trust, render: str) -> Builder:
     if name.id.startswith("seedbed/"):
+        if render != "none":
+            raise SpecError(f"{name.id} has no picture: expected --render none, got {render}")
         return _built_in(name)
     # Imported late: a client pays only for what it steps.
     if name.id.startswith("ALE/") or name.id.isalnum():  # Gymnasium's own ids all carry a version
@@ -81,11 +84,11 @@ def _builder(name: EnvironmentName, preset: str, trust: Trust) -> Builder:
         full_id = name.id if "/" in name.id else game_id(name.id)
         plugged_in = trust.installed and name.id in installed("environments")
         if not plugged_in or is_game(full_id):
-            return lambda _, seed: AtariEnvironment(full_id, preset, seed, name.kwargs)
+            return lambda _, seed: AtariEnvironment(full_id, preset, seed, name.kwargs, render)
     from seedbed.env_client.environments.gymnasium import GymnasiumEnvironment
     from seedbed.env_client.environments.making import make
 
-    return lambda _, seed: GymnasiumEnvironment(*make(name.id, name.kwargs, trust), seed)
+    return lambda _, seed: GymnasiumEnvironment(*make(name.id, name.kwargs, trust, render), seed)
 
 
 def _built_in(wanted: EnvironmentName) -> Builder:

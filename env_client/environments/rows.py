@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -164,12 +164,14 @@ class Care:
     Attributes:
         trust: what may be imported for their names.
         isolate: each in a process of its own.
+        render: "human" for a window of each, else "none".
         limits: how long each may take.
         watchdog: told when environments work.
     """
 
     trust: Trust = NOTHING_TYPED
     isolate: bool = False
+    render: str = "none"
     limits: Limits = field(default_factory=Limits)
     watchdog: Watchdog = field(default_factory=Watchdog)
 
@@ -213,7 +215,7 @@ def describe(environment: str, preset: str, care: Care | None = None) -> Environ
         SpecError, UsageError, MissingExtraError: as in `make_environments`, or it shows something else than it says.
         BrokenError: it is isolated, and its process died or hung.
     """
-    care = care or Care()
+    care = replace(care or Care(), render="none")
     build = careful_builder(environment, preset, care)
     seat = Supervised(0, lambda _: build(0, 0), limits=care.limits, watchdog=care.watchdog)
     assert seat.environment is not None
@@ -261,7 +263,7 @@ def careful_builder(environment: str, preset: str, care: Care) -> Builder:
     """What builds the environments of a name, as far as they are trusted."""
     trust = care.trust
     if not care.isolate:
-        return builder(environment, preset, trust)
+        return builder(environment, preset, trust, care.render)
 
     def build(index: int, seed: int) -> Environment:
         recipe = Recipe(
@@ -271,6 +273,7 @@ def careful_builder(environment: str, preset: str, care: Care) -> Builder:
             seed=seed,
             allow_import=trust.covers(EnvironmentName.parse(environment).id),
             installed=trust.installed,
+            render=care.render,
             import_from=None if trust.start_directory is None else str(trust.start_directory),
         )
         return IsolatedEnvironment(recipe, care.limits)

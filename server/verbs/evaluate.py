@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from seedbed.common.errors import BrokenError, UsageError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
@@ -66,6 +66,7 @@ class EvalConfig:
         minimum=1,
     )
     device: str = option("auto", "of inference: auto, cpu, cuda or cuda:N")
+    render: Literal["none", "human"] = option("none", "human: watch one environment in a window")
     json: str | None = option(None, "write the result there too, as JSON; - prints only that", metavar="FILE")
     allow_import: bool = option(False, "import modules that the run's config.json names")
     import_from: Path | None = option(None, "where they are looked for last", metavar="DIR", hidden=True)
@@ -145,7 +146,7 @@ def evaluate(
         BrokenError: not one episode ended.
     """
     stop = stop or StopSignal()
-    num_envs = min(options.eval_envs, options.episodes)
+    num_envs = 1 if options.render == "human" else min(options.eval_envs, options.episodes)
     config = _evaluation_config(config_of(run, options.trust), options, num_envs)
     admit(config, run.spec, options.trust)
     collection = EpisodeCollection(num_envs, -(-options.episodes // num_envs))
@@ -201,6 +202,7 @@ def _evaluation_config(config: ServerConfig, options: EvalConfig, num_envs: int)
             "serving.port": 0,
             "serving.num_slots": None,
             "run.device": options.device,
+            "care.render": options.render,
             "run.train": False,
         },
     )

@@ -10,6 +10,8 @@ import pytest
 
 from seedbed.common.errors import MissingExtraError, SpecError, UsageError
 from seedbed.common.plugins import WIRE, Trust
+from seedbed.env_client.environments.making import make
+from seedbed.env_client.environments.registry import builder
 from seedbed.env_client.environments.rows import Care, describe
 from tests.env_client.environments import odd_environments
 
@@ -166,3 +168,15 @@ def test_distributions_bring_environments_by_name(folder: Path, monkeypatch: pyt
     assert (spec.environment, spec.observations[0].shape) == (f'{name}{{"size":4}}', (40, 16, 3))
     with pytest.raises((SpecError, MissingExtraError)):
         describe(name, "", Care(trust=WIRE))
+
+
+def test_a_window_is_no_part_of_the_contract(folder: Path) -> None:
+    (folder / "shown_env.py").write_text(
+        f"from {MODULE} import Sound\n"
+        "modes = []\ndef make(render_mode=None):\n    modes.append(render_mode)\n    return Sound()\n"
+    )
+    trust = Trust(allow_import=True, start_directory=folder)
+    assert make("shown_env:make", {}, trust, "human")[1] == make("shown_env:make", {}, trust)[1] == "shown_env:make"
+    assert sys.modules["shown_env"].modes == ["human", None]
+    with pytest.raises(SpecError, match=r"seedbed/Catch-v0 has no picture"):
+        builder("seedbed/Catch-v0", "", trust, "human")
