@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from seedbed.common.codec import pack_hello
+from seedbed.common.counting import count
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import Array, Timesteps
 from seedbed.env_client.actor import Stopped
@@ -159,4 +160,9 @@ class RemotePolicy:
         self._connected.add(group)
         if len(self._connected) == len(self._leases):
             environments, groups = self._num_environments, len(self._leases)
-            _log.info("connected to %s: %d environments in %d groups", self._endpoint.target, environments, groups)
+            _log.info(
+                "connected to %s: %s in %s",
+                self._endpoint.target,
+                count(environments, "environment"),
+                count(groups, "group"),
+            )

@@ -35,11 +35,6 @@ def continuation(config: ServerConfig, verb: str, reached: str | None) -> str:
     return f"{command} --max-seconds none (or more)"
 
 
-def count(number: int, thing: str) -> str:
-    """As "1 episode", "2 episodes"."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
 def _allowance(config: ServerConfig) -> str:
     """Names in a run's files have no module imported unless that is said."""
     names = (config.environment.env, config.algorithm, config.network.torso, config.network.core)

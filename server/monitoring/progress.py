@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from seedbed.server.monitoring.next_commands import count
+from seedbed.common.counting import count
 from seedbed.server.run.cohorts import CohortRecord
 
 _PLAIN_INTERVAL_S = 10.0

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from seedbed.common.counting import count
 from seedbed.server.options.run import RunConfig
 from seedbed.server.run.checkpoint import Checkpoint
 from seedbed.server.run.cohorts import CohortRecord
@@ -69,7 +70,9 @@ class RunState:
 
     def describe(self) -> str:
         """For people."""
-        return f"{self.agent_steps:,} agent steps, {self.updates:,} updates, {self.wall_s / 60:.1f} minutes"
+        return (
+            f"{count(self.agent_steps, 'agent step')}, {count(self.updates, 'update')}, {self.wall_s / 60:.1f} minutes"
+        )
 
     def to_checkpoint(self) -> Checkpoint:
         """As it goes to disk."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from seedbed.common.counting import count
 from seedbed.common.errors import BrokenError, UsageError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.options import OptionParser, add_options, explicit, option, override
@@ -26,7 +27,6 @@ from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.registry import find_algorithm
 from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
-from seedbed.server.monitoring.next_commands import count
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.checkpoint import Checkpoint
 from seedbed.server.run.directory import RunFile

@@ -12,6 +12,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from seedbed.common.counting import count
+
 # Game as in "ALE/<game>-v5" -> (random, human).
 RANDOM_AND_HUMAN: dict[str, tuple[float, float]] = {
     "Alien": (227.8, 7127.7),
@@ -112,7 +114,7 @@ class Summary:
 
     def __str__(self) -> str:
         error = "" if self.standard_error is None else f" ± {self.standard_error:.2f}"
-        return f"{self.mean:.2f}{error} (median {self.median:.2f}, {self.episodes} episodes)"
+        return f"{self.mean:.2f}{error} (median {self.median:.2f}, {count(self.episodes, 'episode')})"
 
 
 def summarise(returns: Sequence[float]) -> Summary:

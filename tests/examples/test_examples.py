@@ -79,20 +79,26 @@ def test_environment_torso_and_algorithm_of_one_s_own(tmp_path: Path, monkeypatc
     assert env.action_space.contains(action)
 
 
+def latest(run: Path, name: str) -> float:
+    """A number in the newest line of a run's metrics; 0 before the first one."""
+    lines = read_metrics(run)
+    return float(lines[-1][name] or 0) if lines else 0.0
+
+
 def test_own_loop(server: tuple[Program, Path]) -> None:
     program, run = server
     returns = load_example("own_loop").play(program.address, num_episodes=3)
     assert len(returns) == 3
-    program.eventually(lambda: read_metrics(run)[-1]["episodes"] >= 3, "its episodes to count")
-    assert read_metrics(run)[-1]["agent_steps"] >= sum(returns) - 3
+    program.eventually(lambda: latest(run, "episodes") >= 3, "its episodes to count")
+    assert latest(run, "agent_steps") >= sum(returns) - 3
 
 
 def test_many_at_once(server: tuple[Program, Path]) -> None:
     program, run = server
-    before = read_metrics(run)[-1]["episodes"]
+    before = latest(run, "episodes")
     ended = load_example("many_at_once").play(program.address, num_envs=8, num_steps=60)
     assert ended > 0
-    program.eventually(lambda: read_metrics(run)[-1]["episodes"] >= before + ended, "its episodes to count")
+    program.eventually(lambda: latest(run, "episodes") >= before + ended, "its episodes to count")
 
 
 def test_optuna_sweep(tmp_path: Path) -> None:
@@ -116,5 +122,5 @@ def test_node_client(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["episodes"] == 20
-        program.eventually(lambda: read_metrics(run)[-1]["episodes"] == 20, "its episodes to count")
+        program.eventually(lambda: latest(run, "episodes") == 20, "its episodes to count")
         assert -1 <= read_metrics(run)[-1]["episode_return_mean"] <= 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from seedbed.common.options import override
-from seedbed.server.monitoring.next_commands import continuation, count, next_commands
+from seedbed.server.monitoring.next_commands import continuation, next_commands
 from seedbed.server.options.config import ServerConfig
 
 CONFIG = override(
@@ -54,7 +54,3 @@ def test_a_quarter_of_the_environments_shows_the_score(num_envs: int, asked: int
     fleet = override(CONFIG, {"fleet.num_envs": num_envs, "fleet.num_greedy_envs": asked}).fleet
     assert len(fleet.greedy_environments) == greedy
     assert sum(map(fleet.shows_score, range(num_envs))) == (greedy or num_envs)
-
-
-def test_numbers_agree_with_their_nouns() -> None:
-    assert [count(number, "episode") for number in (0, 1, 1000)] == ["0 episodes", "1 episode", "1,000 episodes"]
