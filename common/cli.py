@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from seedbed.common.errors import MissingExtraError, UsageError
+from seedbed.common.extras import install_command
 from seedbed.common.logs import run_main
 
 
@@ -87,12 +88,8 @@ def naming_extras() -> Iterator[None]:
         if module not in _EXTRAS:
             raise
         extra = _EXTRAS[module]
-        if extra is None:
-            message = f"expected seedbed's own dependencies to be installed (pip install seedbed), {module} is missing"
-        else:
-            message = (
-                f"expected the extra \"{extra}\" to be installed (pip install 'seedbed[{extra}]'), {module} is missing"
-            )
+        what = "seedbed's own dependencies" if extra is None else f'the extra "{extra}"'
+        message = f"expected {what} to be installed ({install_command(extra)}), {module} is missing"
         raise MissingExtraError(message) from error
 
 

@@ -16,6 +16,7 @@ from seedbed.common.codec import check_protocol, protocol_version, spec_from_mes
 from seedbed.common.credentials import ClientCredentials, watch_tokens
 from seedbed.common.diagnosis import connect, look_up, shake_hands
 from seedbed.common.errors import SeedbedError
+from seedbed.common.extras import install_command
 from seedbed.common.grpc_channel import error_from_rpc, open_channel
 from seedbed.common.machine import Check, check_machine, version_of
 from seedbed.common.options import option, parse
@@ -139,8 +140,10 @@ def _check_environment(spec: EnvironmentSpec) -> Check:
     name = f"{spec.environment} {spec.preset}".strip()
     needs = {"ALE": ("ale-py", "atari"), "seedbed": None}.get(spec.environment.partition("/")[0], ("gymnasium", "env"))
     if needs is not None and version_of(needs[0]) is None:
-        extra = f"pip install 'seedbed[{needs[1]}]'"
-        return Check("warning", "environment", f"{name}, which needs {needs[0]} to be stepped on this machine: {extra}")
+        command = install_command(needs[1])
+        return Check(
+            "warning", "environment", f"{name}, which needs {needs[0]} to be stepped on this machine: {command}"
+        )
     return Check("ok", "environment", name)
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from seedbed.common import cli, logs
 from seedbed.common.errors import MissingExtraError, SpecError, UsageError
+from seedbed.common.extras import install_command
 
 Tape = list[tuple[str, list[str]]]
 
@@ -106,8 +107,7 @@ def test_missing_extra(
     assert cli.main(["train"]) == MissingExtraError.exit_code
     top = module.partition(".")[0]
     assert capsys.readouterr().err == (
-        f"seedbed: error: expected the extra \"{extra}\" to be installed (pip install 'seedbed[{extra}]'), "
-        f"{top} is missing\n"
+        f'seedbed: error: expected the extra "{extra}" to be installed ({install_command(extra)}), {top} is missing\n'
     )
 
 

@@ -18,6 +18,7 @@ from seedbed.common.address import Address
 from seedbed.common.codec import protocol_version, spec_to_message
 from seedbed.common.credentials import TOKEN_VARIABLE, ClientCredentials
 from seedbed.common.doctor import check_way
+from seedbed.common.extras import install_command
 from seedbed.common.machine import Check
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.env_client.environments.echo import ECHO_SPECS
@@ -140,7 +141,7 @@ def test_warnings(token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     warnings = [(check.subject, check.finding) for check in checks if check.level == "warning"]
     assert warnings[0] == ("token", "this client has one, the server demands none")
     assert warnings[1][0] == "environment"
-    assert "pip install 'seedbed[atari]'" in warnings[1][1]
+    assert install_command("atari") in warnings[1][1]
     assert [check.subject for check in far if check.level == "warning"] == ["encryption", "token", "environment"]
 
 

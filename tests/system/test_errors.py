@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from seedbed.common.extras import install_command
 from tests.system.processes import FAST, Program, eventually, run
 
 pytestmark = pytest.mark.system
@@ -114,7 +115,7 @@ def test_a_missing_extra(module: str, extra: str, options: list[str], tmp_path: 
     )
     where = ["--run-dir", str(tmp_path / "run")] if options[0] == "train" else []
     done = run(*options, *where, environment={"PYTHONPATH": str(tmp_path)})
-    done.assert_error(MISSING_EXTRA, f"seedbed[{extra}]", module)
+    done.assert_error(MISSING_EXTRA, install_command(extra), module)
 
 
 def test_resuming_with_other_options(finished_run: Path) -> None:
