@@ -21,11 +21,10 @@ from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto import seedbed_pb2_grpc
 from seedbed.server.frontend.admission import MAX_SPEC_BYTES, FrontendConfig, check_hello
 from seedbed.server.frontend.process import listen, make_server
-from seedbed.server.frontend.rpc import abort, read_message, text_of
+from seedbed.server.frontend.rpc import abort, read_hello, text_of
 
 logger = logging.getLogger(__name__)
 
-_HELLO_TIMEOUT_S = 10.0
 _MAX_HELLO_BYTES = 4 << 20  # of tens of thousands of environments
 _RETRY_AFTER_MS = 1000
 _LEAVING_S = 1.0
@@ -100,13 +99,7 @@ class FirstHello(seedbed_pb2_grpc.SeedbedServicer):
         Raises:
             SeedbedError: it is none.
         """
-        try:
-            message = await asyncio.wait_for(read_message(context), _HELLO_TIMEOUT_S)
-        except TimeoutError:
-            raise InvalidMessageError(f"expected Hello within {_HELLO_TIMEOUT_S:g} s") from None
-        if message is None or message.WhichOneof("body") != "hello":
-            raise InvalidMessageError(f"expected Hello first, got {message and message.WhichOneof('body')}")
-        hello = message.hello
+        hello = await read_hello(context)
         codec.check_protocol(hello.protocol, "client")
         if (size := hello.spec.ByteSize()) > MAX_SPEC_BYTES:
             raise InvalidMessageError(f"Hello: expected a spec of at most {MAX_SPEC_BYTES} bytes, got {size}")

@@ -29,7 +29,7 @@ from seedbed.common.unpacking import StepsReader
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto import seedbed_pb2_grpc
 from seedbed.server.frontend.admission import FrontendConfig, check_first, check_hello
-from seedbed.server.frontend.rpc import abort, first_done, read_message, text_of
+from seedbed.server.frontend.rpc import abort, first_done, read_hello, read_message, text_of
 from seedbed.server.frontend.status import status_message
 from seedbed.server.shared.id_channel import Control, IdChannel
 from seedbed.server.shared.slots import SlotTable
@@ -37,7 +37,6 @@ from seedbed.server.shared.vitals import VitalsTable
 
 logger = logging.getLogger(__name__)
 
-_HELLO_TIMEOUT_S = 10.0
 
 _DEFECTS = (InvalidMessageError, PipeliningError, SequenceError)
 """Errors after which a client's lease, if it has one, ends at once. A broken connection leaves it in grace."""
@@ -116,13 +115,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
 
     async def _agree(self, stream: _Stream, context: Any) -> None:
         """Hello -> lease -> Welcome."""
-        try:
-            message = await asyncio.wait_for(read_message(context), _HELLO_TIMEOUT_S)
-        except TimeoutError:
-            raise InvalidMessageError(f"expected Hello within {_HELLO_TIMEOUT_S:g} s") from None
-        if message is None or message.WhichOneof("body") != "hello":
-            raise InvalidMessageError(f"expected Hello first, got {message and message.WhichOneof('body')}")
-        hello = message.hello
+        hello = await read_hello(context)
         check_hello(hello, self.config)
         self._send(
             {

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from seedbed.common.errors import ERROR_NAME_KEY, InvalidMessageError, SeedbedError
 from seedbed.proto import seedbed_pb2 as pb
 
+_HELLO_TIMEOUT_S = 10.0
 _MAX_TEXT_LENGTH = 600
 """gRPC percent-encodes the text of a status, up to 12 bytes a character, and clients refuse more than 8 KiB of it."""
 
@@ -23,6 +24,21 @@ async def read_message(context: Any) -> pb.ClientMessage | None:
     except DecodeError as error:
         raise InvalidMessageError(f"expected a ClientMessage, got bytes that are none ({error})") from None
     return None if message is grpc.aio.EOF else message
+
+
+async def read_hello(context: Any) -> pb.Hello:
+    """The first message of a stream.
+
+    Raises:
+        InvalidMessageError: it is something else, or does not come in time.
+    """
+    try:
+        message = await asyncio.wait_for(read_message(context), _HELLO_TIMEOUT_S)
+    except TimeoutError:
+        raise InvalidMessageError(f"expected Hello within {_HELLO_TIMEOUT_S:g} s") from None
+    if message is None or message.WhichOneof("body") != "hello":
+        raise InvalidMessageError(f"expected Hello first, got {message and message.WhichOneof('body')}")
+    return message.hello
 
 
 async def first_done(*coroutines: Coroutine[Any, Any, None]) -> None:
