@@ -48,7 +48,7 @@ class ClientCredentials:
     tls: bool = option(False, "encrypt; the server's certificate must be signed by an authority this system trusts")
     tls_ca: Path | None = option(None, "encrypt; certificate of the authority (PEM) that signed the server's")
     tls_cert: Path | None = option(None, "this client's certificate (PEM), for servers that ask for one")
-    tls_key: Path | None = option(None, "its private key (PEM)")
+    tls_key: Path | None = option(None, "private key (PEM) of --tls-cert")
     tls_server_name: str | None = option(
         None, "name in the server's certificate, where it is not the host in --server", metavar="NAME"
     )
@@ -105,7 +105,7 @@ class ServerCredentials:
         f"file with the token that clients must show, or two, both valid; the variable {TOKEN_VARIABLE} unless given",
     )
     tls_cert: Path | None = option(None, "this server's certificate (PEM), with what leads to its authority")
-    tls_key: Path | None = option(None, "its private key (PEM)")
+    tls_key: Path | None = option(None, "private key (PEM) of --tls-cert")
     tls_client_ca: Path | None = option(
         None, "demand a certificate of every client; that of the authority (PEM) which signs them"
     )

@@ -94,7 +94,11 @@ class CareOptions:
         False, "each environment in a process of its own: one that hangs or crashes costs only itself; slower"
     )
     step_timeout_s: float = option(
-        30.0, "a step that takes longer hangs; its client is started again, or with --isolate itself", minimum=0.1
+        30.0,
+        "longest step; one that takes longer hangs, and its client is started again, or with --isolate itself",
+        minimum=0.1,
     )
-    reset_timeout_s: float = option(120.0, "the same for a reset, and for building an environment", minimum=0.1)
+    reset_timeout_s: float = option(
+        120.0, "longest reset, and longest time to build an environment; then as with --step-timeout-s", minimum=0.1
+    )
     render: Literal["none", "human"] = option("none", "human: a window for each environment, which slows it down")

@@ -3,7 +3,7 @@
     @dataclass(frozen=True, slots=True, kw_only=True)
     class OptimiserConfig:
         "optimiser"                                       # titles the group in --help
-        learning_rate: float = option(6e-4, "at the start")            # --learning-rate
+        learning_rate: float = option(6e-4, "learning rate at the start")  # --learning-rate
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config:

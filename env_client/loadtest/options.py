@@ -26,7 +26,7 @@ class SpawnOptions:
         f"{DEFAULT_ENV}; other shapes: {DEFAULT_ENV},shape=128x128x3,dtype=uint8,actions=6)",
         metavar="ID",
     )
-    device: Literal["auto", "cpu", "cuda"] = option("auto", "of inference and learning")
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "device of inference and learning")
     train: bool = option(True, "learn from what comes; without it the server only answers")
     server_options: str = option("", 'more options of seedbed server, in one text: "--frontends 2"', metavar="TEXT")
 
@@ -56,8 +56,8 @@ class LoadTestOptions:
         None, "index of the first environment; the server chooses all indices unless given", minimum=0
     )
     min_fps: float | None = option(None, "exit with 1 when the best load reaches fewer frames/s than this", minimum=0)
-    json: Path | None = option(None, "write all figures there, a list of loads", metavar="FILE")
-    csv: Path | None = option(None, "write the table there", metavar="FILE")
+    json: Path | None = option(None, "file for all figures, a list of loads", metavar="FILE")
+    csv: Path | None = option(None, "file for the table", metavar="FILE")
     plot: Path | None = option(None, "draw throughput and p99 against load", metavar="FILE.png")
     spawned: SpawnOptions = field(default_factory=SpawnOptions)
     credentials: ClientCredentials = field(default_factory=ClientCredentials)

@@ -81,13 +81,13 @@ class ActorCriticOptions:
     """actor-critic"""
 
     lambda_: float = option(
-        1.0, "multiplies the clipped trace coefficients c of V-trace; in the others, that of GAE", flag="--lambda"
+        1.0, "lambda: factor of the clipped trace coefficients c of V-trace; in the others, GAE's", flag="--lambda"
     )
     baseline_cost: float = option(0.5, "weight of half the squared value error")
     entropy_cost: float = option(0.01, "weight of the entropy bonus, the mean over discrete components of an action")
     reduction: Literal["mean", "sum"] = option(
         "mean",
-        "over valid steps; sum as in IMPALA's paper wants its optimiser: --optimiser rmsprop --epsilon 0.01 "
+        "reduction over valid steps; sum as in IMPALA's paper wants its optimiser: --optimiser rmsprop --epsilon 0.01 "
         "--clip-norm 40 --learning-rate 6e-4",
     )
 
@@ -96,7 +96,7 @@ class ActorCriticOptions:
 class A3COptions(ActorCriticOptions):
     """A3C"""
 
-    reduction: Literal["mean", "sum"] = option("sum", "over valid steps")
+    reduction: Literal["mean", "sum"] = option("sum", "reduction over valid steps")
 
 
 class ActorCriticAlgorithm(Algorithm):

@@ -33,7 +33,7 @@ from seedbed.server.networks.interface import PolicyNetwork
 class PPOOptions(ActorCriticOptions):
     """PPO"""
 
-    lambda_: float = option(0.95, "of GAE", flag="--lambda")
+    lambda_: float = option(0.95, "lambda of GAE", flag="--lambda")
     clip_ratio: float = option(0.1, "epsilon: how far the ratio of policies may go from 1")
     epochs: int = option(4, "times that each train batch is gone through", minimum=1)
     minibatches: int = option(4, "optimiser steps in an epoch, each on as many of the unrolls", minimum=1)

@@ -26,9 +26,11 @@ from seedbed.server.losses.vtrace import vtrace
 class VTraceOptions(ActorCriticOptions):
     """V-trace"""
 
-    clip_rho: float = option(1.0, "rho-bar: decides what is learnt")
-    clip_c: float = option(1.0, "c-bar: variance against speed of the traces")
-    clip_pg_rho: float = option(1.0, "rho-bar of the policy gradient")
+    clip_rho: float = option(
+        1.0, "rho-bar: bound of importance ratios in the value targets; decides which policy's value is learnt"
+    )
+    clip_c: float = option(1.0, "c-bar: bound of the trace coefficients; trades variance against speed")
+    clip_pg_rho: float = option(1.0, "rho-bar of the policy gradient: bound of its importance ratios")
     advantage: Literal["seed", "rlax"] = option(
         "seed", "rlax mixes values by lambda, which makes it GAE on-policy; seed does not"
     )

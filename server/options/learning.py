@@ -19,7 +19,7 @@ class LearningConfig:
         "B, unrolls in a train batch; of no account where learning goes in rounds: one of every environment",
         minimum=1,
     )
-    discount: float = option(0.99, "gamma")
+    discount: float = option(0.99, "discount factor, gamma")
     reward_clipping: Literal["none", "abs_one", "soft_asymmetric", "paper_asymmetric"] = option(
         "none", "how rewards are squashed before the loss; scores stay raw (default: abs_one with an Atari preset)"
     )
@@ -33,18 +33,18 @@ class OptimiserConfig:
     """optimiser"""
 
     optimiser: Literal["adam", "rmsprop", "rmsprop_tf"] = option(
-        "adam", "rmsprop_tf: epsilon inside the root, mean square from 1", fixed=True
+        "adam", "optimiser; rmsprop_tf has epsilon inside the root and a mean square that begins at 1", fixed=True
     )
-    learning_rate: float = option(6e-4, "at the start", minimum=0)
+    learning_rate: float = option(6e-4, "learning rate at the start of the run", minimum=0)
     final_learning_rate_share: float = option(
-        0.0, "share of it left at the end of the run, reached linearly", minimum=0
+        0.0, "share of the learning rate left at the end of the run, reached linearly", minimum=0
     )
-    epsilon: float = option(1e-8, "of the optimiser; belongs to the reduction, which scales gradients", minimum=0)
-    decay: float = option(0.99, "of RMSProp's mean square")
-    centred: bool = option(False, "divide by the spread of gradients, not their size; of rmsprop", fixed=True)
-    momentum: float = option(0.0, "of RMSProp")
-    beta1: float = option(0.9, "of Adam")
-    beta2: float = option(0.999, "of Adam")
+    epsilon: float = option(1e-8, "optimiser's epsilon; belongs to the reduction, which scales gradients", minimum=0)
+    decay: float = option(0.99, "RMSProp: decay of the mean square")
+    centred: bool = option(False, "RMSProp: divide by the spread of gradients, not their size", fixed=True)
+    momentum: float = option(0.0, "RMSProp: momentum")
+    beta1: float = option(0.9, "Adam: decay of the first moment")
+    beta2: float = option(0.999, "Adam: decay of the second moment")
     clip_norm: float = option(40.0, "largest global gradient norm", minimum=0)
 
 
@@ -52,19 +52,19 @@ class OptimiserConfig:
 class ReplayConfig:
     """replay"""
 
-    replay_capacity: int = option(2000, "unrolls it holds; the oldest makes room", minimum=1, fixed=True)
-    replay_min_size: int = option(200, "unrolls it must hold before learning starts", minimum=1)
+    replay_capacity: int = option(2000, "unrolls that the replay holds; the oldest makes room", minimum=1, fixed=True)
+    replay_min_size: int = option(200, "unrolls that the replay must hold before learning starts", minimum=1)
     samples_per_insert: float = option(1.5, "how often an unroll is drawn on average; inserts and draws wait for that")
     replay_tolerance: float | None = option(
         None,
-        "how far draws may be ahead or behind, in unrolls "
+        "tolerance of samples-per-insert: unrolls by which draws may be ahead or behind "
         "(default: 2 * (batch size + samples per insert), or num-envs * samples per insert if that is more)",
     )
     priority_exponent: float = option(0.9, "alpha: 0 draws uniformly, 1 in proportion to priorities", minimum=0)
     importance_exponent: float = option(0.6, "beta: 1 corrects in full for what is drawn too often", minimum=0)
     priority_eta: float = option(0.9, "share of the largest error in an unroll's priority; the rest is their mean")
     replay_device: Literal["auto", "cpu", "cuda"] = option(
-        "auto", "where it lives: auto is beside the learner if it fits"
+        "auto", "device of the replay: auto is the learner's if it fits"
     )
     checkpoint_replay: bool = option(False, "save the replay when the run is stopped in order, and resume with it")
 

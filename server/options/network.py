@@ -15,8 +15,8 @@ class NetworkConfig:
 
     torso: str = option(
         "auto",
-        "what reads observations: auto (an encoder for each array), mlp, impala_shallow, nature, impala_deep, a "
-        "plug-in's name, or your own MODULE:CLASS",
+        "network that reads observations: auto (an encoder for each array), mlp, impala_shallow, nature, impala_deep, "
+        "a plug-in's name, or your own MODULE:CLASS",
         metavar="NAME",
         fixed=True,
     )
@@ -27,7 +27,9 @@ class NetworkConfig:
         fixed=True,
     )
     core_size: int = option(256, "H, width of the memory", minimum=1, fixed=True)
-    background: float = option(0.0, "subtracted from the pixels of images: what means nothing should be 0", fixed=True)
+    background: float = option(
+        0.0, "value subtracted from the pixels of images: what means nothing should be 0", fixed=True
+    )
     frame_stack: int | None = option(
         None,
         "K, newest frames of every observation array that the network sees at once; clients send one "
@@ -37,8 +39,8 @@ class NetworkConfig:
     )
     precision: Literal["float32", "bfloat16"] | None = option(
         None,
-        "of what reads images of bytes, 32 pixels a side or more; all else is float32 (default: bfloat16 where such "
-        "are shown)",
+        "precision of the network that reads images of bytes, 32 pixels a side or more; all else is float32 "
+        "(default: bfloat16 where such are shown)",
         fixed=True,
     )
 

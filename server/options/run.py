@@ -19,7 +19,8 @@ class FleetConfig:
     num_clients: int | None = option(None, "local client processes (default: one per core)", minimum=1)
     num_greedy_envs: int | None = option(
         0,
-        "of these, the last so many only show the score: they explore nothing and nothing is learnt from them "
+        "greedy environments, the last of num-envs: they only show the score, explore nothing, and nothing is learnt "
+        "from them "
         "(0: all environments count; none: a quarter, as with algorithms that explore by a rate of their own)",
         minimum=0,
     )
@@ -58,7 +59,7 @@ class RunConfig:
     init_from: Path | None = option(
         None, "begin a new run with the weights of another: its directory, or one of its checkpoints", fixed=True
     )
-    device: str = option("auto", "of inference and learning: auto, cpu, cuda or one of several, cuda:1")
+    device: str = option("auto", "device of inference and learning: auto, cpu, cuda or one of several, cuda:1")
     train: bool = option(True, "learn; without it the server only answers, and drops what it sees")
     torch_threads: int = option(1, "threads of each torch operation on a CPU")
     max_steps: int = option(20_000_000, "stop after so many agent steps; the learning rate decays over them")

@@ -42,7 +42,9 @@ class MonitoringConfig:
     http_port: int | None = option(
         None, "answer /healthz, /readyz and /metrics on this port; 0 lets the system choose (default: not at all)"
     )
-    http_host: str = option("127.0.0.1", "address for them; whoever reaches it may read, nobody can change anything")
+    http_host: str = option(
+        "127.0.0.1", "address of --http-port; whoever reaches it may read, nobody can change anything"
+    )
     stall_limit_s: float = option(
         120.0,
         "how long inference or learner may make no progress while they have work: then the threads' stacks go to the "

@@ -65,9 +65,9 @@ class EvalConfig:
         "half hour",
         minimum=1,
     )
-    device: str = option("auto", "of inference: auto, cpu, cuda or cuda:N")
+    device: str = option("auto", "device of inference: auto, cpu, cuda or cuda:N")
     render: Literal["none", "human"] = option("none", "human: watch one environment in a window")
-    json: str | None = option(None, "write the result there too, as JSON; - prints only that", metavar="FILE")
+    json: str | None = option(None, "file for the result as JSON; - prints only that", metavar="FILE")
     allow_import: bool = option(False, "import modules that the run's config.json names")
     import_from: Path | None = option(None, "where they are looked for last", metavar="DIR", hidden=True)
 
