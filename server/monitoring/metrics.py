@@ -142,22 +142,12 @@ class EpisodeWindow:
     @property
     def return_mean(self) -> float | None:
         """None before the first episode, like all below."""
-        return self._statistic(statistics.fmean, 0)
-
-    @property
-    def return_median(self) -> float | None:
-        """Median return."""
-        return self._statistic(statistics.median, 0)
+        return self._mean(0)
 
     @property
     def steps_mean(self) -> float | None:
         """Mean length in agent steps."""
-        return self._statistic(statistics.fmean, 1)
-
-    @property
-    def frames_mean(self) -> float | None:
-        """Mean length in emulator frames."""
-        return self._statistic(statistics.fmean, 2)
+        return self._mean(1)
 
     def get_state(self) -> dict[str, Any]:
         """What JSON can hold."""
@@ -173,10 +163,10 @@ class EpisodeWindow:
         window.num_episodes = state["num_episodes"]
         return window
 
-    def _statistic(self, function: Any, column: int) -> float | None:
+    def _mean(self, column: int) -> float | None:
         values = [episode[column] for episode in tuple(self._episodes)]
         try:
-            return float(function(values)) if values else None
+            return statistics.fmean(values) if values else None
         except OverflowError:  # clients may say anything that is finite; sums of it need not be
             return math.inf
 
