@@ -11,38 +11,10 @@ import pytest
 
 from seedbed.common.codec import pack_actions, pack_steps
 from seedbed.common.errors import InvalidMessageError
-from seedbed.common.specs import ArraySpec, EnvironmentSpec, action_mask
-from seedbed.common.timestep import EpisodeEnd, Timesteps
+from seedbed.common.specs import ArraySpec, action_mask
 from seedbed.common.unpacking import ActionsReader, StepsReader
 from seedbed.proto import seedbed_pb2 as pb
-
-SPEC = EnvironmentSpec(
-    environment="test/Two-v0",
-    preset="modern",
-    frames_per_step=4,
-    observations=(
-        ArraySpec(name="image", dtype="uint8", shape=(2, 3), low=(0,), high=(255,)),
-        ArraySpec(name="speed", dtype="float32"),
-    ),
-    actions=(
-        ArraySpec(name="button", dtype="int64", low=(0,), high=(4,), kind="discrete"),
-        ArraySpec(name="stick", dtype="float32", shape=(2,), low=(-1.5,), high=(1,)),
-    ),
-)
-
-
-def rows(num_rows: int = 3) -> Timesteps:
-    """Every number tells its place."""
-    return Timesteps(
-        step_type=np.arange(num_rows, dtype=np.uint8) % 3,
-        reward=np.arange(num_rows, dtype=np.float32) * 1.5,
-        discount=np.linspace(1, 0, num_rows, dtype=np.float32),
-        observations=(
-            np.arange(num_rows * 6, dtype=np.uint8).reshape(num_rows, 2, 3),
-            np.arange(num_rows, dtype=np.float32) * 100,
-        ),
-        episode_ends=(EpisodeEnd(row=2, episode_return=-21.25, steps=2**40, frames=7),),
-    )
+from tests.reference.two_arrays import SPEC, rows
 
 
 def steps_message(**changes: Any) -> pb.Steps:
