@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seedbed.common.errors import DivergedError, UsageError
-from seedbed.common.plugins import Trust
+from seedbed.common.plugins import Trust, start_directory
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import StepType
 from seedbed.server.algorithms.interface import Acting
@@ -88,7 +88,7 @@ def load(
         VersionError: a newer seedbed wrote it.
     """
     file, checkpoint = find_checkpoint(Path(run), best=best)
-    trust = Trust(allow_import=allow_import, start_directory=Path.cwd())
+    trust = Trust(allow_import=allow_import, start_directory=start_directory())
     config = config_of(file, trust)
     admit(config, file.spec, trust)
     return Policy(config, file.spec, RunState.from_checkpoint(checkpoint), device=device, seed=seed)

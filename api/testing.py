@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,12 +25,12 @@ def check_environment(env: str, kwargs: Mapping[str, Any] | None = None, *, step
         SeedbedError: it cannot be made.
     """
     from seedbed.common.environment_options import EnvironmentOptions
-    from seedbed.common.plugins import Trust
+    from seedbed.common.plugins import Trust, start_directory
     from seedbed.env_client.check import check_environment as look
     from seedbed.env_client.environments.rows import Care
 
     options = EnvironmentOptions(env=env, env_kwargs=json.dumps(dict(kwargs)) if kwargs else None)
-    care = Care(trust=Trust(allow_import=True, start_directory=Path.cwd()))
+    care = Care(trust=Trust(allow_import=True, start_directory=start_directory()))
     findings = look(options, care, steps)
     assert not findings.refusals, "; ".join(findings.refusals)
 

@@ -41,6 +41,14 @@ _start_directories: set[str] = set()
 """What was put on sys.path here."""
 
 
+def start_directory(import_from: Path | None = None) -> Path:
+    """Where a MODULE:ATTR is looked for last: the working directory unless --import-from names another.
+
+    Absolute, since processes that get it may work elsewhere.
+    """
+    return (import_from or Path.cwd()).absolute()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trust:
     """Which names may have a module imported; decided where a command line is read, and never saved.

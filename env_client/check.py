@@ -16,7 +16,7 @@ from seedbed.common.errors import SeedbedError, SpecError, UsageError
 from seedbed.common.image_layout import cost_remark
 from seedbed.common.logs import run_main, setup_logging
 from seedbed.common.options import OptionParser, add_options, explicit, option, override, to_argv
-from seedbed.common.plugins import Trust
+from seedbed.common.plugins import Trust, start_directory
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import Array
 from seedbed.env_client.environments.interface import Environment, Limits, Status
@@ -79,9 +79,8 @@ def main(argv: Sequence[str]) -> int:
     if options.environment.env is None:
         raise UsageError("expected an environment: seedbed check ENV")
     setup_logging("check")
-    start_directory = (options.import_from or Path.cwd()).absolute()
     care = Care(
-        trust=Trust(allow_import=True, start_directory=start_directory),  # it was typed
+        trust=Trust(allow_import=True, start_directory=start_directory(options.import_from)),  # it was typed
         isolate=options.care.isolate,
         limits=Limits(step_s=options.care.step_timeout_s, reset_s=options.care.reset_timeout_s),
     )

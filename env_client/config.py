@@ -13,7 +13,7 @@ from seedbed.common.credentials import ClientCredentials
 from seedbed.common.environment_options import CareOptions, EnvironmentOptions
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
-from seedbed.common.plugins import Trust
+from seedbed.common.plugins import Trust, start_directory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class EnvConfig:
     @property
     def trust(self) -> Trust:
         """In the --env of this command line."""
-        return Trust(allow_import=self.allow_import, start_directory=(self.import_from or Path.cwd()).absolute())
+        return Trust(allow_import=self.allow_import, start_directory=start_directory(self.import_from))
 
     @property
     def effective_client_id(self) -> str:

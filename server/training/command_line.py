@@ -16,7 +16,7 @@ from seedbed.common.environment_name import EnvironmentName, canonical
 from seedbed.common.environment_options import EnvironmentOptions
 from seedbed.common.errors import ConfigError, UsageError
 from seedbed.common.options import OptionParser, add_group, add_options, explicit, options_of, override, read_json
-from seedbed.common.plugins import Trust, is_module
+from seedbed.common.plugins import Trust, is_module, start_directory
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.options.run import RunConfig
@@ -192,7 +192,7 @@ def read_command_line(argv: Sequence[str], *, prog: str, description: str = "") 
         trust=Trust(
             typed=frozenset(name for path in PLUGINS if (name := typed.get(path)) is not None and is_module(name)),
             allow_import=namespace.allow_import,
-            start_directory=(namespace.import_from or Path.cwd()).absolute(),
+            start_directory=start_directory(namespace.import_from),
         ),
         spec=spec,
         asks_client=asks_client,

@@ -22,7 +22,7 @@ from seedbed.common.counting import count
 from seedbed.common.errors import BrokenError, UsageError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.options import OptionParser, add_options, explicit, option, override
-from seedbed.common.plugins import Trust
+from seedbed.common.plugins import Trust, start_directory
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.registry import find_algorithm
@@ -74,8 +74,7 @@ class EvalConfig:
     @property
     def trust(self) -> Trust:
         """In the modules that the run names."""
-        directory = (self.import_from or Path.cwd()).absolute()
-        return Trust(allow_import=self.allow_import, start_directory=directory)
+        return Trust(allow_import=self.allow_import, start_directory=start_directory(self.import_from))
 
 
 class EpisodeCollection:
