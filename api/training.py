@@ -12,19 +12,16 @@ import argparse
 import contextlib
 import json
 import os
-import secrets
-import signal
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seedbed.common.errors import BrokenError, UsageError
+from seedbed.child_process import ChildLog, NewLines, run_child
+from seedbed.common.errors import UsageError
 from seedbed.common.option_fields import Option, options_of
-from seedbed.common.report import ReportPipe, report_pipe
 from seedbed.server.monitoring.metrics import read_metrics
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.directory import METRICS_FILE
@@ -34,13 +31,6 @@ if TYPE_CHECKING:
     from seedbed.policy import Policy
 
 OnLog = Callable[[dict[str, Any]], object]
-
-LOG_FILE = "train.log"
-"""In the run: all that its processes write for people."""
-
-_POLL_S = 0.2
-_TAIL_CHARACTERS = 2000
-_STOP_S = 60.0
 
 
 class StopTraining(Exception):
@@ -104,8 +94,8 @@ def train(
     if env is None and preset is None and run_dir is None and "config" not in options:
         raise UsageError("expected env=, preset= or config=, or the run_dir= of a run that is to go on, got none")
     directory = read_command_line(argv, prog="seedbed train").directory.path
-    with _Log(directory) as log:
-        lines = _NewLines(directory / METRICS_FILE)
+    with ChildLog(directory) as log:
+        lines = NewLines(directory / METRICS_FILE)
 
         def watch(serving: bool) -> None:
             if not serving:
@@ -116,7 +106,7 @@ def train(
                     on_log(line)
 
         with contextlib.suppress(StopTraining):
-            _run(["train", *argv], log, watch)
+            run_child(["train", *argv], log, watch)
     written = (directory / METRICS_FILE).exists()
     return Result(directory, (read_metrics(directory) or [{}])[-1] if written else {})
 
@@ -148,13 +138,13 @@ def evaluate(
     Raises:
         SeedbedError: what `seedbed eval` says.
     """
-    with tempfile.TemporaryDirectory() as folder, _Log(Path(folder)) as log:
+    with tempfile.TemporaryDirectory() as folder, ChildLog(Path(folder)) as log:
         file = Path(folder, "scores.json")
         values = {"eval_envs": num_envs, "episodes": episodes, "eval_seed": seed, "device": device}
         words = [f"--checkpoint={Path(run)}", f"--json={file}", *_words(values)]
         words += [] if greedy is None else _words({"greedy": greedy})
         words += ["--allow-import"] if allow_import else []
-        _run(["eval", *words], log, lambda serving: None)
+        run_child(["eval", *words], log, lambda serving: None)
         scores: dict[str, Any] = json.loads(file.read_text())
         return scores
 
@@ -218,129 +208,3 @@ def _words(options: Mapping[str, Any]) -> Iterator[str]:
             yield f"--{flag}" if value else f"--no-{flag}"
         else:
             yield f"--{flag}={value}"
-
-
-def _run(command: Sequence[str], log: _Log, watch: Callable[[bool], None]) -> None:
-    """Runs a command of the server to its end.
-
-    Args:
-        command: its words.
-        log: what it writes.
-        watch: called every now and then, and once at the end, with whether it has begun to serve.
-
-    Raises:
-        SeedbedError: what the child says.
-        BaseException: what `watch` raises, when the child has ended in order.
-    """
-    with report_pipe() as pipe:
-        # A session of its own: Ctrl-C reaches this process alone, which asks the child to finish.
-        child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "seedbed.child", str(os.getpid()), *command],
-            stdin=subprocess.DEVNULL,
-            stdout=log.file,
-            stderr=log.file,
-            pass_fds=(pipe.fd,),
-            env={**os.environ, **pipe.environment},
-            start_new_session=True,
-        )
-        pipe.started()
-        try:
-            _follow(child, pipe, watch)
-        except BaseException:
-            _stop(child)
-            raise
-        if child.returncode != 0:
-            verb = command[0]
-            raise BrokenError(
-                f"seedbed {verb} ended with exit code {child.returncode}; its log ends with\n{log.tail()}"
-            )
-
-
-def _follow(child: subprocess.Popen[bytes], pipe: ReportPipe, watch: Callable[[bool], None]) -> None:
-    serving, alive = False, True
-    while alive:
-        try:
-            facts = pipe.read(_POLL_S)
-            alive = facts is not None
-            serving = serving or "serving" in (facts or ())
-        except TimeoutError:
-            pass
-        watch(serving)
-    child.wait()
-    watch(serving)
-
-
-def _stop(child: subprocess.Popen[bytes]) -> None:
-    """Asks the child to finish, and waits until it has saved; a second Ctrl-C ends it at once."""
-    try:
-        if child.poll() is None:
-            child.send_signal(signal.SIGTERM)
-        child.wait(_STOP_S)
-    except BaseException:
-        child.kill()
-        child.wait()
-        raise
-
-
-class _Log:
-    """The output of a child: a file in the run's directory, and beside that as long as there is none.
-
-    A start that fails leaves no directory behind, and this file neither.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._place = directory / LOG_FILE
-        self._draft: Path | None = None
-        self._made_parent = not directory.parent.exists()
-        if not directory.is_dir():
-            directory.parent.mkdir(parents=True, exist_ok=True)
-            self._draft = directory.absolute().parent / f".{directory.name}-{secrets.token_hex(4)}.log"
-        self.file = (self._draft or self._place).open("ab")
-
-    def settle(self) -> None:
-        """Moves the file into the directory, if that is there by now."""
-        if self._draft is not None and self._directory.is_dir():
-            self._draft.replace(self._place)
-            self._draft = None
-
-    def tail(self) -> str:
-        """The end of what was written."""
-        return (self._draft or self._place).read_bytes().decode(errors="replace")[-_TAIL_CHARACTERS:]
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-        self.settle()
-        if self._draft is not None:
-            self._draft.unlink()
-            if self._made_parent:
-                with contextlib.suppress(OSError):
-                    self._directory.parent.rmdir()
-
-
-class _NewLines:
-    """The lines that a start adds to `metrics.jsonl`.
-
-    A run that goes on first rewrites the file without the lines beyond its checkpoint; those that stay are known by
-    their text.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._known = set(file.read_bytes().splitlines()) if file.exists() else set()
-        self._position = 0
-
-    def read(self) -> list[dict[str, Any]]:
-        """Those that are complete and were not read before; to be called when the run serves."""
-        if not self._file.exists():
-            return []
-        with self._file.open("rb") as stream:
-            stream.seek(self._position)
-            complete = stream.read().rpartition(b"\n")[0]
-        if not complete:
-            return []
-        self._position += len(complete) + 1
-        return [json.loads(line) for line in complete.splitlines() if line not in self._known]

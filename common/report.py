@@ -11,11 +11,14 @@ import json
 import os
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 from seedbed.common.errors import SeedbedError, named_error
+
+if TYPE_CHECKING:
+    import subprocess
 
 _VARIABLE = "SEEDBED_REPORT_FD"
 _fd: int | None = None
@@ -53,6 +56,27 @@ class ReportPipe:
         self._reader, self.fd = os.pipe()
         self._pending = b""
         self.environment = {_VARIABLE: str(self.fd)}
+
+    def start(self, command: Sequence[str], output: IO[Any]) -> subprocess.Popen[bytes]:
+        """Starts the child, in a session of its own: Ctrl-C reaches this process alone, which ends the child in order.
+
+        Args:
+            command: program and arguments.
+            output: gets what it prints.
+        """
+        import subprocess  # most processes that import this module start none
+
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=(self.fd,),
+            env={**os.environ, **self.environment},
+            start_new_session=True,
+        )
+        self.started()
+        return child
 
     def started(self) -> None:
         """The child has its end. Without this the pipe would never end."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import subprocess
 import sys
@@ -43,17 +42,7 @@ def spawned_server(options: SpawnOptions, num_envs: int, max_seconds: float) -> 
     with tempfile.TemporaryDirectory(prefix="seedbed-loadtest-") as folder, report_pipe() as pipe:
         log = Path(folder) / "server.log"
         with log.open("w") as output:
-            # A session of its own: Ctrl-C reaches this process alone, which ends the server.
-            process = subprocess.Popen(
-                [*command, "--run-dir", f"{folder}/run"],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=(pipe.fd,),
-                env={**os.environ, **pipe.environment},
-                start_new_session=True,
-            )
-        pipe.started()
+            process = pipe.start([*command, "--run-dir", f"{folder}/run"], output)
         try:
             yield _wait_until_it_serves(pipe, log)
         except UnavailableError as error:

@@ -57,17 +57,7 @@ def describe_environment(config: EnvironmentOptions, trust: Trust = NOTHING_TYPE
         *_import_options(config.env_id, trust),
     ]
     with report_pipe() as pipe, tempfile.TemporaryFile() as log:
-        # A session of its own, here too: Ctrl-C asks the server alone to finish.
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=(pipe.fd,),
-            env={**os.environ, **pipe.environment},
-            start_new_session=True,
-        )
-        pipe.started()
+        process = pipe.start(command, log)
         try:
             facts = pipe.read(_PROBE_TIMEOUT_S)
             code = 0 if facts else process.wait(_EXIT_TIMEOUT_S)

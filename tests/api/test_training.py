@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 import seedbed
+from seedbed.child_process import NewLines
 from seedbed.common.errors import BrokenError, ConfigError, UsageError
-from seedbed.training import _command_line, _name_of, _NewLines
+from seedbed.training import _command_line, _name_of
 from tests.system.processes import eventually, is_alive
 
 FAST: dict[str, Any] = {
@@ -85,14 +86,14 @@ def test_only_new_lines_are_told(tmp_path: Path) -> None:
     """A run that goes on keeps the lines up to its checkpoint, and drops those beyond it."""
     file = tmp_path / "metrics.jsonl"
     file.write_text('{"n": 1}\n{"n": 2}\n{"n": 3}\n')
-    lines = _NewLines(file)
+    lines = NewLines(file)
     file.write_text('{"n": 1}\n{"n": 2}\n{"n": 4}\n{"n": ')
     assert lines.read() == [{"n": 4}]
     assert lines.read() == []
     with file.open("a") as stream:
         stream.write('5}\n{"n": 6}\n')
     assert lines.read() == [{"n": 5}, {"n": 6}]
-    assert _NewLines(tmp_path / "none").read() == []
+    assert NewLines(tmp_path / "none").read() == []
 
 
 def test_a_crash_comes_with_the_end_of_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
