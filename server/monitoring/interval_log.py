@@ -19,6 +19,9 @@ from seedbed.server.shared.vitals import VitalsTable
 
 logger = logging.getLogger(__name__)
 
+_LEARNT = ("policy_lag_mean", "policy_lag_max", "loss")
+"""Metrics of the learner that every line has, and other processes show."""
+
 
 class IntervalLog:
     """Turns counters into rates and hands them on."""
@@ -74,7 +77,7 @@ class IntervalLog:
         steps_per_s = (state.agent_steps - last_steps) / max(1e-9, now_s - self._last_s)
         stages = self._stages(vitals, now_s - self._last_s)
         self._last_s, self._last_steps = now_s, state.agent_steps
-        optional: dict[str, Any] = {name: learned.get(name) for name in ("policy_lag_mean", "policy_lag_max", "loss")}
+        optional: dict[str, Any] = {name: learned.get(name) for name in _LEARNT}
         common: dict[str, Any] = {
             "agent_steps": state.agent_steps,
             "frames": state.agent_steps * frames_per_step,
@@ -84,12 +87,7 @@ class IntervalLog:
             "episodes": episodes.num_episodes,
             "episode_return_mean": episodes.return_mean,
         }
-        for name in ("policy_lag_mean", "policy_lag_max", "loss"):
-            if name in learned:  # else the last interval had no update
-                vitals.device[name] = learned[name]
-        newest = state.cohort_record.newest
-        vitals.device["episode_return_mean"] = math.nan if episodes.return_mean is None else episodes.return_mean
-        vitals.device["cohort_return_mean"] = math.nan if newest is None else newest.mean
+        _publish(vitals, learned, episodes, state)
         if state.has_begun:
             self._writer.write(
                 {
@@ -158,6 +156,16 @@ class IntervalLog:
         verb = "train" if self._waiting_for is None else "server"
         advice = next_commands(self._config, verb, reached) if state.has_begun else []
         self._progress.close(f"{reached or 'stopped'}; {state.describe()}", advice)
+
+
+def _publish(vitals: VitalsTable, learned: Mapping[str, float], episodes: EpisodeWindow, state: RunState) -> None:
+    """Shows the newest numbers to the other processes."""
+    for name in _LEARNT:
+        if name in learned:  # else the last interval had no update
+            vitals.device[name] = learned[name]
+    newest = state.cohort_record.newest
+    vitals.device["episode_return_mean"] = math.nan if episodes.return_mean is None else episodes.return_mean
+    vitals.device["cohort_return_mean"] = math.nan if newest is None else newest.mean
 
 
 def _cohorts(state: RunState) -> dict[str, Any]:

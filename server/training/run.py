@@ -31,6 +31,7 @@ from seedbed.server.run.cohorts import Verdict
 from seedbed.server.run.replay_files import ReplayFiles
 from seedbed.server.run.saving import Saver
 from seedbed.server.run.state import RunState
+from seedbed.server.shared.vitals import Vitals
 from seedbed.server.training.assemble import Parts, assemble
 from seedbed.server.training.introduction import introduce
 from seedbed.server.training.local_clients import LocalClients
@@ -230,31 +231,8 @@ def make_training_run(
     frontends = Frontends(config.serving, parts.slots, identity, config.monitoring.stall_limit_s)
     vitals = frontends.vitals.device
     clock = RunClock(config, state, parts, vitals)
-    server = PolicyServer(
-        config=config.serving,
-        frontends=frontends,
-        inference=parts.inference,
-        slots=parts.slots,
-        sink=parts.sink,
-        on_episode=clock.on_episode,
-        fleet=clock,
-        device=parts.device,
-        rows_of_a_round=parts.rows_of_a_round,
-    )
-    loop = LearnerLoop(
-        parts.learner,
-        parts.source,
-        parts.parameters,
-        parts.algorithm.batch_size,
-        clock,
-        vitals,
-        config.learning.publish_every,
-    )
-
-    def on_failure() -> None:
-        server.fail()
-        parts.source.close()
-
+    server = _make_server(config, parts, frontends, clock)
+    learner = _make_learner(config, parts, server, clock, vitals)
     yielding = parts.regime.clients_yield
     clients = LocalClients(config, server.address, yielding=yielding, trust=trust) if local else None
     watch = make_watch(config, spec, frontends.vitals, identity.version)
@@ -267,7 +245,7 @@ def make_training_run(
         parts,
         clock,
         server,
-        LearnerThread(loop, config.monitoring.max_lost_updates, on_failure),
+        learner,
         clients=clients,
         watch=watch,
         interval_log=IntervalLog(
@@ -282,3 +260,38 @@ def make_training_run(
         replay_files=restore_replay(config, parts, directory, state),
         stop=stop,
     )
+
+
+def _make_server(config: ServerConfig, parts: Parts, frontends: Frontends, clock: RunClock) -> PolicyServer:
+    return PolicyServer(
+        config=config.serving,
+        frontends=frontends,
+        inference=parts.inference,
+        slots=parts.slots,
+        sink=parts.sink,
+        on_episode=clock.on_episode,
+        fleet=clock,
+        device=parts.device,
+        rows_of_a_round=parts.rows_of_a_round,
+    )
+
+
+def _make_learner(
+    config: ServerConfig, parts: Parts, server: PolicyServer, clock: RunClock, vitals: Vitals
+) -> LearnerThread:
+    """The learner's thread; where it fails, nobody waits for it any more."""
+    loop = LearnerLoop(
+        parts.learner,
+        parts.source,
+        parts.parameters,
+        parts.algorithm.batch_size,
+        clock,
+        vitals,
+        config.learning.publish_every,
+    )
+
+    def on_failure() -> None:
+        server.fail()
+        parts.source.close()
+
+    return LearnerThread(loop, config.monitoring.max_lost_updates, on_failure)
