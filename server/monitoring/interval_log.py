@@ -45,7 +45,7 @@ class IntervalLog:
             waiting_for: where clients that come from elsewhere connect to, for people; None: they are on this machine.
         """
         self._config = config
-        self._run = config.run
+        self._run, self._fleet = config.run, config.fleet
         self._spec = spec
         self._writer = writer
         self._progress = progress
@@ -61,6 +61,8 @@ class IntervalLog:
         vitals: VitalsTable,
         learned: Mapping[str, float],
         cohort_progress: tuple[int, int] = (0, 100),
+        *,
+        scored: bool = True,
     ) -> None:
         """Reports the time since the last call. Episodes are those of `state`: a run's last line says why it ended.
 
@@ -69,6 +71,7 @@ class IntervalLog:
             vitals: of all processes.
             learned: metrics of learner, source and account.
             cohort_progress: see `Cohorts.progress`.
+            scored: one of the environments whose episodes count is there.
         """
         now_s = time.monotonic()
         episodes = EpisodeWindow.from_state(state.episodes)
@@ -113,14 +116,23 @@ class IntervalLog:
                 max_steps=self._run.max_steps,
                 max_seconds=self._run.max_seconds,
                 target_return=self._run.target_return,
-                waiting_for=None if vitals.device["live_rows"] else self._awaited(),
+                waiting_for=self._awaited(int(vitals.device["live_rows"]), scored),
                 **common,
                 **optional,
             )
         )
 
-    def _awaited(self) -> str:
-        return "local environments" if self._waiting_for is None else f"seedbed env --server {self._waiting_for}"
+    def _awaited(self, num_rows: int, scored: bool) -> str | None:
+        """What the run cannot do without, or its score cannot."""
+        if not num_rows:
+            return "local environments" if self._waiting_for is None else f"seedbed env --server {self._waiting_for}"
+        if scored:
+            return None
+        greedy = self._fleet.greedy_environments
+        return (
+            f"a score: it is that of environments {greedy.start} to {greedy.stop - 1}, the last of --num-envs "
+            f"{self._fleet.num_envs}, and none of them has joined"
+        )
 
     def _stages(self, vitals: VitalsTable, elapsed_s: float) -> dict[str, float | None]:
         """Where the time since the last call went: what tells a slow run's reader which part to look at."""

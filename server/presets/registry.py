@@ -30,7 +30,7 @@ OF_ITS_OWN = (
     "network.precision",
     "network.background",
 )
-"""Options that a task's table sets for the environment of the task alone; another has the rules of its own."""
+"""Options that a preset sets for the environment of the task alone; another has the rules of its own."""
 
 
 def task_values(preset: str | None, env: str | None = None) -> Values:
@@ -47,10 +47,7 @@ def task_values(preset: str | None, env: str | None = None) -> Values:
         return {}
     if preset not in PRESETS:
         raise UsageError(f"expected --preset to be one of {', '.join(PRESETS)}, got {preset!r}")
-    values = PRESETS[preset][0]
-    if fits(preset, env):
-        return values
-    return {name: value for name, value in values.items() if name not in OF_ITS_OWN}
+    return _for_environment(PRESETS[preset][0], preset, env)
 
 
 def preset_values(preset: str | None, algorithm: str, env: str | None = None) -> Values:
@@ -63,9 +60,17 @@ def preset_values(preset: str | None, algorithm: str, env: str | None = None) ->
     Raises:
         UsageError: there is no such preset.
     """
-    return {} if preset is None else {**task_values(preset, env), **PRESETS[preset][1].get(algorithm, {})}
+    if preset is None:
+        return {}
+    task = task_values(preset, env)
+    return {**task, **_for_environment(PRESETS[preset][1].get(algorithm, {}), preset, env)}
 
 
 def fits(preset: str | None, env: str | None) -> bool:
     """Whether a run has the environment of its preset: a target, and a folder named after the preset."""
     return preset is not None and env in (None, PRESETS[preset][0].get("environment.env"))
+
+
+def _for_environment(values: Values, preset: str, env: str | None) -> Values:
+    """Without what holds for the preset's own environment alone, where that is not played."""
+    return values if fits(preset, env) else {name: value for name, value in values.items() if name not in OF_ITS_OWN}

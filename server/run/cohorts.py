@@ -109,6 +109,11 @@ class Cohorts:
         self._owing = 0
         self._stopped = False
 
+    @property
+    def num_present(self) -> int:
+        """Environments that count and are there."""
+        return len(self._present)
+
     def joined(self, indices: Iterable[int]) -> None:
         """Environments are there, and begin their first episodes.
 

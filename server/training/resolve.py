@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from seedbed.common.errors import ConfigError, SeedbedError
+from seedbed.common.errors import ConfigError, SeedbedError, UsageError
 from seedbed.common.options import explicit, from_json, omitted, options_of, override, read_json
 from seedbed.common.plugins import NOTHING_TYPED, Trust, names
 from seedbed.common.specs import EnvironmentSpec
@@ -34,7 +34,10 @@ def resolve(given: Given, spec: EnvironmentSpec) -> ServerConfig:
     start = defaults_of(name, given.trust)
     own = preset_values(given.preset, name, given.typed_env)
     values = {**rules(spec), **find_algorithm(name).defaults(spec), **own}
-    config = override(start, {**values, **read_json(start, given.file), **given.from_spec, **_flags(given, start)})
+    flags = _flags(given, start)
+    if "environment.atari_preset" in flags and not spec.preset:
+        raise UsageError(f"--atari-preset is for environments of ALE/ alone, and {spec.environment} is none of them")
+    config = override(start, {**values, **read_json(start, given.file), **given.from_spec, **flags})
     admit(config, spec, given.trust)
     return config
 

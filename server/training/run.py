@@ -198,7 +198,8 @@ class TrainingRun:
             "transitions_dropped": account.dropped,
             "unrolls_cut": account.cut_unrolls,
         }
-        self._interval_log.log(state, self._server.vitals, metrics, self._clock.cohorts.progress)
+        cohorts = self._clock.cohorts
+        self._interval_log.log(state, self._server.vitals, metrics, cohorts.progress, scored=cohorts.num_present > 0)
 
 
 def make_training_run(

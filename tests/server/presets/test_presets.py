@@ -72,6 +72,23 @@ def test_every_preset_fits_every_algorithm(preset: str | None, algorithm: str) -
     assert {name: flatten(config)[name] for name in values} == dict(values)
 
 
+def test_another_environment_keeps_nothing_of_the_presets_own_network() -> None:
+    ours, other = (read("--preset", "pong", "--algorithm", "r2d2", *more) for more in ([], ["--env", "mine:Vectors"]))
+    assert ours["network.torso"] == "impala_shallow"
+    assert other["network.torso"] == "auto"
+    assert other["run.target_return"] is None
+    assert other["learning.batch_size"] == ours["learning.batch_size"] == 6
+
+
+def test_an_option_of_atari_is_refused_elsewhere() -> None:
+    with pytest.raises(UsageError, match=r"--atari-preset is for environments of ALE/ alone, and x is none of them"):
+        configured("--atari-preset", "paper")
+    config = resolve(
+        read_command_line(["--atari-preset", "paper"], prog="seedbed train"), replace(SPEC, preset="paper")
+    )
+    assert config.environment.atari_preset == "paper"
+
+
 def test_tables_name_algorithms_that_exist() -> None:
     assert {name for _, own in presets.PRESETS.values() for name in own} <= set(ALGORITHMS)
 
