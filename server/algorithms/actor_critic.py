@@ -27,12 +27,15 @@ from seedbed.server.algorithms.interface import EVERYTHING, Acting, Algorithm, D
 from seedbed.server.algorithms.published import ASYNCHRONOUS
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.unroll import ACTION_MASK, FieldSpec, action_field
-from seedbed.server.losses.masking import masked_reduce, only_valid, weight_of
+from seedbed.server.losses.importance import effective_sample_share
+from seedbed.server.losses.masking import masked_reduce, masked_variance, only_valid, weight_of
 from seedbed.server.losses.policy_gradient import baseline_loss, entropy_loss, policy_gradient_loss
 from seedbed.server.losses.returns import lambda_returns
 from seedbed.server.losses.rewards import clip_rewards
 from seedbed.server.networks.actor_critic import ActorCritic
+from seedbed.server.networks.array_kinds import image_of
 from seedbed.server.networks.distributions import ActionDistribution, ActionSpace
+from seedbed.server.networks.gaussians import Deviation
 from seedbed.server.networks.interface import AgentState, Inputs, Outputs, PolicyNetwork
 from seedbed.server.options.config import ServerConfig
 
@@ -58,6 +61,7 @@ class Seen:
 
     Attributes:
         policy, behaviour: the learnt and the acting one, `[T, B]`.
+        actions: the samples, `[T, B, ...]` for each array.
         log_probs: log pi(a), `[T, B]`.
         log_ratios: log pi(a) - log mu(a), `[T, B]`; the gradient flows.
         rewards: clipped, `[T, B]`.
@@ -68,6 +72,7 @@ class Seen:
 
     policy: ActionDistribution
     behaviour: ActionDistribution
+    actions: tuple[Tensor, ...]
     log_probs: Tensor
     log_ratios: Tensor
     rewards: Tensor
@@ -85,6 +90,24 @@ class ActorCriticOptions:
     )
     baseline_cost: float = option(0.5, "weight of half the squared value error")
     entropy_cost: float = option(0.01, "weight of the entropy bonus, the mean over discrete components of an action")
+    continuous_entropy_cost: float = option(
+        0.0, "weight of the entropy bonus of continuous actions, the mean over their components"
+    )
+    squash: bool = option(
+        False, "continuous actions: bring samples into the bounds by tanh instead of clipping them", fixed=True
+    )
+    deviation: Deviation = option(
+        "free",
+        "continuous actions, standard deviations: free (weights that no observation moves), each (of each component, "
+        "softplus of the network's output, as in SEED RL) or shared (one for all components, as in A3C's paper)",
+        fixed=True,
+    )
+    separate_value_torso: bool = option(
+        False,
+        "torso and memory of its own for the value, so that the policy's features are the policy's alone "
+        "(default: where no image is shown)",
+        fixed=True,
+    )
     reduction: Literal["mean", "sum"] = option(
         "mean",
         "reduction over valid steps; sum as in IMPALA's paper wants its optimiser: --optimiser rmsprop --epsilon 0.01 "
@@ -105,20 +128,29 @@ class ActorCriticAlgorithm(Algorithm):
     def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
         """See the base class."""
         super().__init__(config, spec)
-        self._space = ActionSpace(spec.actions)
+        self._space = ActionSpace(spec.actions, squash=self._options.squash, deviation=self._options.deviation)
         self._actions = [action_field(action.name) for action in spec.actions]
+        # The noise of a Gaussian explores, a softmax is what is learnt: as peers evaluate them.
+        self.evaluates_greedily = has_boxes(spec)
         self.recorded = {BEHAVIOUR: FieldSpec((self._space.param_size,), torch.float32)}
         self.num_rows = config.learning.unroll_length + 1
         self.period = config.learning.unroll_length
 
     @classmethod
     def suits(cls, spec: EnvironmentSpec) -> int | None:
-        """Any with discrete actions alone; those with boxes can be asked for by name."""
-        return 0 if has_discrete_actions(spec) else None
+        """Any."""
+        return 0
+
+    @classmethod
+    def defaults(cls, spec: EnvironmentSpec) -> Mapping[str, Any]:
+        """A value torso of its own where torsos are cheap: returns of any scale leave the policy's features alone."""
+        images = any(image_of(array) is not None for array in spec.shown)
+        return {"algorithm_options.separate_value_torso": not images}
 
     def make_learnt(self) -> ActorCritic:
         """See the base class."""
-        return ActorCritic(self._spec.shown, self._space, self._network)
+        separate = self._options.separate_value_torso
+        return ActorCritic(self._spec.shown, self._space, self._network, separate_value=separate)
 
     def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
         """Samples from the policy; greedy rows take its mode."""
@@ -146,6 +178,10 @@ class ActorCriticAlgorithm(Algorithm):
             entropies=seen.policy.entropy_bonus(), valid=seen.valid, reduction=config.reduction
         )
         total = policy + config.baseline_cost * baseline + config.entropy_cost * negative_entropy
+        if config.continuous_entropy_cost:
+            total = total + config.continuous_entropy_cost * entropy_loss(
+                entropies=seen.policy.continuous_entropy_bonus(), valid=seen.valid, reduction=config.reduction
+            )
         terms = {"loss": total, "policy_loss": policy, "baseline_loss": baseline}
         metrics = {**{name: term.detach() for name, term in terms.items()}, **_diagnostics(seen)}
         return Step(total, EVERYTHING, weight_of(seen.valid, config.reduction), metrics)
@@ -162,6 +198,7 @@ class ActorCriticAlgorithm(Algorithm):
         return Seen(
             policy=policy,
             behaviour=behaviour,
+            actions=actions,
             log_probs=log_probs,
             log_ratios=log_probs - behaviour.log_prob(actions),
             rewards=clip_rewards(fields["reward"][1:], self._learning.reward_clipping),
@@ -189,7 +226,7 @@ class A3C(ActorCriticAlgorithm):
     @classmethod
     def defaults(cls, spec: EnvironmentSpec) -> Mapping[str, Any]:
         """Section 5.1 of the paper and its supplement, section 8."""
-        return {**ASYNCHRONOUS, "optimiser.epsilon": 0.1}
+        return {**super().defaults(spec), **ASYNCHRONOUS, "optimiser.epsilon": 0.1}
 
     def targets(self, seen: Seen, batch: TrainBatch) -> Targets:
         """n-step returns at lambda 1, as published; GAE below."""
@@ -206,6 +243,7 @@ class A2C(ActorCriticAlgorithm):
     def defaults(cls, spec: EnvironmentSpec) -> Mapping[str, Any]:
         """OpenAI Baselines, baselines/a2c/a2c.py, for Atari."""
         return {
+            **super().defaults(spec),
             "learning.unroll_length": 5,
             "optimiser.optimiser": "rmsprop_tf",
             "optimiser.learning_rate": 7e-4,
@@ -218,9 +256,9 @@ class A2C(ActorCriticAlgorithm):
         return return_targets(seen, self._options.lambda_)
 
 
-def has_discrete_actions(spec: EnvironmentSpec) -> bool:
-    """Whether every action array of an environment takes one of a few values."""
-    return all(action.kind != "box" for action in spec.actions)
+def has_boxes(spec: EnvironmentSpec) -> bool:
+    """Whether an action array of an environment takes any value within bounds."""
+    return any(action.kind == "box" for action in spec.actions)
 
 
 def return_targets(seen: Seen, lambda_: float) -> Targets:
@@ -237,11 +275,14 @@ def _diagnostics(seen: Seen) -> Mapping[str, Tensor]:
     """How far the acting policy was from the learnt one, over valid transitions."""
     valid, log_rhos = seen.valid, seen.log_ratios.detach()
     absolute = torch.where(valid, log_rhos.abs(), 0.0)
+    watched = {"entropy": seen.policy.entropy(), **seen.policy.watched(seen.actions)}
     return {
-        "entropy": masked_reduce(seen.policy.entropy(), valid, "mean"),
+        **{name: masked_reduce(of_rows, valid, "mean") for name, of_rows in watched.items()},
         "kl_behaviour": masked_reduce(seen.behaviour.kl(seen.policy), valid, "mean"),
         "abs_log_rho_mean": masked_reduce(absolute, valid, "mean"),
         "abs_log_rho_max": absolute.max(),
+        "log_rho_variance": masked_variance(log_rhos, valid),
+        "effective_sample_share": effective_sample_share(log_rhos, valid),
         "rho_clipped_share": masked_reduce((log_rhos > 0).float(), valid, "mean"),
     }
 

@@ -21,6 +21,7 @@ from seedbed.server.algorithms.actor_critic import (
     ActorCriticOptions,
     Seen,
     Targets,
+    has_boxes,
     return_targets,
 )
 from seedbed.server.algorithms.interface import EVERYTHING, Step
@@ -50,9 +51,15 @@ class PPO(ActorCriticAlgorithm):
     regime = "rounds"
 
     @classmethod
+    def suits(cls, spec: EnvironmentSpec) -> int | None:
+        """The usual choice of the family for boxes: where deviations are small, even a little lag is far off policy."""
+        return 10 if has_boxes(spec) else 0
+
+    @classmethod
     def defaults(cls, spec: EnvironmentSpec) -> Mapping[str, Any]:
         """OpenAI Baselines, baselines/ppo2/defaults.py, for Atari; ppo2 leaves 4 minibatches and 4 epochs there too."""
         return {
+            **super().defaults(spec),
             "learning.unroll_length": 128,
             "optimiser.learning_rate": 2.5e-4,
             "optimiser.epsilon": 1e-5,

@@ -55,7 +55,7 @@ def choose_algorithm(spec: EnvironmentSpec) -> str:
     if not ranks:
         actions = ", ".join(f"{action.name!r} {action}" for action in spec.actions)
         raise SpecError(
-            f"{spec.environment}: expected discrete actions, got {actions}: none is chosen for these by itself; "
-            "an algorithm that can give them is taken by name, --algorithm NAME"
+            f"{spec.environment}: no built-in algorithm can learn actions {actions}; one of your own is taken by name, "
+            "--algorithm MODULE:CLASS"
         )
     return max(ranks, key=ranks.__getitem__)

@@ -16,7 +16,7 @@ from seedbed.server.algorithms.actor_critic import (
     ActorCriticOptions,
     Seen,
     Targets,
-    has_discrete_actions,
+    has_boxes,
 )
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.vtrace import vtrace
@@ -47,8 +47,8 @@ class VTrace(ActorCriticAlgorithm):
 
     @classmethod
     def suits(cls, spec: EnvironmentSpec) -> int | None:
-        """The usual choice: no other is as fast, and none learns less."""
-        return 10 if has_discrete_actions(spec) else None
+        """The usual choice for discrete actions: no other is as fast, and none learns less."""
+        return 0 if has_boxes(spec) else 10
 
     def targets(self, seen: Seen, batch: TrainBatch) -> Targets:
         """V-trace (IMPALA, section 4.1)."""

@@ -39,6 +39,11 @@ def masked_reduce(x: Tensor, valid: Tensor, reduction: Reduction) -> Tensor:
     raise ValueError(f"expected reduction 'sum' or 'mean', got {reduction!r}")
 
 
+def masked_variance(x: Tensor, valid: Tensor) -> Tensor:
+    """The variance of `x` over the steps where `valid` (same shape) holds; 0 where none does."""
+    return masked_reduce((x - masked_reduce(x, valid, "mean")).square(), valid, "mean")
+
+
 def weight_of(valid: Tensor, reduction: Reduction) -> Tensor:
     """By what `masked_reduce` has divided, but 0 where nothing is valid; 1 for a sum."""
     return valid.sum() if reduction == "mean" else torch.ones((), device=valid.device)

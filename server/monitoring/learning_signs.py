@@ -1,7 +1,8 @@
 """Signs that a run does not learn, each said once in one line with what to try.
 
-All are judged by what the run itself showed before, and none while it gets better: a task that has been learnt also has
-an entropy near 0, and losses grow with returns.
+All but one are judged by what the run itself showed before, and none while it gets better: a task that has been learnt
+also has an entropy near 0, and losses grow with returns. The one is told whatever returns do: importance weights that
+leave less than half of the samples (ESS, `losses.importance`) make of any off-policy correction a slow one.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ _EXPLOSION = 1000.0  # times the median of what was before
 _MIN_INTERVALS = 10  # before which nothing is an explosion
 _STREAK = 3  # log intervals in a row: one may be an accident
 _WATCHED = ("loss", "gradient_norm")
+_LEAST_SAMPLE_SHARE = 0.5
 
 
 class LearningSigns:
@@ -53,16 +55,23 @@ class LearningSigns:
         low = not better and share < _EARLY_SHARE and entropy < _LOW_ENTROPY_SHARE * self._max_entropy
         flat = not better and share >= _LATE_SHARE and record.judged >= _MIN_COHORTS
         exploded = [name for name in _WATCHED if self._explodes(name, metrics) and not better]
+        sample_share = metrics.get("effective_sample_share", 1.0)
+        not_learning = "this run does not learn"
         lines = {
-            "entropy": f"it hardly explores any more (entropy {entropy:.3g}) and has not got better: "
+            "entropy": f"{not_learning}: it hardly explores any more (entropy {entropy:.3g}) and has not got better: "
             "try a larger --entropy-cost or a smaller --learning-rate",
-            "explosion": f"{' and '.join(exploded)} grew a thousandfold: try a smaller --learning-rate or --clip-norm",
-            "flat": f"no cohort of episodes was better than the first one after {share:.0%} of the run: "
-            "try another --learning-rate or --algorithm, and see whether the environment's rewards can be found "
+            "explosion": f"{not_learning}: {' and '.join(exploded)} grew a thousandfold: "
+            "try a smaller --learning-rate or --clip-norm",
+            "flat": f"{not_learning}: no cohort of episodes was better than the first one after {share:.0%} of the "
+            "run: try another --learning-rate or --algorithm, and see whether the environment's rewards can be found "
             "by acting at random",
+            "off-policy": "this run learns from actions that its policy would hardly take any more (importance weights "
+            f"leave {sample_share:.0%} of the samples): try a smaller --learning-rate, or less lag: "
+            "fewer --queue-unrolls",
         }
-        found = {"entropy": low, "explosion": bool(exploded), "flat": flat}
-        return [f"this run does not learn: {lines[sign]}" for sign, here in found.items() if self._lasts(sign, here)]
+        off_policy = sample_share < _LEAST_SAMPLE_SHARE
+        found = {"entropy": low, "explosion": bool(exploded), "flat": flat, "off-policy": off_policy}
+        return [lines[sign] for sign, here in found.items() if self._lasts(sign, here)]
 
     def _lasts(self, sign: str, here: bool) -> bool:
         """Whether a sign has been there for some intervals in a row, and was never told."""

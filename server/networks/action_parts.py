@@ -1,18 +1,18 @@
 """Distributions over one action array: what `distributions.ActionSpace` is made of.
 
-    Categoricals        discrete arrays: a softmax for each element, independent of one another
-    Gaussian            boxes: a normal distribution for each element; what is sent is clipped to [-1, 1]
-    SquashedGaussian    boxes: the same, and what is sent is its tanh
+    Categoricals        here          discrete arrays: a softmax for each element, independent of one another
+    Gaussian            `gaussians`   boxes: a normal distribution for each element; what is sent is clipped to [-1, 1]
+    SquashedGaussian    `gaussians`   boxes: the same, and what is sent is its tanh
 
-A part reads its share of a head's raw numbers, `parameters` `[..., p]`, and of the action mask, `[..., m]` or None.
+A part reads its share of a head's numbers, `parameters` `[..., p]`, and of the action mask, `[..., m]` or None.
 Samples are what probabilities are asked of: a Gaussian's before clipping, a squashed one's before tanh, for neither
 can be undone. Results that are numbers of a row, `[...]`, are sums over the array's K elements.
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -25,30 +25,38 @@ _FORBIDDEN = -1e9
 """Logit of a value that is not allowed. exp of it is exactly 0 in float32 and float64, and unlike -inf its product with
 that 0 is 0, so entropy, KL and their gradients need no care."""
 
-_LOG_2PI = math.log(2 * math.pi)
-
 
 class ActionPart(ABC):
     """What all parts have.
 
     Attributes:
         dtype: of samples.
-        num_outputs: parameters that depend on the row.
-        num_free: parameters behind them that do not: weights of the head that are 0 at first.
+        param_size: p.
+        num_outputs: numbers that a head computes from the row.
+        num_free: weights of the head that no row moves, 0 at first.
         mask_size: m.
         encoded_size: length of an encoded action.
-        num_discrete: elements of which a mask may forbid values.
+        num_discrete: elements that take one of a few values, of which a mask may forbid some.
+        num_continuous: elements that take any value.
     """
 
     dtype: ClassVar[torch.dtype]
 
-    def __init__(self, spec: ArraySpec, *, num_outputs: int, num_free: int, mask_size: int, encoded_size: int) -> None:
+    def __init__(
+        self, spec: ArraySpec, *, param_size: int, num_outputs: int, num_free: int, mask_size: int, encoded_size: int
+    ) -> None:
+        self.param_size = param_size
         self.num_outputs = num_outputs
         self.num_free = num_free
         self.mask_size = mask_size
         self.encoded_size = encoded_size
         self.num_discrete = len(spec.num_values)
+        self.num_continuous = 0 if spec.num_values else spec.num_elements
         self._shape = spec.shape
+
+    @abstractmethod
+    def assemble(self, outputs: Tensor, free: Tensor | None) -> Tensor:
+        """The parameters `[..., p]`, from a head's outputs `[..., num_outputs]` and its free weights `[num_free]`."""
 
     @abstractmethod
     def sample(self, parameters: Tensor, mask: Tensor | None, generator: torch.Generator) -> Tensor:
@@ -82,6 +90,10 @@ class ActionPart(ABC):
     def shown(self, parameters: Tensor, mask: Tensor | None) -> Tensor:
         """Numbers for people: the probabilities of a discrete array; mean and deviation of a box."""
 
+    def watched(self, parameters: Tensor, sample: Tensor) -> Mapping[str, Tensor]:
+        """Numbers of a row, `[...]`, that show whether a policy leaves the range it should act in; none if discrete."""
+        return {}
+
     def _flat(self, action: Tensor) -> Tensor:
         """`[..., *shape]` to `[..., K]`."""
         leading = action.shape[: action.dim() - len(self._shape)]
@@ -111,7 +123,7 @@ class Categoricals(ActionPart):
     def __init__(self, spec: ArraySpec) -> None:
         sizes = spec.num_values
         total, widest = sum(sizes), max(sizes)
-        super().__init__(spec, num_outputs=total, num_free=0, mask_size=total, encoded_size=total)
+        super().__init__(spec, param_size=total, num_outputs=total, num_free=0, mask_size=total, encoded_size=total)
         self._sizes, self._widest = sizes, widest
         self._equal = min(sizes) == widest
         ends = [sum(sizes[:k]) for k in range(len(sizes) + 1)]
@@ -124,6 +136,10 @@ class Categoricals(ActionPart):
             "value": torch.tensor([a for k in rows for a in range(sizes[k])]),
         }
         self._on: dict[torch.device, dict[str, Tensor]] = {}
+
+    def assemble(self, outputs: Tensor, free: Tensor | None) -> Tensor:
+        """The outputs: logits."""
+        return outputs
 
     def sample(self, parameters: Tensor, mask: Tensor | None, generator: torch.Generator) -> Tensor:
         """By exponential races: the first of Exp(p_i) arrivals is i with probability p_i."""
@@ -196,84 +212,3 @@ class Categoricals(ActionPart):
         if device not in self._on:
             self._on[device] = {name: constant.to(device) for name, constant in self._constants.items()}
         return self._on[device]
-
-
-class Gaussian(ActionPart):
-    """Independent normal distributions; parameters are K means and K logarithms of deviations, which no row moves."""
-
-    dtype = torch.float32
-
-    def __init__(self, spec: ArraySpec) -> None:
-        count = spec.num_elements
-        super().__init__(spec, num_outputs=count, num_free=count, mask_size=0, encoded_size=count)
-
-    def sample(self, parameters: Tensor, mask: Tensor | None, generator: torch.Generator) -> Tensor:
-        """See the base class."""
-        mean, log_deviation = parameters.chunk(2, -1)
-        noise = torch.empty_like(mean).normal_(generator=generator)
-        return self._shaped(mean + log_deviation.exp() * noise)
-
-    def mode(self, parameters: Tensor, mask: Tensor | None) -> Tensor:
-        """The mean."""
-        return self._shaped(parameters.chunk(2, -1)[0])
-
-    def log_prob(self, parameters: Tensor, mask: Tensor | None, sample: Tensor) -> Tensor:
-        """Of the sample itself: what is clipped afterwards is the environment's affair."""
-        self._check(parameters, sample)
-        mean, log_deviation = parameters.chunk(2, -1)
-        scaled = (self._flat(sample) - mean) * (-log_deviation).exp()
-        return (-0.5 * (scaled.square() + _LOG_2PI) - log_deviation).sum(-1)
-
-    def entropy(self, parameters: Tensor, mask: Tensor | None) -> Tensor:
-        """See the base class."""
-        return (parameters.chunk(2, -1)[1] + 0.5 * (1 + _LOG_2PI)).sum(-1)
-
-    def kl(self, parameters: Tensor, others: Tensor, mask: Tensor | None) -> Tensor:
-        """See the base class."""
-        (mean, log_deviation), (their_mean, their_log_deviation) = parameters.chunk(2, -1), others.chunk(2, -1)
-        difference = log_deviation - their_log_deviation
-        distance = (mean - their_mean) * (-their_log_deviation).exp()
-        return (0.5 * ((2 * difference).exp() + distance.square() - 1) - difference).sum(-1)
-
-    def sent(self, sample: Tensor) -> Tensor:
-        """Clipped to [-1, 1]."""
-        return sample.clamp(-1.0, 1.0)
-
-    def encode(self, sent: Tensor) -> Tensor:
-        """As it was sent."""
-        return self._flat(sent).float()
-
-    def shown(self, parameters: Tensor, mask: Tensor | None) -> Tensor:
-        """See the base class."""
-        mean, log_deviation = parameters.chunk(2, -1)
-        return torch.cat((mean, log_deviation.exp()), dim=-1)
-
-
-class SquashedGaussian(Gaussian):
-    """The tanh of a Gaussian. Its entropy has no closed form: it is estimated with one draw of the global generator."""
-
-    def log_prob(self, parameters: Tensor, mask: Tensor | None, sample: Tensor) -> Tensor:
-        """Of tanh(sample)."""
-        return super().log_prob(parameters, mask, sample) - log_slope(self._flat(sample)).sum(-1)
-
-    def entropy(self, parameters: Tensor, mask: Tensor | None) -> Tensor:
-        """The Gaussian's, which is exact, and the mean of the logarithm of the slope at one reparameterised sample."""
-        mean, log_deviation = parameters.chunk(2, -1)
-        sample = mean + log_deviation.exp() * torch.randn_like(mean)
-        return super().entropy(parameters, mask) + log_slope(sample).sum(-1)
-
-    def sent(self, sample: Tensor) -> Tensor:
-        """Its tanh."""
-        return sample.tanh()
-
-
-def log_slope(u: Tensor) -> Tensor:
-    """log(1 - tanh(u)^2) in a form that is exact and has a gradient for every u."""
-    return 2.0 * (math.log(2.0) - u - F.softplus(-2.0 * u))
-
-
-def make_part(spec: ArraySpec, *, squash: bool) -> ActionPart:
-    """The part for an action array; `squash` says which of the two boxes get."""
-    if spec.kind != "box":
-        return Categoricals(spec)
-    return SquashedGaussian(spec) if squash else Gaussian(spec)

@@ -1,4 +1,8 @@
-"""The actor-critic network: a body with a linear policy head and a linear value head.
+"""The actor-critic network: a linear policy head and a linear value head, on one body or on one each.
+
+On one body the gradient of the values, whose scale is that of the returns, goes through the features that the policy
+reads. With a body of its own the value has its own memory too, beside the policy's in the agent state: what a policy
+must remember and what a value must are not the same, and A3C's networks for continuous control share nothing either.
 
 Shapes: F features, P parameters of the action distribution.
 """
@@ -9,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from seedbed.common.specs import ArraySpec
+from seedbed.server.networks.body import Body
 from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.headed import HeadedNetwork
-from seedbed.server.networks.interface import Outputs
+from seedbed.server.networks.interface import AgentState, Inputs, Outputs
 from seedbed.server.networks.layers import initialise
 from seedbed.server.options.network import NetworkConfig
 
@@ -21,12 +26,23 @@ class ActorCritic(HeadedNetwork):
 
     Args:
         shown, space, config: see `Body`.
+        separate_value: the value has a body of its own.
+
+    Attributes:
+        value_body: that body; None where the value reads the policy's features.
 
     Raises:
         SpecError: the observations are not what the torso can read.
     """
 
-    def __init__(self, shown: tuple[ArraySpec, ...], space: ActionSpace, config: NetworkConfig) -> None:
+    def __init__(
+        self,
+        shown: tuple[ArraySpec, ...],
+        space: ActionSpace,
+        config: NetworkConfig,
+        *,
+        separate_value: bool = False,
+    ) -> None:
         super().__init__(shown, space, config)
         self.policy = PolicyHead(self.body.output_size, space)
         self.value = nn.Linear(self.body.output_size, 1)
@@ -34,10 +50,40 @@ class ActorCritic(HeadedNetwork):
         # learning in Andrychowicz et al. 2021 (arXiv 2006.05990, section 3.2).
         initialise(self.policy, 0.01)
         initialise(self.value, 1.0)
+        self.value_body = Body(shown, space, config) if separate_value else None
+        self._num_state_parts = len(self.body.initial_state(1))
 
-    def heads(self, features: Tensor) -> Outputs:
-        """See the base class."""
-        return Outputs(policy=self.policy(features), value=self.value(features).squeeze(-1))
+    def heads(self, features: Tensor, value_features: Tensor | None = None) -> Outputs:
+        """Features of the policy, and those of the value where they are others, to outputs."""
+        read = features if value_features is None else value_features
+        return Outputs(policy=self.policy(features), value=self.value(read).squeeze(-1))
+
+    def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> AgentState:
+        """The policy's, then the value's."""
+        state = super().initial_state(batch_size, device)
+        return state if self.value_body is None else state + self.value_body.initial_state(batch_size, device)
+
+    def step(self, inputs: Inputs, state: AgentState) -> tuple[Outputs, AgentState]:
+        """See `PolicyNetwork`."""
+        if self.value_body is None:
+            return super().step(inputs, state)
+        features, ours = self.body.step(inputs, state[: self._num_state_parts])
+        value_features, theirs = self.value_body.step(inputs, state[self._num_state_parts :])
+        return self.heads(features, value_features), ours + theirs
+
+    def unroll(self, inputs: Inputs, state: AgentState) -> tuple[Outputs, AgentState]:
+        """See `PolicyNetwork`."""
+        if self.value_body is None:
+            return super().unroll(inputs, state)
+        features, ours = self.body.unroll(inputs, state[: self._num_state_parts])
+        value_features, theirs = self.value_body.unroll(inputs, state[self._num_state_parts :])
+        return self.heads(features, value_features), ours + theirs
+
+    def store_for_acting(self) -> None:
+        """See `PolicyNetwork`."""
+        super().store_for_acting()
+        if self.value_body is not None:
+            self.value_body.store_for_acting()
 
 
 class PolicyHead(nn.Linear):

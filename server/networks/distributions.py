@@ -1,7 +1,7 @@
 """Policies over every action array of an environment: what stands between a network's head and a loss.
 
     space = ActionSpace(spec.actions)
-    policy = space.distribution(parameters, mask)       parameters: the head's raw numbers, as they are recorded
+    policy = space.distribution(parameters, mask)       parameters: what the head gives, as they are recorded
     samples = policy.sample(generator)                  what probabilities are asked of, recorded as `action.NAME`
     policy.log_prob(samples)
     space.sent(samples)                                 what goes over the wire, recorded as `last_action.NAME`
@@ -15,7 +15,7 @@ Shapes: P parameters, M mask entries, E numbers of an encoded action; `[...]` an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from seedbed.common.specs import ArraySpec
-from seedbed.server.networks.action_parts import ActionPart, make_part
+from seedbed.server.networks.action_parts import ActionPart, Categoricals
+from seedbed.server.networks.gaussians import Deviation, Gaussian, SquashedGaussian
 
 _MAX_SHOWN = 64
 
@@ -33,28 +34,31 @@ class ActionSpace:
 
     Attributes:
         param_size: P.
-        num_outputs: of these, how many a head computes from the row; the others are weights of its own.
-        num_free: how many those are.
+        num_outputs: numbers that a head computes from the row.
+        num_free: weights of a head that no row moves.
         mask_size: M, `EnvironmentSpec.num_mask_entries`.
         encoded_size: E.
         num_discrete: elements that take one of a few values.
+        num_continuous: elements that take any.
         dtypes: of the samples of each array.
     """
 
-    def __init__(self, specs: Sequence[ArraySpec], *, squash: bool = False) -> None:
+    def __init__(self, specs: Sequence[ArraySpec], *, squash: bool = False, deviation: Deviation = "free") -> None:
         """Reads the specs.
 
         Args:
             specs: of the actions.
             squash: tanh instead of clipping brings boxes into [-1, 1].
+            deviation: where the deviations of boxes come from, see `gaussians`.
         """
-        self._parts = tuple(make_part(spec, squash=squash) for spec in specs)
+        self._parts = tuple(_make_part(spec, squash, deviation) for spec in specs)
         self.num_outputs = sum(part.num_outputs for part in self._parts)
         self.num_free = sum(part.num_free for part in self._parts)
-        self.param_size = self.num_outputs + self.num_free
+        self.param_size = sum(part.param_size for part in self._parts)
         self.mask_size = sum(part.mask_size for part in self._parts)
         self.encoded_size = sum(part.encoded_size for part in self._parts)
         self.num_discrete = sum(part.num_discrete for part in self._parts)
+        self.num_continuous = sum(part.num_continuous for part in self._parts)
         self.dtypes = tuple(part.dtype for part in self._parts)
 
     def distribution(self, parameters: Tensor, mask: Tensor | None = None) -> ActionDistribution:
@@ -77,11 +81,13 @@ class ActionSpace:
 
     def assemble(self, outputs: Tensor, free: Tensor | None) -> Tensor:
         """The parameters, from what depends on the row, `[..., num_outputs]`, and what does not, `[num_free]`."""
-        if free is None:
-            return outputs
         moving = _split(outputs, [part.num_outputs for part in self._parts])
-        still = _split(free.expand(*outputs.shape[:-1], -1), [part.num_free for part in self._parts])
-        return torch.cat([x for pair in zip(moving, still, strict=True) for x in pair], dim=-1)
+        if free is None:
+            still: Sequence[Tensor | None] = [None] * len(self._parts)
+        else:
+            still = _split(free, [part.num_free for part in self._parts])
+        parts = [part.assemble(own, rest) for part, own, rest in zip(self._parts, moving, still, strict=True)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
     def sent(self, samples: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """What goes over the wire."""
@@ -128,16 +134,25 @@ class ActionDistribution:
         So one cost serves any number of them. Boxes have no part in it: their entropy has other units.
         """
         found = [part.entropy(own, mask) for part, own, mask in self._shares() if part.num_discrete]
-        if not found:
-            return self.parameters.new_zeros(self.parameters.shape[:-1])
-        count = sum(part.num_discrete for part in self.parts)
-        return found[0] if count == 1 else _sum(found) / count
+        return self._mean(found, sum(part.num_discrete for part in self.parts))
+
+    def continuous_entropy_bonus(self) -> Tensor:
+        """What an entropy cost of boxes multiplies, `[...]`: the mean over their elements; it has no lower bound."""
+        found = [part.entropy(own, mask) for part, own, mask in self._shares() if part.num_continuous]
+        return self._mean(found, sum(part.num_continuous for part in self.parts))
 
     def kl(self, other: ActionDistribution) -> Tensor:
         """KL(this || other), exact, in nats, `[...]`; both under this one's mask."""
         theirs = [own for _, own, _ in other._shares()]
         shares = zip(self._shares(), theirs, strict=True)
         return _sum([part.kl(own, others, mask) for (part, own, mask), others in shares])
+
+    def watched(self, samples: tuple[Tensor, ...]) -> Mapping[str, Tensor]:
+        """Numbers of boxes by name, `[...]`, see `ActionPart.watched`: means over arrays; none without boxes."""
+        shares = zip(self._shares(), samples, strict=True)
+        of_parts = [part.watched(own, sample) for (part, own, _), sample in shares if part.num_continuous]
+        names = of_parts[0] if of_parts else ()
+        return {name: _sum([part[name] for part in of_parts]) / len(of_parts) for name in names}
 
     def shown(self) -> Tensor:
         """Numbers for people, `[..., at most 64]`: probabilities of discrete values, mean and deviation of boxes."""
@@ -146,13 +161,19 @@ class ActionDistribution:
 
     def _shares(self) -> Iterator[tuple[ActionPart, Tensor, Tensor | None]]:
         """Each part with its parameters and mask."""
-        parameters = _split(self.parameters, [part.num_outputs + part.num_free for part in self.parts])
+        parameters = _split(self.parameters, [part.param_size for part in self.parts])
         if self.mask is None:
             masks: Sequence[Tensor | None] = [None] * len(self.parts)
         else:
             split = _split(self.mask, [part.mask_size for part in self.parts])
             masks = [mask if part.mask_size else None for part, mask in zip(self.parts, split, strict=True)]
         return zip(self.parts, parameters, masks, strict=True)
+
+    def _mean(self, found: list[Tensor], count: int) -> Tensor:
+        """The sum of entropies over so many elements; 0 where there are none."""
+        if not found:
+            return self.parameters.new_zeros(self.parameters.shape[:-1])
+        return found[0] if count == 1 else _sum(found) / count
 
 
 def _split(x: Tensor, sizes: list[int]) -> Sequence[Tensor]:
@@ -161,3 +182,9 @@ def _split(x: Tensor, sizes: list[int]) -> Sequence[Tensor]:
 
 def _sum(terms: list[Tensor]) -> Tensor:
     return reduce(torch.add, terms)
+
+
+def _make_part(spec: ArraySpec, squash: bool, deviation: Deviation) -> ActionPart:
+    if spec.kind != "box":
+        return Categoricals(spec)
+    return (SquashedGaussian if squash else Gaussian)(spec, deviation)

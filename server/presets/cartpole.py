@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from seedbed.server.presets.small import ON_POLICY, SMALL, SMALL_PPO, SMALL_Q
+from seedbed.server.presets.small import ON_POLICY, ONE_TORSO, SMALL, SMALL_PPO, SMALL_Q
 
 TASK: Mapping[str, Any] = {
     **SMALL,
@@ -22,6 +22,7 @@ _RETURNS = {
 
 ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
     "vtrace": {
+        **ONE_TORSO,
         **_RETURNS,
         "learning.batch_size": 8,
         "algorithm_options.lambda_": 0.95,

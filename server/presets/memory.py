@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from seedbed.server.presets.small import ON_POLICY, SMALL, SMALL_PPO, SMALL_Q
+from seedbed.server.presets.small import ON_POLICY, ONE_TORSO, SMALL, SMALL_PPO, SMALL_Q
 
 TASK: Mapping[str, Any] = {
     **SMALL,
@@ -49,6 +49,7 @@ ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
         "optimiser.epsilon": 1e-8,
     },
     "vtrace": {
+        **ONE_TORSO,
         "learning.batch_size": 16,
         "algorithm_options.lambda_": 0.95,
         "algorithm_options.advantage": "rlax",

@@ -17,7 +17,11 @@ SMALL: Mapping[str, Any] = {
 }
 """Of every small task."""
 
+ONE_TORSO: Mapping[str, Any] = {"algorithm_options.separate_value_torso": False}
+"""Actor-critics whose settings were found with one torso for policy and value."""
+
 ON_POLICY: Mapping[str, Any] = {
+    **ONE_TORSO,
     "algorithm_options.lambda_": 0.95,
     "algorithm_options.reduction": "mean",
     "optimiser.optimiser": "adam",

@@ -56,7 +56,8 @@ class EvalConfig:
     eval_envs: int = option(16, "environments", minimum=1)
     greedy: bool | None = option(
         None,
-        "take the best action instead of exploring (default: the algorithm's: sample from policies, not from values)",
+        "take the best action instead of exploring (default: the algorithm's: sample from policies of discrete "
+        "actions, not from values and not around continuous actions)",
     )
     eval_seed: int = option(0, "seed of the evaluation")
     patience_steps: int = option(

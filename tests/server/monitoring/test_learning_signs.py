@@ -82,3 +82,11 @@ def test_the_share_of_a_run_that_is_limited_in_time() -> None:
     now = state(300, 1.0, 1.0, 1.0)
     assert told(signs, RunState(agent_steps=300, wall_s=29.0, cohorts=now.cohorts)) == []
     assert len(told(signs, RunState(agent_steps=300, wall_s=31.0, cohorts=now.cohorts))) == 1
+
+
+def test_importance_weights_that_leave_few_samples_are_told_whatever_returns_do(signs: LearningSigns) -> None:
+    better = state(500, 1.0, 5.0)
+    assert told(signs, better, effective_sample_share=0.6) == []
+    [line] = told(signs, better, effective_sample_share=0.31)
+    assert "leave 31% of the samples" in line
+    assert "--queue-unrolls" in line

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seedbed.common.specs import ArraySpec, discrete
-from seedbed.server.networks.action_parts import log_slope
 from seedbed.server.networks.distributions import ActionSpace
+from seedbed.server.networks.gaussians import log_slope
 
 
 def box(*shape: int, name: str = "box") -> ArraySpec:

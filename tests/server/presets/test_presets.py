@@ -97,9 +97,13 @@ def test_the_best_that_suits_is_chosen_and_recorded() -> None:
     ranks = {name: find_algorithm(name).suits(SPEC) or 0 for name in ALGORITHMS}
     assert ranks[configured().algorithm] == max(ranks.values())
     assert list(ranks.values()).count(max(ranks.values())) == 1
-    odd = replace(SPEC, actions=(ArraySpec(name="action", dtype="float32", low=(0,), high=(1,)),))
-    with pytest.raises(SpecError, match=r"x: expected discrete actions, got 'action' float32"):
-        resolve(read_command_line([], prog="seedbed train"), odd)
+
+
+def test_actions_that_nothing_built_in_can_learn_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seedbed.server.algorithms.registry.ALGORITHMS", {"r2d2": ALGORITHMS["r2d2"]})
+    box = replace(SPEC, actions=(ArraySpec(name="action", dtype="float32", low=(0,), high=(1,)),))
+    with pytest.raises(SpecError, match=r"x: no built-in algorithm can learn actions 'action' float32"):
+        resolve(read_command_line([], prog="seedbed train"), box)
 
 
 def test_options_of_an_algorithm_are_its_own() -> None:
