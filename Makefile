@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 ifeq ($(TORCH),cpu)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --extra-index-url https://download.pytorch.org/whl/cpu torch==$(TORCH_VERSION)+cpu
 endif
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[atari,server,plot,dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[atari,server,dashboard,plot,dev]'
 	@touch $@
 
 train: setup ## train Pong from pixels on this machine; again to resume

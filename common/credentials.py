@@ -138,13 +138,18 @@ class ServerCredentials:
         roots = read_roots(self.tls_client_ca) if self.tls_client_ca else None
         return TlsMaterial(roots=roots, certificate=certificate, key=key)
 
-    def verify(self, host: str) -> None:
+    def verify(self, host: str, what: str = "take part in this run") -> None:
         """All that can be checked before anything starts; raises what `check`, `read_tls` and `watch_tokens` raise."""
-        self.check(host, watch_tokens(self.token_file).get().values)
+        self.check(host, watch_tokens(self.token_file).get().values, what)
         self.read_tls()
 
-    def check(self, host: str, tokens: Sequence[str]) -> None:
+    def check(self, host: str, tokens: Sequence[str], what: str = "take part in this run") -> None:
         """Refuses to expose a server that everybody could use, or whose clients everybody could listen to.
+
+        Args:
+            host: to listen on.
+            tokens: that are demanded.
+            what: everybody who reaches the host could do.
 
         Raises:
             UsageError: `host` is beyond loopback, and there is not both: TLS, and a token or certificates of clients.
@@ -154,7 +159,7 @@ class ServerCredentials:
         if missing and not self.insecure and not is_loopback(host):
             raise UsageError(
                 f"expected {' and '.join(missing)} to listen on {host}, or a loopback address, or --insecure: "
-                "everybody who reaches that address could take part in this run"
+                f"everybody who reaches that address could {what}"
             )
 
 

@@ -160,7 +160,8 @@ class ActorCriticAlgorithm(Algorithm):
         if acting.greedy is not None:
             pairs = zip(policy.mode(), actions, strict=True)
             actions = tuple(_where_rows(acting.greedy, best, sample) for best, sample in pairs)
-        return Decision(actions, self._space.sent(actions), {BEHAVIOUR: outputs.policy}, state)
+        shown = {"policy": policy.shown(), "value": outputs.value} if acting.watched else None
+        return Decision(actions, self._space.sent(actions), {BEHAVIOUR: outputs.policy}, state, shown)
 
     def steps(self, learnt: nn.Module, target: nn.Module | None, batch: TrainBatch) -> Iterator[Step]:
         """One, on everything."""

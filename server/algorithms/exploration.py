@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
+from seedbed.server.algorithms.interface import Acting
 from seedbed.server.losses.q_learning import only_allowed
 
 _GOLDEN_RATIO = 0.6180339887498949  # the fractions of its multiples fill [0, 1) evenly, however many there are
@@ -70,3 +73,11 @@ def epsilon_greedy(q_values: Tensor, epsilon: Tensor, generator: torch.Generator
     chances = torch.rand(count, num_actions, generator=generator, device=q_values.device)
     anything = torch.where(allowed, chances, -1.0).argmax(-1)  # the largest of equal chances: each as often
     return torch.where(explores, anything, values.argmax(-1))
+
+
+def shown_of(q_values: Tensor, mask: Tensor | None, acting: Acting) -> Mapping[str, Tensor] | None:
+    """`Decision.shown` of an algorithm that learns the value `[N, A]` of each action; -inf of what the mask forbids."""
+    if not acting.watched:
+        return None
+    allowed = only_allowed(q_values, mask)
+    return {"policy": allowed, "value": allowed.amax(-1)}

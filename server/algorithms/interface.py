@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,12 +38,15 @@ class Decision(NamedTuple):
         sent: the same actions as they go over the wire and into the next row's `last_action`.
         recorded: `[N, ...]` for every name in `Algorithm.recorded`.
         state: `[N, ...]` each, the agent state after these rows.
+        shown: numbers for people, where `Acting.watched` asks for them: "policy" `[N, at most 64]`, what
+            `ActionDistribution.shown` gives, or Q-values, as `Algorithm.shows` says; and "value" `[N]`. Optional.
     """
 
     actions: tuple[Tensor, ...]
     sent: tuple[Tensor, ...]
     recorded: Mapping[str, Tensor]
     state: AgentState
+    shown: Mapping[str, Tensor] | None = None
 
 
 class Step(NamedTuple):
@@ -108,12 +111,14 @@ class Acting:
         generator: the only source of randomness.
         agent_steps: of the run so far, for exploration that changes with time.
         greedy: bool `[N]`, rows that take the best action instead of exploring; None where there are none.
+        watched: somebody looks, and wants `Decision.shown`.
     """
 
     environment_indices: Tensor
     generator: torch.Generator
     agent_steps: int
     greedy: Tensor | None
+    watched: bool = False
 
 
 class Algorithm(ABC):
@@ -130,6 +135,7 @@ class Algorithm(ABC):
         draws: of a replay: "unrolls" by priority, or valid "transitions" uniformly, with num_rows - period rows behind
             each.
         target: the learner keeps a target network and how it follows; None: there is none.
+        shows: what "policy" of `Decision.shown` is.
         evaluates_greedily: exploration is no part of what is learnt, so `seedbed eval` leaves it out.
     """
 
@@ -142,6 +148,7 @@ class Algorithm(ABC):
     regime: RegimeName = "queue"
     draws: Draws = "unrolls"
     target: Target | None = None
+    shows: Literal["policy", "q_values"] = "policy"
     evaluates_greedily: bool = False
 
     def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.algorithms.exploration import annealed_epsilon, epsilon_greedy
+from seedbed.server.algorithms.exploration import annealed_epsilon, epsilon_greedy, shown_of
 from seedbed.server.algorithms.interface import (
     EVERYTHING,
     Acting,
@@ -62,6 +62,7 @@ class AsynchronousQ(Algorithm):
     """
 
     Options = QLearningOptions
+    shows = "q_values"
     evaluates_greedily = True
     lambda_: float
 
@@ -98,7 +99,7 @@ class AsynchronousQ(Algorithm):
         if acting.greedy is not None:
             epsilon = epsilon.masked_fill(acting.greedy, 0.0)
         action = epsilon_greedy(outputs.q_values, epsilon, acting.generator, inputs.mask)
-        return Decision((action,), (action,), {}, state)
+        return Decision((action,), (action,), {}, state, shown_of(outputs.q_values, inputs.mask, acting))
 
     def steps(self, learnt: nn.Module, target: nn.Module | None, batch: TrainBatch) -> Iterator[Step]:
         """One, on half the mean squared error of the actions taken."""

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.algorithms.exploration import epsilon_greedy, epsilon_ladder
+from seedbed.server.algorithms.exploration import epsilon_greedy, epsilon_ladder, shown_of
 from seedbed.server.algorithms.interface import (
     EVERYTHING,
     Acting,
@@ -115,6 +115,7 @@ class ReplayedQ(Algorithm):
     """Base of the family; a member says which rows an unroll has."""
 
     regime = "replay"
+    shows = "q_values"
     evaluates_greedily = True
 
     @classmethod
@@ -166,7 +167,7 @@ class ReplayedQ(Algorithm):
         if acting.greedy is not None:
             epsilon = epsilon.masked_fill(acting.greedy, 0.0)
         action = epsilon_greedy(q_values, epsilon, acting.generator, inputs.mask)
-        return Decision((action,), (action,), {"q_values": q_values}, state)
+        return Decision((action,), (action,), {"q_values": q_values}, state, shown_of(q_values, inputs.mask, acting))
 
     def steps(self, learnt: nn.Module, target: nn.Module | None, batch: TrainBatch) -> Iterator[Step]:
         """One, on half the squared errors, summed over an unroll, weighted, and averaged over the batch."""

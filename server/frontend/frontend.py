@@ -29,7 +29,7 @@ from seedbed.common.unpacking import StepsReader
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto import seedbed_pb2_grpc
 from seedbed.server.frontend.admission import FrontendConfig, check_first, check_hello
-from seedbed.server.frontend.rpc import abort, first_done, read_hello, read_message, text_of
+from seedbed.server.frontend.rpc import abort, first_done, host_of, read_hello, read_message, text_of
 from seedbed.server.frontend.status import status_message
 from seedbed.server.shared.id_channel import Control, IdChannel
 from seedbed.server.shared.slots import SlotTable
@@ -126,6 +126,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
                 "group": hello.group,
                 "environment_indices": [environment.index for environment in hello.environments],
                 "assign_indices": hello.assign_indices,
+                "host": host_of(context.peer()),
             }
         )
         grant = await stream.granted

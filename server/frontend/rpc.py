@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from typing import Any, NoReturn
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -13,6 +14,7 @@ from seedbed.common.errors import ERROR_NAME_KEY, InvalidMessageError, SeedbedEr
 from seedbed.proto import seedbed_pb2 as pb
 
 _HELLO_TIMEOUT_S = 10.0
+_MAX_HOST_LENGTH = 64
 _MAX_TEXT_LENGTH = 600
 """gRPC percent-encodes the text of a status, up to 12 bytes a character, and clients refuse more than 8 KiB of it."""
 
@@ -53,6 +55,11 @@ async def first_done(*coroutines: Coroutine[Any, Any, None]) -> None:
     for error in errors:
         if error is not None:
             raise error
+
+
+def host_of(peer: str) -> str:
+    """The host in gRPC's name for the other side, "ipv4:192.0.2.7:4711" or "ipv6:%5B::1%5D:4711"; for people."""
+    return unquote(peer.partition(":")[2].rpartition(":")[0]).strip("[]")[:_MAX_HOST_LENGTH]
 
 
 def text_of(error: SeedbedError) -> str:

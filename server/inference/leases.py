@@ -49,6 +49,9 @@ class Lease:
         stream: who to answer, or None in grace.
         expires_s: when a lease in grace ends.
         last_ends_seq: the last Steps whose ends of episodes were counted.
+        host: address of the client's machine, for people.
+        opened_s: when it was granted.
+        reconnects: how often it went on with another stream.
     """
 
     key: LeaseKey
@@ -58,6 +61,9 @@ class Lease:
     stream: StreamId | None
     expires_s: float | None = None
     last_ends_seq: int = 0
+    host: str = ""
+    opened_s: float = 0.0
+    reconnects: int = 0
 
     @property
     def num_rows(self) -> int:

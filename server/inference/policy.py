@@ -123,11 +123,12 @@ class Inference:
         self._generator.set_state(state)
 
     @torch.inference_mode()
-    def act(self, slots: Slots) -> Answered:
+    def act(self, slots: Slots, watched: bool = False) -> Answered:
         """Answers one timestep of each slot and writes the actions into the slot table.
 
         Args:
             slots: `[N]`, no slot twice.
+            watched: somebody wants to see what the policy thought.
 
         Raises:
             DivergedError: an action is not finite; none is sent.
@@ -137,7 +138,7 @@ class Inference:
         self._age[slots] = arrived.host_age
         index, inputs = self._put(slots), arrived.inputs
         state = tuple(part.index_select(0, index) for part in self._state)
-        acting = self._acting(slots)
+        acting = self._acting(slots, watched)
         decision = self._algorithm.act(self._graphs.of(network), inputs, state, acting)
         sent = [action.cpu().numpy() for action in decision.sent]
         _check_finite(sent)
@@ -197,13 +198,14 @@ class Inference:
         }
         return fields if inputs.mask is None else fields | {ACTION_MASK: inputs.mask}
 
-    def _acting(self, slots: Slots) -> Acting:
+    def _acting(self, slots: Slots, watched: bool) -> Acting:
         greedy = self._greedy[slots] if self._greedy_environments else None
         return Acting(
             environment_indices=self._put(self._environment[slots]),
             generator=self._generator,
             agent_steps=self._steps_before + self.num_steps,
             greedy=None if greedy is None else self._put(greedy),
+            watched=watched,
         )
 
     def _put(self, values: NDArray[Any]) -> Tensor:

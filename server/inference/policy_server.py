@@ -22,6 +22,7 @@ from seedbed.server.frontend.admission import FrontendConfig
 from seedbed.server.frontend.port import ReservedPort
 from seedbed.server.frontend.process import run_frontend
 from seedbed.server.inference.batching import Batcher
+from seedbed.server.inference.insight import InsightWriter
 from seedbed.server.inference.leases import LeaseTable
 from seedbed.server.inference.policy import Inference
 from seedbed.server.inference.service import InferenceService
@@ -141,6 +142,7 @@ class PolicyServer:
         on_episode: EpisodeListener,
         device: torch.device,
         fleet: FleetListener | None = None,
+        insight: InsightWriter | None = None,
         rows_of_a_round: int | None = None,
     ) -> None:
         """Starts nothing yet.
@@ -153,6 +155,7 @@ class PolicyServer:
             sink: where complete unrolls go.
             on_episode: called when an episode ends.
             fleet: hears which environments are there.
+            insight: shows what happens to people who look.
             device: of inference.
             rows_of_a_round: L where acting and learning take turns; None where they do not.
         """
@@ -170,6 +173,7 @@ class PolicyServer:
             "sink": sink,
             "on_episode": on_episode,
             "fleet": fleet,
+            "insight": insight,
             "vitals": frontends.vitals.device,
         }
         self.service = (

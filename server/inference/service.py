@@ -18,6 +18,7 @@ from seedbed.common.errors import SeedbedError
 from seedbed.common.timestep import EpisodeEnd, StepType
 from seedbed.server.inference.batching import Batcher
 from seedbed.server.inference.frontend_links import FrontendLinks
+from seedbed.server.inference.insight import InsightWriter
 from seedbed.server.inference.leases import Lease, LeaseKey, LeaseTable, StreamId
 from seedbed.server.inference.policy import Inference
 from seedbed.server.inference.sinks import EpisodeListener, FleetListener, NoListener, UnrollSink
@@ -44,6 +45,7 @@ class InferenceService:
         on_episode: EpisodeListener,
         vitals: Vitals,
         fleet: FleetListener | None = None,
+        insight: InsightWriter | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._slots = slots
@@ -53,6 +55,7 @@ class InferenceService:
         self._sink = sink
         self._on_episode = on_episode
         self._fleet = fleet or NoListener()
+        self._insight = insight
         self._ended: set[int] = set()  # slots whose row, not answered yet, is the real end of an episode
         self._clock = clock
         self._waiting_opens: deque[Control] = deque()
@@ -91,10 +94,16 @@ class InferenceService:
         last = self._slots.step_type[slots] == StepType.LAST
         if last.any():
             self._note_cuts(leases, set(slots[last].tolist()))
-        answered = self._inference.act(slots)
+        insight = self._insight if self._insight is not None and self._insight.is_watched(taken_s) else None
+        answered = self._inference.act(slots, insight is not None)
         answered_s = self._clock()
+        if insight is not None:
+            insight.think([lease.first for lease in leases])  # before its times are written over
         self._reply(leases, answered_s)
         complete = self._inference.remember(answered)
+        if insight is not None:
+            inputs, shown = answered.inputs, answered.decision.shown
+            insight.show(slots, inputs.step_type, inputs.reward, answered.policy_version, shown)
         remembered_s = self._clock()
         if len(complete):
             self.vitals["hands_over"] = 1
@@ -136,6 +145,8 @@ class InferenceService:
         leases = self.leases
         self.vitals["live_rows"], self.vitals["used_rows"] = leases.live_rows, leases.used_rows
         self.vitals["clients"] = leases.num_clients
+        if self._insight is not None:
+            self._insight.write_fleet(leases, now_s)
 
     def _request(self, lease: Lease, now_s: float) -> None:
         """The rows of a lease are filled and want an answer."""
@@ -205,6 +216,7 @@ class InferenceService:
         try:
             if same is not None:
                 self.leases.resume(same, indices, stream)
+                same.reconnects += 1
                 self.vitals.add("leases_resumed")
                 lease = same
                 self._recover_request(lease)
@@ -213,11 +225,15 @@ class InferenceService:
                 self.vitals.add("leases_opened")
                 self._slots.clear(lease.first, lease.num_rows)
                 self._inference.begin(slots_of(lease), lease.serial, lease.environment_indices)
+                lease.opened_s = self._clock()
+                if self._insight is not None:
+                    self._insight.begin(lease, slots_of(lease))
                 self._ended.difference_update(range(lease.first, lease.first + lease.num_rows))
                 self._fleet.joined(lease.environment_indices)
         except SeedbedError as error:
             self._refuse(request, error)
             return
+        lease.host = request.get("host", "")
         logger.info(
             "%s group %d: %d rows, %s", key.client_id, key.group, lease.num_rows, "resumed" if same else "new lease"
         )
@@ -276,6 +292,8 @@ class InferenceService:
         self._batcher.discard(lease.first)
         self._sink.cut(slots_of(lease))
         self.leases.end(lease)
+        if self._insight is not None:
+            self._insight.end(slots_of(lease))
         self._fleet.left(lease.environment_indices)
 
     def _lose_frontend(self, number: int) -> None:

@@ -1,10 +1,11 @@
-"""What looks after a running server from outside its work: the HTTP endpoint and the watchdog."""
+"""What looks after a running server from outside its work: the HTTP endpoint, the dashboard and the watchdog."""
 
 from __future__ import annotations
 
 import logging
 
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.dashboard.process import Dashboard
 from seedbed.server.monitoring.http_endpoint import HttpEndpoint
 from seedbed.server.monitoring.prometheus import ServerFacts
 from seedbed.server.monitoring.watchdog import Watchdog
@@ -16,16 +17,22 @@ logger = logging.getLogger(__name__)
 
 
 class Watch:
-    """Both, as far as they are wanted."""
+    """All of them, as far as they are wanted."""
 
-    def __init__(self, config: MonitoringConfig, facts: ServerFacts) -> None:
+    def __init__(self, config: MonitoringConfig, facts: ServerFacts, dashboard: Dashboard | None = None) -> None:
         """Takes the port.
+
+        Args:
+            config: of the endpoint.
+            facts: about the server.
+            dashboard: of the server; it listens already.
 
         Raises:
             PortInUseError, UsageError: see `HttpEndpoint`.
         """
         port = config.http_port
         self._endpoints = [] if port is None else [HttpEndpoint(config.http_host, port, facts)]
+        self._dashboards = [] if dashboard is None else [dashboard]
         self._watchdog = Watchdog(facts.vitals, facts.stall_limit_s)
 
     def start(self) -> None:
@@ -39,14 +46,20 @@ class Watch:
         """Replaces what died."""
         for endpoint in self._endpoints:
             endpoint.check()
+        for dashboard in self._dashboards:
+            dashboard.check()
 
     def stop(self) -> None:
         """Answers no more. The watchdog goes on: what is left to do must not hang either."""
         for endpoint in self._endpoints:
             endpoint.stop()
+        for dashboard in self._dashboards:
+            dashboard.stop()
 
 
-def make_watch(config: ServerConfig, spec: EnvironmentSpec, vitals: VitalsTable, version: str) -> Watch:
+def make_watch(
+    config: ServerConfig, spec: EnvironmentSpec, vitals: VitalsTable, version: str, dashboard: Dashboard | None = None
+) -> Watch:
     """Of a training server."""
     facts = ServerFacts(
         vitals=vitals,
@@ -55,4 +68,4 @@ def make_watch(config: ServerConfig, spec: EnvironmentSpec, vitals: VitalsTable,
         frames_per_step=spec.frames_per_step,
         version=version,
     )
-    return Watch(config.monitoring, facts)
+    return Watch(config.monitoring, facts, dashboard)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from seedbed.common.credentials import ServerCredentials
+from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 
 
@@ -45,6 +47,18 @@ class MonitoringConfig:
     http_host: str = option(
         "127.0.0.1", "address of --http-port; whoever reaches it may read, nobody can change anything"
     )
+    dashboard_port: str = option(
+        "auto",
+        "port of the live dashboard: a number (0 lets the system choose), off, or auto: with train the first that is "
+        "free from 7780 on, with server none",
+        metavar="PORT",
+    )
+    dashboard_host: str = option(
+        "127.0.0.1",
+        "address of the dashboard; beyond loopback only with TLS and the token of clients, or --insecure: whoever "
+        "reaches it may see everything, nobody can change anything",
+    )
+    dashboard_frames: Literal["on", "off"] = option("on", "observations in the dashboard; off shows numbers only")
     stall_limit_s: float = option(
         120.0,
         "how long inference or learner may make no progress while they have work: then the threads' stacks go to the "
@@ -57,3 +71,8 @@ class MonitoringConfig:
         "were not finite",
         minimum=1,
     )
+
+    def __post_init__(self) -> None:
+        port = self.dashboard_port
+        if port not in ("auto", "off") and not (port.isascii() and port.isdigit() and int(port) <= 65535):
+            raise UsageError(f"expected --dashboard-port auto, off, or a number from 0 to 65535, got {port!r}")

@@ -6,6 +6,7 @@ Only processes spawned by the creator can map it.
 
 from __future__ import annotations
 
+import mmap
 import os
 import tempfile
 
@@ -19,3 +20,8 @@ def anonymous_file(size_bytes: int) -> int:
             file = os.dup(temporary.fileno())
     os.ftruncate(file, size_bytes)
     return file
+
+
+def map_file(file: int, *, read_only: bool = False) -> mmap.mmap:
+    """Maps all of a file; one that is mapped read-only cannot be written through what is returned."""
+    return mmap.mmap(file, os.fstat(file).st_size, access=mmap.ACCESS_READ if read_only else mmap.ACCESS_WRITE)

@@ -18,18 +18,17 @@ Shapes: S slots.
 
 from __future__ import annotations
 
-import mmap
 import time
 from collections.abc import Sequence
 from multiprocessing import reduction
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import DISCOUNT_DTYPE, REWARD_DTYPE, STEP_TYPE_DTYPE, Array, StepType, Timesteps
-from seedbed.server.shared.memory import anonymous_file
+from seedbed.server.shared.memory import anonymous_file, map_file
 
 _ALIGNMENT_BYTES = 64  # a cache line: no two arrays share one
 _LAST = int(StepType.LAST)  # numpy compares with an enumeration five times slower
@@ -107,13 +106,25 @@ class SlotTable:
             table[slots] = array
         self.policy_version[slots] = policy_version
 
+    def read_only(self) -> Self:
+        """The same memory for somebody who may only read: here, and in a process that it is handed to."""
+        reader = object.__new__(type(self))
+        reader.spec, reader.num_slots = self.spec, self.num_slots
+        reader._map(self._file, read_only=True)
+        return reader
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"spec": self.spec, "num_slots": self.num_slots, "file": reduction.DupFd(self._file)}
+        return {
+            "spec": self.spec,
+            "num_slots": self.num_slots,
+            "file": reduction.DupFd(self._file),
+            "read_only": self._read_only,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.spec = state["spec"]
         self.num_slots = state["num_slots"]
-        self._map(state["file"].detach())
+        self._map(state["file"].detach(), read_only=state["read_only"])
 
     def _fields(self) -> dict[str, list[tuple[np.dtype[Any], tuple[int, ...]]]]:
         return {
@@ -144,10 +155,11 @@ class SlotTable:
                 size += -(-num_bytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
         return places, size
 
-    def _map(self, file: int) -> None:
+    def _map(self, file: int, *, read_only: bool = False) -> None:
         self._file = file
-        places, size = self._lay_out()
-        memory = mmap.mmap(file, size)
+        self._read_only = read_only
+        places, _ = self._lay_out()
+        memory = map_file(file, read_only=read_only)
         for name, found in places.items():
             arrays = tuple(np.ndarray(shape, dtype, memory, offset) for offset, dtype, shape in found)
             setattr(self, name, arrays if name in ("observations", "actions") else arrays[0])

@@ -10,19 +10,17 @@ batch of N counts N times where the duration is that of a request, once where it
 
 from __future__ import annotations
 
-import mmap
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from multiprocessing import reduction
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seedbed.common.errors import SeedbedError
-from seedbed.server.shared.memory import anonymous_file
+from seedbed.server.shared.memory import anonymous_file, map_file
 
 NUM_BUCKETS = 26
 """Durations up to 2^24 us, 17 s, are told apart; batch sizes up to 2^24 rows."""
@@ -214,16 +212,28 @@ class VitalsTable:
                 found[name] = found.get(name, 0) + count
         return found
 
+    def read_only(self) -> Self:
+        """The same numbers for somebody who may only read: here, and in a process that they are handed to."""
+        reader = object.__new__(type(self))
+        reader._num_frontends = self._num_frontends
+        reader._map(self._file, read_only=True)
+        return reader
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"num_frontends": self._num_frontends, "file": reduction.DupFd(self._file)}
+        return {
+            "num_frontends": self._num_frontends,
+            "file": reduction.DupFd(self._file),
+            "read_only": self._read_only,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._num_frontends = state["num_frontends"]
-        self._map(state["file"].detach())
+        self._map(state["file"].detach(), read_only=state["read_only"])
 
-    def _map(self, file: int) -> None:
+    def _map(self, file: int, *, read_only: bool = False) -> None:
         self._file = file
-        values = memoryview(mmap.mmap(file, os.fstat(file).st_size)).cast("d")
+        self._read_only = read_only
+        values = memoryview(map_file(file, read_only=read_only)).cast("d")
         parts = [Vitals(values[i * _NUM_VALUES :][:_NUM_VALUES]) for i in range(1 + self._num_frontends)]
         self.device, self.frontends = parts[0], tuple(parts[1:])
 

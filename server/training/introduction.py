@@ -12,7 +12,13 @@ from seedbed.server.training.rules import rules, shows_images
 
 
 def introduce(
-    config: ServerConfig, spec: EnvironmentSpec, device: str, num_parameters: int, *, address: str | None
+    config: ServerConfig,
+    spec: EnvironmentSpec,
+    device: str,
+    num_parameters: int,
+    *,
+    address: str | None,
+    dashboard: str | None = None,
 ) -> list[str]:
     """One line for each thing that a person wants to know before the first number comes, and why it is so.
 
@@ -22,6 +28,7 @@ def introduce(
         device: of inference and learning.
         num_parameters: of all that is learnt.
         address: that clients elsewhere connect to; None: they run on this machine.
+        dashboard: its address, or how to get one; None: there is none.
     """
     run_dir = config.run.run_dir
     return [
@@ -32,6 +39,7 @@ def introduce(
         f"environments  {_environments(spec, config, address is None)}",
         *([] if address is None else [f"clients       seedbed env --server {address}; room for {config.num_slots}"]),
         f"target        {_target(config)}",
+        *([] if dashboard is None else [f"dashboard     {dashboard}"]),
         f"curves        tensorboard --logdir {run_dir}, or seedbed plot {run_dir}",
     ]
 

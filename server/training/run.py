@@ -17,6 +17,7 @@ import torch
 from seedbed.common.errors import DivergedError
 from seedbed.common.plugins import NOTHING_TYPED, Trust
 from seedbed.common.report import report
+from seedbed.server.inference.insight import InsightWriter
 from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
 from seedbed.server.learning.loop import LearnerLoop
 from seedbed.server.learning.thread import LearnerThread
@@ -33,6 +34,7 @@ from seedbed.server.run.saving import Saver
 from seedbed.server.run.state import RunState
 from seedbed.server.shared.vitals import Vitals
 from seedbed.server.training.assemble import Parts, assemble
+from seedbed.server.training.insight import make_insight
 from seedbed.server.training.introduction import introduce
 from seedbed.server.training.local_clients import LocalClients
 from seedbed.server.training.opening import OpenedRun
@@ -232,15 +234,18 @@ def make_training_run(
     frontends = Frontends(config.serving, parts.slots, identity, config.monitoring.stall_limit_s)
     vitals = frontends.vitals.device
     clock = RunClock(config, state, parts, vitals)
-    server = _make_server(config, parts, frontends, clock)
+    insight = make_insight(config, spec, state, parts, frontends.vitals, directory, identity.version, local=local)
+    server = _make_server(config, parts, frontends, clock, insight.writer)
     learner = _make_learner(config, parts, server, clock, vitals)
     yielding = parts.regime.clients_yield
     clients = LocalClients(config, server.address, yielding=yielding, trust=trust) if local else None
-    watch = make_watch(config, spec, frontends.vitals, identity.version)
+    watch = make_watch(config, spec, frontends.vitals, identity.version, insight.dashboard)
     opened.begin(held)
     num_parameters = sum(parameter.numel() for parameter in parts.learner.learnt.parameters())
     address = None if local else server.address
-    progress.introduce(introduce(config, spec, str(parts.device), num_parameters, address=address))
+    progress.introduce(
+        introduce(config, spec, str(parts.device), num_parameters, address=address, dashboard=insight.introduction)
+    )
     return TrainingRun(
         config,
         parts,
@@ -263,7 +268,9 @@ def make_training_run(
     )
 
 
-def _make_server(config: ServerConfig, parts: Parts, frontends: Frontends, clock: RunClock) -> PolicyServer:
+def _make_server(
+    config: ServerConfig, parts: Parts, frontends: Frontends, clock: RunClock, insight: InsightWriter | None
+) -> PolicyServer:
     return PolicyServer(
         config=config.serving,
         frontends=frontends,
@@ -272,6 +279,7 @@ def _make_server(config: ServerConfig, parts: Parts, frontends: Frontends, clock
         sink=parts.sink,
         on_episode=clock.on_episode,
         fleet=clock,
+        insight=insight,
         device=parts.device,
         rows_of_a_round=parts.rows_of_a_round,
     )

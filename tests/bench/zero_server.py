@@ -45,7 +45,7 @@ class ZeroInference:
     def begin(self, slots: NDArray[np.int64], lease: int, environment_indices: Sequence[int]) -> None:
         """Nothing to begin."""
 
-    def act(self, slots: NDArray[np.int64]) -> None:
+    def act(self, slots: NDArray[np.int64], watched: bool = False) -> None:
         """Writes zeros."""
         self._slots.answer(slots, [actions[: len(slots)] for actions in self._actions], 0)
         self.num_steps += len(slots)

@@ -45,7 +45,7 @@ class Tape:
     def begin(self, slots: NDArray[np.int64], lease: int, environment_indices: Sequence[int]) -> None:
         self.events.append(("begin", slots.tolist()))
 
-    def act(self, slots: NDArray[np.int64]) -> SimpleNamespace:
+    def act(self, slots: NDArray[np.int64], watched: bool = False) -> SimpleNamespace:
         self.events.append(("act", slots.tolist()))
         self.slots.answer(slots, [slots + 100], 1)
         return SimpleNamespace(slots=slots)
@@ -321,7 +321,7 @@ def test_a_turn_under_load_expires_leases_and_shows_that_it_turns(
     scene.leave(1)
     act, turns_s = scene.tape.act, []
 
-    def busy_act(slots: NDArray[np.int64]) -> SimpleNamespace:
+    def busy_act(slots: NDArray[np.int64], watched: bool) -> SimpleNamespace:
         turns_s.append(scene.service.vitals["turn_s"])
         scene.now_s += 1.0
         if scene.now_s < 2 * GRACE_S:
@@ -431,7 +431,7 @@ def test_a_frontend_that_dies_during_a_batch_gives_nothing_away_before_it_is_rem
     scene.steps(0)
     act = scene.tape.act
 
-    def act_and_lose(slots: NDArray[np.int64]) -> SimpleNamespace:
+    def act_and_lose(slots: NDArray[np.int64], watched: bool = False) -> SimpleNamespace:
         scene.frontends[0].close()
         return act(slots)
 

@@ -1,0 +1,98 @@
+"""Insight into a run: its dashboard, where one is wanted and installed, and what inference writes for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from seedbed.common.errors import MissingExtraError
+from seedbed.common.extras import install_command
+from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.dashboard.facts import DashboardFacts, RunFacts
+from seedbed.server.dashboard.process import Dashboard
+from seedbed.server.inference.insight import InsightWriter
+from seedbed.server.options.config import ServerConfig
+from seedbed.server.run.directory import METRICS_FILE, RunDirectory
+from seedbed.server.run.state import RunState
+from seedbed.server.shared.insight import InsightTable, Look
+from seedbed.server.shared.vitals import VitalsTable
+from seedbed.server.training.assemble import Parts
+
+_NEEDS = ("starlette", "uvicorn")
+
+
+@dataclass(frozen=True, slots=True)
+class Insight:
+    """The dashboard of a run.
+
+    Attributes:
+        dashboard: listens; None: there is none.
+        writer: the inference thread's side of it.
+        introduction: where it is, or how to get it, for people; None: nobody asked for one.
+    """
+
+    dashboard: Dashboard | None = None
+    writer: InsightWriter | None = None
+    introduction: str | None = None
+
+
+def make_insight(
+    config: ServerConfig,
+    spec: EnvironmentSpec,
+    state: RunState,
+    parts: Parts,
+    vitals: VitalsTable,
+    directory: RunDirectory,
+    version: str,
+    *,
+    local: bool,
+) -> Insight:
+    """Takes the dashboard's port, as the options say.
+
+    Args:
+        config: of the run.
+        spec: of its environment.
+        state: where the run stands.
+        parts: what acts and learns.
+        vitals: of all processes.
+        directory: of the run.
+        version: of seedbed.
+        local: a training on this machine, which has a dashboard unless it is told otherwise.
+
+    Raises:
+        MissingExtraError: a port was asked for, and the packages that are needed are not installed.
+        PortInUseError, UsageError, AuthError: see `Dashboard`.
+    """
+    port = config.monitoring.dashboard_port
+    if port == "off" or (port == "auto" and not local):
+        return Insight()
+    if not all(map(find_spec, _NEEDS)):
+        command = install_command("dashboard")
+        if port != "auto":
+            raise MissingExtraError(f"--dashboard-port needs {' and '.join(_NEEDS)}: {command}")
+        return Insight(introduction=f"{command} shows every environment live")
+    table, look = InsightTable(parts.slots.num_slots), Look()
+    facts = DashboardFacts(
+        run=RunFacts(
+            name=directory.name,
+            version=version,
+            algorithm=config.algorithm,
+            shows=parts.algorithm.shows,
+            tasks=(f"{spec.environment} {spec.preset}".strip(),),
+            greedy_environments=config.fleet.greedy_environments,
+            agent_steps=state.agent_steps,
+            updates=state.updates,
+            max_steps=config.run.max_steps,
+            max_seconds=config.run.max_seconds,
+            target_return=config.run.target_return,
+            metrics=directory.path.absolute() / METRICS_FILE,
+        ),
+        slots=parts.slots,
+        vitals=vitals,
+        insight=table,
+        look=look,
+        frames=config.monitoring.dashboard_frames == "on",
+    )
+    number = None if port == "auto" else int(port)
+    dashboard = Dashboard(config.monitoring.dashboard_host, number, config.serving.credentials, facts)
+    return Insight(dashboard, InsightWriter(table, look, parts.slots), dashboard.url)
