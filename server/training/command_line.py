@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seedbed.common.environment_name import EnvironmentName, canonical
-from seedbed.common.environment_options import EnvironmentOptions
+from seedbed.common.environment_options import CareOptions, EnvironmentOptions
 from seedbed.common.errors import ConfigError, UsageError
 from seedbed.common.options import OptionParser, add_group, add_options, explicit, options_of, override, read_json
 from seedbed.common.plugins import Trust, is_module, start_directory
@@ -94,6 +94,11 @@ class Given:
     def environment(self) -> EnvironmentOptions:
         """Which environment; no algorithm has a say in it."""
         return self._part("environment")
+
+    @property
+    def care(self) -> CareOptions:
+        """How long it may take; no algorithm has a say in it."""
+        return self._part("care")
 
     @property
     def serving(self) -> ServingConfig:

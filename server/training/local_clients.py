@@ -14,12 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from seedbed.common.address import local_address
 from seedbed.common.certificates import names_of
 from seedbed.common.credentials import ServerCredentials
-from seedbed.common.environment_options import EnvironmentOptions
+from seedbed.common.environment_options import CareOptions, EnvironmentOptions
 from seedbed.common.errors import AuthError, BrokenError, MissingExtraError, SeedbedError, SpecError, UsageError
 from seedbed.common.image_layout import cost_remark
 from seedbed.common.options import to_argv
@@ -35,18 +35,25 @@ _MODULE = "seedbed.env_client"
 _MAX_RESTARTS, _WINDOW_S = 6, 600.0  # of one client: one that dies as soon as it runs ends the run within a minute
 _EXIT_TIMEOUT_S = 5.0
 _YIELD, _LAST = 5, 19  # steps of niceness; the last there is
-_PROBE_TIMEOUT_S = 120.0
 _PERMANENT = {error.exit_code: error for error in (UsageError, MissingExtraError, AuthError, SpecError)}
 
 
-def describe_environment(config: EnvironmentOptions, trust: Trust = NOTHING_TYPED) -> EnvironmentSpec:
+def describe_environment(
+    config: EnvironmentOptions, trust: Trust = NOTHING_TYPED, care: CareOptions | None = None
+) -> EnvironmentSpec:
     """Asks the client side, in a process of its own, what the environment looks like.
+
+    Args:
+        config: which.
+        trust: whether its module may be imported.
+        care: how long it may take to be built and reset; nobody watches it yet, so there is no window.
 
     Raises:
         UsageError: its module may not be imported.
         SeedbedError: what that process said was wrong.
     """
     check_trusted("--env", config.env, trust)
+    care = replace(care or CareOptions(), render="none")
     command = [
         sys.executable,
         "-P",
@@ -54,15 +61,19 @@ def describe_environment(config: EnvironmentOptions, trust: Trust = NOTHING_TYPE
         _MODULE,
         "--describe",
         *to_argv(config),
+        *to_argv(care),
         *_import_options(config.env_id, trust),
     ]
     with report_pipe() as pipe, tempfile.TemporaryFile() as log:
         process = pipe.start(command, log)
         try:
-            facts = pipe.read(_PROBE_TIMEOUT_S)
+            facts = pipe.read(care.reset_timeout_s)
             code = 0 if facts else process.wait(_EXIT_TIMEOUT_S)
         except (TimeoutError, subprocess.TimeoutExpired):
-            raise SpecError(f"{config.env}: expected to be built within {_PROBE_TIMEOUT_S:g} s") from None
+            raise SpecError(
+                f"{config.env}: expected to be built, reset and stepped once within {care.reset_timeout_s:g} s: "
+                "--reset-timeout-s gives it longer"
+            ) from None
         finally:
             process.kill()
             process.wait()

@@ -86,7 +86,7 @@ def open_run(given: Given, stop: StopSignal | None = None, held: ExitStack | Non
     before = directory.find_run()
     if before is None:
         check_flags(given)
-        spec = given.spec or describe_environment(given.environment, given.trust)
+        spec = given.spec or describe_environment(given.environment, given.trust, given.care)
         config = resolve(given, spec)
     elif given.run.resume == "never":
         raise ConfigError(f"expected no run in {directory.path} with --resume never, there is one")

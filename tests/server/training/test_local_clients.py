@@ -232,9 +232,8 @@ def test_one_that_dies_without_a_word_is_named_and_its_last_words_are_shown(
 
 def test_one_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _module(tmp_path, "import time\ntime.sleep(100)\n", monkeypatch)
-    monkeypatch.setattr(local_clients, "_PROBE_TIMEOUT_S", 0.5)
-    with pytest.raises(SpecError, match=r"x: expected to be built within 0\.5 s"):
-        describe_environment(EnvironmentOptions(env="x"))
+    with pytest.raises(SpecError, match=r"x: expected to be built.* within 0\.5 s: --reset-timeout-s gives it longer"):
+        describe_environment(EnvironmentOptions(env="x"), care=CareOptions(reset_timeout_s=0.5))
 
 
 def test_an_environment_may_print_what_it_likes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
