@@ -13,11 +13,14 @@ open unroll, but nobody waits for it. The same client may resume it until the gr
 from __future__ import annotations
 
 import itertools
+import logging
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seedbed.common.errors import CapacityError, FencedError, IndexTakenError, InvalidMessageError
+
+logger = logging.getLogger(__name__)
 
 _MAX_RETIRED = 4096  # replaced incarnations that are remembered
 
@@ -235,11 +238,15 @@ class LeaseTable:
             holder = self._by_index.get(index)
             if holder is None:
                 continue
-            who = f"environment index {index} is held by client {holder.key.client_id!r} group {holder.key.group}"
+            logger.info("environment index %d is held by %s group %d", index, holder.key.client_id, holder.key.group)
             if holder.stream is None:
-                raise CapacityError(f"{who}, which is away: wait, or choose another")
+                raise CapacityError(
+                    f"environment index {index} is held by a client that is away: wait, or choose another"
+                )
+            # Who holds it stands in the server's log alone: with the name anybody with a token could take its place.
             raise IndexTakenError(
-                f"{who}: give every client its own --first-index, or none at all to let the server choose"
+                f"environment index {index} is held by another client: give every client its own --first-index, or none "
+                "at all to let the server choose"
             )
 
     def _count_live(self, lease: Lease, sign: int) -> None:

@@ -163,14 +163,22 @@ class Learner:
         return state if self._target is None else state | {"target": self._target.module.state_dict()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `get_state`."""
-        self.learnt.load_state_dict(state["learnt"])
-        for name, optimiser in self._optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][name])
-        self.num_updates = state["num_updates"]
-        self.optimiser_steps = state["optimiser_steps"]
-        if self._target is not None:
-            self._target.module.load_state_dict(state["target"])
+        """The inverse of `get_state`.
+
+        Raises:
+            ConfigError: it is that of another learner.
+        """
+        try:
+            self.learnt.load_state_dict(state["learnt"])
+            for name, optimiser in self._optimisers.items():
+                optimiser.load_state_dict(state["optimisers"][name])
+            self.num_updates, self.optimiser_steps = int(state["num_updates"]), int(state["optimiser_steps"])
+            if self._target is not None:
+                self._target.module.load_state_dict(state["target"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise ConfigError(
+                f"expected the state of this run's learner in its checkpoint, got another: {error}"
+            ) from None
 
     def take_weights(self, weights: Mapping[str, Tensor], source: str) -> None:
         """Starts from what another run has learnt; optimisers and counters stay fresh.

@@ -18,6 +18,7 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from seedbed.common.errors import ConfigError, VersionError
+from seedbed.server.run.reading import read_regular
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ TENSORS_FILE = "tensors.safetensors"
 MANIFEST_FILE = "manifest.json"
 BEST_FILE = "best.json"
 
+_MAX_MANIFEST_BYTES, _MAX_BEST_BYTES = 64 << 20, 64 << 10
 _NAME = re.compile(r"checkpoint-(\d{12,})(?:\.(\d+))?")
 _HIDDEN_PREFIX = ".partial-"
 
@@ -184,7 +187,7 @@ def find_best(directory: Path) -> tuple[Path, float] | None:
         None if there is none, or what says so is damaged.
     """
     try:
-        data = json.loads((directory / BEST_FILE).read_bytes())
+        data = json.loads(read_regular(directory / BEST_FILE, at_most=_MAX_BEST_BYTES))
         name, mean_return = str(data["checkpoint"]), float(data["mean_return"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
@@ -244,30 +247,38 @@ def _load(path: Path) -> Checkpoint:
     file = path / TENSORS_FILE
     expected = body["tensors"]
     try:
-        data = file.read_bytes()
+        data = read_regular(file, at_most=expected["bytes"])
         if len(data) != expected["bytes"]:
             raise DamagedCheckpointError(f"{file}: expected {expected['bytes']} bytes, got {len(data)}")
         if hashlib.sha256(data).hexdigest() != expected["sha256"]:
             raise DamagedCheckpointError(f"{file}: its sha256 is not the one in {MANIFEST_FILE}")
         tensors = safetensors.torch.load(data)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, OverflowError) as error:
         raise DamagedCheckpointError(f"{file}: {error}") from error
     return Checkpoint(agent_steps=body["agent_steps"], tensors=tensors, metadata=body["metadata"])
 
 
 def _read_manifest(file: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads(file.read_bytes())
+        manifest = json.loads(read_regular(file, at_most=_MAX_MANIFEST_BYTES))
         body: dict[str, Any] = manifest["body"]
         intact = manifest["sha256"] == _digest(body)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = int(body["format_version"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedCheckpointError(f"{file}: {error!r}") from error
     if not intact:
         raise DamagedCheckpointError(f"{file}: its sha256 is not the one it states")
-    if body["format_version"] > FORMAT_VERSION:
-        found = body["format_version"]
+    if found > FORMAT_VERSION:
         raise VersionError(f"{file}: expected checkpoint format {FORMAT_VERSION} at most, got {found}: upgrade seedbed")
+    _check_types(file, body, {"agent_steps": int, "metadata": dict, "tensors": dict})
+    _check_types(file, body["tensors"], {"bytes": int, "sha256": str})
     return body
+
+
+def _check_types(file: Path, values: Mapping[str, Any], expected: Mapping[str, type]) -> None:
+    for name, kind in expected.items():
+        if type(values.get(name)) is not kind:
+            raise DamagedCheckpointError(f"{file}: expected {name} as {kind.__name__}, got {values.get(name)!r:.100}")
 
 
 def _write_durably(file: Path, data: bytes) -> None:

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seedbed.common.errors import ConfigError, RunInUseError
+from seedbed.common.errors import ConfigError, RunInUseError, SpecError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.run.lock import LOCK_FILE, PATIENCE_S, locked
+from seedbed.server.run.reading import read_regular
 
 CONFIG_FILE = "config.json"
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -25,6 +26,7 @@ METRICS_FILE = "metrics.jsonl"
 LOG_FILE = "log"
 
 _FORMAT = 2
+_MAX_CONFIG_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def read_run_file(path: Path) -> RunFile:
         ConfigError: it is missing or not one of ours.
     """
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(read_regular(path, at_most=_MAX_CONFIG_BYTES))
         if data["format"] != _FORMAT:
             raise ConfigError(
                 f"expected format {_FORMAT}, got {data['format']}: such a run cannot go on, start a new one in another "
@@ -70,9 +72,9 @@ def read_run_file(path: Path) -> RunFile:
             spec=EnvironmentSpec.from_json(data["spec"]),
             version=data["seedbed_version"],
         )
-    except ConfigError as error:
+    except (ConfigError, SpecError) as error:
         raise ConfigError(f"{path}, written by seedbed {data.get('seedbed_version')}: {error}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"expected the config.json of a run at {path}, got {error!r}") from error
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from seedbed.common.counting import count
+from seedbed.common.errors import ConfigError
 from seedbed.server.options.run import RunConfig
 from seedbed.server.run.checkpoint import Checkpoint
 from seedbed.server.run.cohorts import CohortRecord
@@ -82,5 +83,16 @@ class RunState:
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> RunState:
-        """The inverse of `to_checkpoint`."""
-        return cls(**unflatten_state(checkpoint.tensors, checkpoint.metadata["state"]))
+        """The inverse of `to_checkpoint`.
+
+        Raises:
+            ConfigError: it holds something else.
+        """
+        try:
+            state = cls(**unflatten_state(checkpoint.tensors, checkpoint.metadata["state"]))
+            CohortRecord.from_json(state.cohorts)
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise ConfigError(
+                f"expected where a run stands in its checkpoint, got something else ({error!r})"
+            ) from None
+        return state

@@ -1,0 +1,120 @@
+"""Run directories that somebody else has made: whatever stands in them is an error in one line, or damage."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from seedbed.common.errors import ConfigError
+from seedbed.server.run import checkpoint as module
+from seedbed.server.run.checkpoint import MANIFEST_FILE, TENSORS_FILE, Checkpoint, CheckpointStore, load_newest
+from seedbed.server.run.directory import read_run_file
+from seedbed.server.run.reading import read_regular
+from seedbed.server.run.state import RunState
+
+DEEP = "[" * 100_000
+
+
+def replaced(file: Path, make: Callable[[Path], object]) -> None:
+    file.unlink()
+    make(file)
+
+
+def with_body(**changes: Any) -> Callable[[Path], object]:
+    """A manifest that is signed as ours are, with other contents."""
+
+    def write(file: Path) -> None:
+        body = {"format_version": 1, "agent_steps": 2, "metadata": {}, "tensors": {"bytes": 1, "sha256": "x"}} | changes
+        file.write_text(json.dumps({"sha256": module._digest(body), "body": body}))
+
+    return write
+
+
+MANIFESTS: dict[str, Callable[[Path], object]] = {
+    "deep": lambda file: file.write_text(DEEP),
+    "list": lambda file: file.write_text("[1, 2]"),
+    "keyless": lambda file: file.write_text('{"body": {}, "sha256": ""}'),
+    "list in it": lambda file: file.write_text('{"body": [], "sha256": ""}'),
+    "no steps": with_body(agent_steps=None),
+    "list of tensors": with_body(tensors=[]),
+    "bytes that are none": with_body(tensors={"bytes": -1.5, "sha256": "x"}),
+    "negative bytes": with_body(tensors={"bytes": -1, "sha256": "x"}),
+    "pipe": os.mkfifo,
+    "folder": Path.mkdir,
+    "device": lambda file: file.symlink_to("/dev/zero"),
+}
+TENSORS: dict[str, Callable[[Path], object]] = {
+    "pipe": os.mkfifo,
+    "device": lambda file: file.symlink_to("/dev/zero"),
+    "sparse terabyte": lambda file: (file.touch(), os.truncate(file, 1 << 40)),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [(MANIFEST_FILE, make) for make in MANIFESTS.values()] + [(TENSORS_FILE, make) for make in TENSORS.values()],
+    ids=[*MANIFESTS, *TENSORS],
+)
+def test_a_checkpoint_that_is_none_of_ours_is_damaged(
+    name: str, make: Callable[[Path], object], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = CheckpointStore(tmp_path)
+    good = store.save(Checkpoint(agent_steps=1, tensors={}, metadata={}))
+    bad = store.save(Checkpoint(agent_steps=2, tensors={"x": torch.ones(3)}, metadata={}))
+    replaced(bad / name, make)
+    found = load_newest(tmp_path)
+    assert found is not None
+    assert (found.agent_steps, good.name) == (1, "checkpoint-000000000001")
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["passing over a damaged checkpoint"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda file: file.write_text(DEEP),
+        lambda file: file.write_text("[]"),
+        lambda file: file.write_text('{"format": 2, "config": [], "spec": [], "seedbed_version": 0}'),
+        lambda file: file.write_text('{"format": 2, "config": {}, "spec": {"observations": 1}, "seedbed_version": 0}'),
+        os.mkfifo,
+        lambda file: (file.touch(), os.truncate(file, 1 << 40)),
+    ],
+    ids=["deep", "list", "lists", "spec", "pipe", "sparse terabyte"],
+)
+def test_a_config_that_is_none_of_ours_is_an_error(make: Callable[[Path], object], tmp_path: Path) -> None:
+    make(tmp_path / "config.json")
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        read_run_file(tmp_path / "config.json")
+
+
+def nested(depth: int) -> Any:
+    return {"list": [nested(depth - 1)]} if depth else 1
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        None,
+        {"dict": [["agent_steps", 1], ["stranger", 2]]},
+        {"dict": [["cohorts", {"dict": []}]]},
+        {"dict": [["learner", {"tensor": "missing"}]]},
+        {"dict": 3},
+        {"unknown": []},
+        nested(400),
+    ],
+)
+def test_a_state_that_is_none_of_ours_is_an_error(state: Any) -> None:
+    with pytest.raises(ConfigError, match="expected where a run stands in its checkpoint"):
+        RunState.from_checkpoint(Checkpoint(agent_steps=1, tensors={}, metadata={"state": state}))
+
+
+def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    assert read_regular(tmp_path / "a", at_most=5) == b"12345"
+    with pytest.raises(OSError, match="expected at most 4 bytes, got 5"):
+        read_regular(tmp_path / "a", at_most=4)
