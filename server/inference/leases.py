@@ -245,8 +245,8 @@ class LeaseTable:
                 )
             # Who holds it stands in the server's log alone: with the name anybody with a token could take its place.
             raise IndexTakenError(
-                f"environment index {index} is held by another client: give every client its own --first-index, or none "
-                "at all to let the server choose"
+                f"environment index {index} is held by another client: give every client its own --first-index, or "
+                "none at all to let the server choose"
             )
 
     def _count_live(self, lease: Lease, sign: int) -> None:
