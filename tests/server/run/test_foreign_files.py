@@ -26,6 +26,11 @@ def replaced(file: Path, make: Callable[[Path], object]) -> None:
     make(file)
 
 
+def sparse_terabyte(file: Path) -> None:
+    file.touch()
+    os.truncate(file, 1 << 40)
+
+
 def with_body(**changes: Any) -> Callable[[Path], object]:
     """A manifest that is signed as ours are, with other contents."""
 
@@ -52,7 +57,7 @@ MANIFESTS: dict[str, Callable[[Path], object]] = {
 TENSORS: dict[str, Callable[[Path], object]] = {
     "pipe": os.mkfifo,
     "device": lambda file: file.symlink_to("/dev/zero"),
-    "sparse terabyte": lambda file: (file.touch(), os.truncate(file, 1 << 40)),
+    "sparse terabyte": sparse_terabyte,
 }
 
 
@@ -82,7 +87,7 @@ def test_a_checkpoint_that_is_none_of_ours_is_damaged(
         lambda file: file.write_text('{"format": 2, "config": [], "spec": [], "seedbed_version": 0}'),
         lambda file: file.write_text('{"format": 2, "config": {}, "spec": {"observations": 1}, "seedbed_version": 0}'),
         os.mkfifo,
-        lambda file: (file.touch(), os.truncate(file, 1 << 40)),
+        sparse_terabyte,
     ],
     ids=["deep", "list", "lists", "spec", "pipe", "sparse terabyte"],
 )
