@@ -1,6 +1,7 @@
 """`seedbed doctor`: says what is wrong with this machine, and with the way to a server, and what to do about it.
 
-One line a check. The way to a server is followed step by step, and ends at the first step that fails.
+One line a check. The way to a server is followed step by step, and ends at the first step that fails. A server that is
+reached is watched for two seconds: what holds it up?
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 
 import grpc.aio
 
+from seedbed.common import cpu
 from seedbed.common.address import Address
 from seedbed.common.codec import check_protocol, protocol_version, spec_from_message
 from seedbed.common.credentials import ClientCredentials, watch_tokens
@@ -20,11 +22,14 @@ from seedbed.common.extras import install_command
 from seedbed.common.grpc_channel import error_from_rpc, open_channel
 from seedbed.common.machine import Check, check_machine, version_of
 from seedbed.common.options import option, parse
+from seedbed.common.server_status import ServerStatus, status_from_message
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.common.verdict import Verdict, figures_of, judge
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
 
 _REPLY_TIMEOUT_S = 10.0
+_WATCHED_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +104,9 @@ async def check_way(address: Address, credentials: ClientCredentials) -> AsyncIt
             yield Check("ok", step, "none yet: the server takes that of the first client with --env")
         for spec in specs:
             yield _check_environment(spec)
+        step = "bottleneck"
+        if (found := await _bottleneck(address, credentials, tokens.metadata)) is not None:
+            yield Check("ok", step, str(found))
     except SeedbedError as error:
         yield Check.problem(step, error)
 
@@ -133,6 +141,32 @@ async def _describe(
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from None
         return reply
+
+
+async def _bottleneck(
+    address: Address, credentials: ClientCredentials, metadata: Sequence[tuple[str, str]]
+) -> Verdict | None:
+    """What holds a server up; None if it is too old to say, or was started again meanwhile."""
+    async with open_channel(address, credentials) as channel:
+        stub = SeedbedStub(channel)
+
+        async def ask() -> tuple[ServerStatus, float]:
+            reply = await stub.Status(pb.StatusRequest(), timeout=_REPLY_TIMEOUT_S, metadata=metadata)
+            return status_from_message(reply), cpu.busy_s() if address.is_loopback else 0.0
+
+        try:
+            before, busy_before_s = await ask()
+            await asyncio.sleep(_WATCHED_S)
+            after, busy_after_s = await ask()
+        except grpc.aio.AioRpcError as error:
+            if error.code() == grpc.StatusCode.UNIMPLEMENTED:
+                return None
+            raise error_from_rpc(error) from None
+    happened = after.since(before)
+    if happened is None or happened.uptime_s <= 0:
+        return None
+    busy = (busy_after_s - busy_before_s) / (cpu.NUM_CORES * happened.uptime_s) if address.is_loopback else None
+    return judge(figures_of(happened, machine_busy=busy, num_cores=cpu.NUM_CORES))
 
 
 def _check_environment(spec: EnvironmentSpec) -> Check:

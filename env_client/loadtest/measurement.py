@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from seedbed.common.server_status import ServerStatus
+from seedbed.common.verdict import Figures, shares_of
 from seedbed.env_client.loadtest.latency import Percentiles, percentiles_ms
 from seedbed.env_client.loadtest.points import Load
-from seedbed.env_client.loadtest.server_status import ServerStatus
 from seedbed.env_client.loadtest.tally import Sample, Tally, difference, total
 
 
@@ -65,6 +66,7 @@ class Measurement:
           Without figures of the server "network" holds all that is not the client's.
         batch_rows_mean, batch_sizes: inference batches; keys are the largest size in each bucket.
         inference_busy: share of time in which the inference thread computed or kept books.
+        learner_busy: share of time in which the learner made updates.
         back_pressure: share of time in which it waited for room in the learner's queue.
         updates_per_s: of the learner.
         stepping: share of their time that clients spent in their environments.
@@ -88,6 +90,7 @@ class Measurement:
     batch_rows_mean: float | None
     batch_sizes: Mapping[str, int]
     inference_busy: float | None
+    learner_busy: float | None
     back_pressure: float | None
     updates_per_s: float | None
     stepping: float
@@ -103,9 +106,28 @@ class Measurement:
         data = asdict(self)
         return {**data.pop("load"), **data}
 
-    def busiest(self, kind: str) -> float:
-        """Cores that the busiest process of a kind kept busy, such as "driver" or "frontend"; 0 if there is none."""
-        return max((use.cores for name, use in self.processes.items() if name.startswith(kind)), default=0.0)
+    @property
+    def figures(self) -> Figures:
+        """What a verdict is made of."""
+        return Figures(
+            agent_steps_per_s=self.agent_steps_per_s,
+            inference_busy=self.inference_busy,
+            learner_busy=self.learner_busy,
+            back_pressure=self.back_pressure,
+            updates_per_s=self.updates_per_s,
+            batch_rows_mean=self.batch_rows_mean,
+            stepping=self.stepping,
+            round_trip_ms=self.round_trip_ms,
+            machine_busy=self.machine_busy,
+            machine_cores=self.machine_cores,
+            server_is_here=self.server_is_here,
+            processes={name: use.cores for name, use in self.processes.items()},
+            synthetic=True,
+            rate=self.load.rate,
+            p99_ms=self.latency_ms.p99,
+            errors=self.errors,
+            error_example=self.error_example,
+        )
 
 
 def throughput(before: Snapshot, after: Snapshot) -> float:
@@ -184,17 +206,10 @@ def _round_trip(counted: Tally, server: ServerStatus | None, *, open_loop: bool)
 
 
 def _server_figures(server: ServerStatus | None) -> dict[str, Any]:
-    if server is None or server.uptime_s <= 0:
-        names = ("batch_rows_mean", "inference_busy", "back_pressure", "updates_per_s")
-        return {**dict.fromkeys(names), "batch_sizes": {}}
-    batches = server.counters.get("batches", 0.0)
-    busy_s = server.stage("inference").sum_s + server.stage("remember").sum_s
+    sizes = () if server is None else server.batch_sizes
     return {
-        "batch_rows_mean": server.counters.get("batch_rows", 0.0) / batches if batches else None,
-        "batch_sizes": {str(1 << bucket): count for bucket, count in enumerate(server.batch_sizes) if count},
-        "inference_busy": busy_s / server.uptime_s,
-        "back_pressure": server.stage("back_pressure").sum_s / server.uptime_s,
-        "updates_per_s": server.counters.get("updates", 0.0) / server.uptime_s,
+        **asdict(shares_of(server)),
+        "batch_sizes": {str(1 << bucket): count for bucket, count in enumerate(sizes) if count},
     }
 
 

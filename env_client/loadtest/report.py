@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.common.verdict import Verdict
 from seedbed.env_client.loadtest.measurement import Measurement
-from seedbed.env_client.loadtest.verdict import Verdict
 
 _BAR_WIDTH = 30
 

@@ -8,11 +8,12 @@ import socket
 import time
 from collections.abc import AsyncGenerator, Sequence
 
+from seedbed.common import cpu
 from seedbed.common.errors import CapacityError, SeedbedError, UnavailableError
 from seedbed.common.options import to_json
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.common.verdict import judge
 from seedbed.env_client.connection import Endpoint, describe_server
-from seedbed.env_client.loadtest import cpu
 from seedbed.env_client.loadtest.driver import GIVE_UP_AFTER_S, Assignment
 from seedbed.env_client.loadtest.fleet import Fleet
 from seedbed.env_client.loadtest.measurement import Snapshot, is_stable, measure
@@ -21,7 +22,6 @@ from seedbed.env_client.loadtest.points import Load
 from seedbed.env_client.loadtest.report import LoadPoint
 from seedbed.env_client.loadtest.server_status import StatusReader
 from seedbed.env_client.loadtest.tally import Tally, total
-from seedbed.env_client.loadtest.verdict import judge
 
 _NUM_WINDOWS = 10
 """At most, in the time that `--seconds` gives."""
@@ -94,7 +94,7 @@ class Session:
             num_cores=cpu.NUM_CORES,
             server_is_here=self._server_is_here,
         )
-        return LoadPoint(measurement, judge(measurement))
+        return LoadPoint(measurement, judge(measurement.figures))
 
     def _assignments(self, load: Load, number: int, num_processes: int) -> list[Assignment]:
         """Clients dealt out to the drivers."""

@@ -1,49 +1,50 @@
-"""Figures of a server over the last seconds: totals, rates, how long each stage takes, who is busy."""
+"""Figures of a server over the last seconds: totals, rates, how long each stage takes, who is busy, the bottleneck."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
+from seedbed.common import cpu
 from seedbed.common.process_stats import read_process
+from seedbed.common.server_status import ProcessUse, ServerStatus, Stage
+from seedbed.common.verdict import figures_of, judge
 from seedbed.server.dashboard.facts import DashboardFacts
 from seedbed.server.shared.vitals import COUNTERS, STAGES, Phase, VitalsTable
 
 _EVERY_S = 0.9
 """Least time between two snapshots: several viewers share one."""
 
+_SOON_S = 0.2
+"""The same for the second one, without which there is no rate."""
+
 _SPAN_S = 5.0
 """Rates are over about so long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Counters at one moment.
-
-    Attributes:
-        time_s: monotonic.
-        counters: totals over all processes.
-        stages: sum in seconds and count of each.
-        cpu_s: of each process of the server, by name.
-    """
+class Snapshot(NamedTuple):
+    """Counters at one moment of the monotonic clock; see `cpu.busy_s` for the last."""
 
     time_s: float
-    counters: dict[str, float]
-    stages: dict[str, tuple[float, int]]
-    cpu_s: dict[str, float]
+    status: ServerStatus
+    machine_busy_s: float
 
 
-def take_snapshot(vitals: VitalsTable) -> Snapshot:
-    """Reads everything now."""
+def status_of(vitals: VitalsTable, num_slots: int, now_s: float) -> ServerStatus:
+    """What the server would answer to the call Status now."""
     histograms = {name: vitals.histogram(name) for name in STAGES}
     processes = {name: read_process(int(one["pid"])) for name, one in vitals.processes.items() if one["pid"]}
-    return Snapshot(
-        time.monotonic(),
-        {name: vitals.total(name) for name in COUNTERS},
-        {name: (found.sum, found.count) for name, found in histograms.items()},
-        {name: stats.cpu_s for name, stats in processes.items() if stats is not None},
+    return ServerStatus(
+        uptime_s=now_s - vitals.device["started_s"],
+        num_slots=num_slots,
+        used_slots=int(vitals.device["used_rows"]),
+        streams=int(vitals.total("streams")),
+        counters={name: vitals.total(name) for name in COUNTERS},
+        stages={name: Stage(found.sum, found.count) for name, found in histograms.items()},
+        batch_sizes=vitals.device.histogram("batch_sizes").buckets,
+        processes={name: ProcessUse(stats.cpu_s, stats.rss_bytes) for name, stats in processes.items() if stats},
     )
 
 
@@ -65,9 +66,12 @@ class Figures:
         """Takes a snapshot, unless the last one is new enough; forgets those that nobody needs."""
         now_s = time.monotonic()
         snapshots = self._snapshots
-        if snapshots and now_s - snapshots[-1].time_s < (_EVERY_S if len(snapshots) > 1 else 0.2):
+        if snapshots and now_s - snapshots[-1].time_s > 2 * _SPAN_S:
+            snapshots.clear()  # nobody has asked for long: what was then is no rate of now
+        if snapshots and now_s - snapshots[-1].time_s < (_EVERY_S if len(snapshots) > 1 else _SOON_S):
             return
-        snapshots.append(take_snapshot(self._facts.vitals))
+        status = status_of(self._facts.vitals, self._facts.slots.num_slots, now_s)
+        snapshots.append(Snapshot(now_s, status, cpu.busy_s()))
         self._seq += 1
         while len(snapshots) > 2 and snapshots[1].time_s <= now_s - _SPAN_S:
             snapshots.popleft()
@@ -80,8 +84,13 @@ class Figures:
         """
         facts, run, device = self._facts, self._facts.run, self._facts.vitals.device
         before, after = self._snapshots[0], self._snapshots[-1]
+        happened = after.status.since(before.status)
+        assert happened is not None, "snapshots are of one server"
+        seconds = after.time_s - before.time_s
+        busy = (after.machine_busy_s - before.machine_busy_s) / (cpu.NUM_CORES * seconds) if seconds else None
         steps = run.agent_steps + int(device["agent_steps"])
-        rates = self._rates(before, after)
+        rates = self._rates(happened)
+        verdict = judge(figures_of(happened, machine_busy=busy, num_cores=cpu.NUM_CORES)) if seconds else None
         return {
             "seq": self._seq,
             "now_s": after.time_s,
@@ -89,26 +98,31 @@ class Figures:
             "totals": {
                 "agent_steps": steps,
                 "frames": steps * facts.spec.frames_per_step,
-                "episodes": _whole(newest.get("episodes"), device["episodes"]),
+                "episodes": max(int(newest.get("episodes") or 0), int(device["episodes"])),
                 "updates": run.updates + int(device["updates"]),
             },
             "rates": rates,
             "left_s": self._left_s(steps, rates["steps_per_s"]),
             "gauges": self._gauges(newest),
-            "stages_ms": {name: _mean_ms(before, after, name) for name in STAGES},
-            "busy": self._busy(before, after),
+            "stages_ms": {
+                name: happened.stage(name).mean_ms if happened.stage(name).count else None for name in STAGES
+            },
+            "busy": _busy(happened, busy),
+            "verdict": verdict and asdict(verdict),
         }
 
-    def _rates(self, before: Snapshot, after: Snapshot) -> dict[str, float | None]:
-        elapsed_s = after.time_s - before.time_s
-        new = {name: after.counters[name] - before.counters[name] for name in COUNTERS}
-        known = elapsed_s > 0
+    def _rates(self, happened: ServerStatus) -> dict[str, float | None]:
+        seconds, counted = happened.uptime_s, happened.counters
+
+        def rate(name: str, factor: float = 1.0) -> float | None:
+            return factor * counted[name] / seconds if seconds > 0 else None
+
         return {
-            "steps_per_s": new["agent_steps"] / elapsed_s if known else None,
-            "frames_per_s": new["agent_steps"] * self._facts.spec.frames_per_step / elapsed_s if known else None,
-            "updates_per_s": new["updates"] / elapsed_s if known else None,
-            "episodes_per_s": new["episodes"] / elapsed_s if known else None,
-            "rows_per_batch": new["batch_rows"] / new["batches"] if new["batches"] else None,
+            "steps_per_s": rate("agent_steps"),
+            "frames_per_s": rate("agent_steps", self._facts.spec.frames_per_step),
+            "updates_per_s": rate("updates"),
+            "episodes_per_s": rate("episodes"),
+            "rows_per_batch": counted["batch_rows"] / counted["batches"] if counted["batches"] else None,
         }
 
     def _left_s(self, steps: int, steps_per_s: float | None) -> float | None:
@@ -136,30 +150,16 @@ class Figures:
             "num_slots": self._facts.slots.num_slots,
         }
 
-    def _busy(self, before: Snapshot, after: Snapshot) -> dict[str, float | None]:
-        """Shares of time in which the two threads had work, and cores that each process kept busy."""
-        elapsed_s = after.time_s - before.time_s
-        if elapsed_s <= 0:
-            return {}
-        shares: dict[str, float | None] = {
-            "inference": min(1.0, sum(_seconds(before, after, name) for name in ("inference", "remember")) / elapsed_s),
-            "learner": min(1.0, _seconds(before, after, "update") / elapsed_s),
-        }
-        for name, cpu_s in after.cpu_s.items():
-            if name in before.cpu_s:
-                shares[name] = (cpu_s - before.cpu_s[name]) / elapsed_s
-        return shares
 
-
-def _seconds(before: Snapshot, after: Snapshot, stage: str) -> float:
-    return after.stages[stage][0] - before.stages[stage][0]
-
-
-def _mean_ms(before: Snapshot, after: Snapshot, stage: str) -> float | None:
-    count = after.stages[stage][1] - before.stages[stage][1]
-    return _seconds(before, after, stage) / count * 1000 if count else None
-
-
-def _whole(known: Any, otherwise: float) -> int:
-    """Episodes of all starts where a line says so, and those since it where there are more."""
-    return max(int(known or 0), int(otherwise))
+def _busy(happened: ServerStatus, machine: float | None) -> dict[str, float | None]:
+    """Shares of time in which the two threads had work, of all cores, and cores that each process kept busy."""
+    seconds = happened.uptime_s
+    if seconds <= 0:
+        return {}
+    inference_s = happened.stage("inference").sum_s + happened.stage("remember").sum_s
+    return {
+        "inference": min(1.0, inference_s / seconds),
+        "learner": min(1.0, happened.stage("update").sum_s / seconds),
+        "machine": machine,
+        **{name: use.cpu_s / seconds for name, use in happened.processes.items()},
+    }

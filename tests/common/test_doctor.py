@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +38,13 @@ class Server(SeedbedServicer):
     token: str | None = None
     major: int = protocol_version().major
     specs: tuple[EnvironmentSpec, ...] = (ECHO_SPEC,)
+    statuses: Sequence[pb.StatusResponse] = ()
+
+    def Status(self, request: pb.StatusRequest, context: Any) -> pb.StatusResponse:
+        if not self.statuses:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "too old")
+        self.statuses, first = self.statuses[1:], self.statuses[0]
+        return first
 
     def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.DescribeResponse:
         metadata = dict(context.invocation_metadata())
@@ -176,3 +183,26 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     with Server().serving() as address:
         assert doctor.main(["--server", str(address)]) == 0
     assert doctor.main(["--server", str(address)]) == 75
+
+
+def status_after(seconds: float, learner_waits: float) -> pb.StatusResponse:
+    """Of a server with two streams, 100 requests a second; inference stands still for a share of the time."""
+    stages = {"residence": (0.004, 100), "inference": (0.002, 100), "back_pressure": (learner_waits / 10, 10)}
+    return pb.StatusResponse(
+        uptime_s=seconds,
+        counters={"messages": 100 * seconds, "batches": 100 * seconds, "batch_rows": 800 * seconds},
+        gauges={"num_slots": 16, "used_rows": 8, "streams": 2},
+        stages={
+            name: pb.Histogram(sum=mean_s * count * seconds, buckets=[round(count * seconds)])
+            for name, (mean_s, count) in stages.items()
+        },
+    )
+
+
+def test_a_server_that_is_held_up_is_told_by_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_WATCHED_S", 0.0)
+    server = Server(statuses=[status_after(10, 0.5), status_after(20, 0.5)])
+    with server.serving() as address:
+        checks = follow(address)
+    assert (checks[-1].subject, checks[-1].level) == ("bottleneck", "ok")
+    assert checks[-1].finding.startswith("learner: inference stood still 50%")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from seedbed.common.server_status import ProcessUse, ServerStatus, Stage, status_from_message
 from seedbed.env_client.loadtest.measurement import Measurement, Snapshot, is_stable, measure
 from seedbed.env_client.loadtest.points import Load
-from seedbed.env_client.loadtest.server_status import ProcessUse, ServerStatus, Stage, status_from_message
 from seedbed.env_client.loadtest.tally import Sample, Tally
 from seedbed.proto import seedbed_pb2 as pb
 
@@ -33,6 +33,7 @@ def make_status(seconds: float, messages: int, **other: Any) -> ServerStatus:
         uptime_s=seconds,
         num_slots=100,
         used_slots=32,
+        streams=4,
         counters={"batches": batches, "batch_rows": batches * 16, "updates": 5 * seconds},
         stages={
             "wait": Stage(messages * 0.001, messages),
@@ -110,8 +111,8 @@ def test_what_processes_cost() -> None:
     assert found.processes["frontend-0"].cpu_us_per_step == pytest.approx(2 / 1600 * 1e6)
     assert found.processes["device"].rss_mib == 300
     assert found.machine_busy == pytest.approx(0.75)
-    assert found.busiest("driver") == pytest.approx(0.25)
-    assert found.busiest("nothing") == 0
+    assert found.figures.busiest("driver") == pytest.approx(0.25)
+    assert found.figures.busiest("nothing") == 0
 
 
 @pytest.mark.parametrize("status", [None, make_status(1, 20)])

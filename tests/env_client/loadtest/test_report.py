@@ -13,18 +13,18 @@ import pytest
 
 from seedbed.common.errors import MissingExtraError
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
+from seedbed.common.verdict import judge
 from seedbed.env_client.loadtest import files, plot, report
 from seedbed.env_client.loadtest.latency import Percentiles
 from seedbed.env_client.loadtest.points import Load
 from seedbed.env_client.loadtest.report import LoadPoint
-from seedbed.env_client.loadtest.verdict import judge
-from tests.env_client.loadtest.test_verdict import measurement
+from tests.common.test_verdict import measurement
 
 
 def point(clients: int, steps_per_s: float, rate: int | None = None, envs: int = 8) -> LoadPoint:
     load = Load(clients=clients, envs_per_client=envs, rate=rate)
     found = replace(measurement(), load=load, agent_steps_per_s=steps_per_s, batch_sizes={"1": 20, "2": 20, "8": 60})
-    return LoadPoint(found, judge(found))
+    return LoadPoint(found, judge(found.figures))
 
 
 POINTS = [point(1, 1000), point(2, 1900), point(4, 1800)]
@@ -54,9 +54,9 @@ def test_the_best_load_is_told_in_full() -> None:
 
 def test_what_the_server_does_not_tell_is_left_out() -> None:
     found = replace(measurement(), batch_rows_mean=None, batch_sizes={}, round_trip_ms={"client": 0.0, "network": 0.0})
-    text = report.details(LoadPoint(found, judge(found)))
+    text = report.details(LoadPoint(found, judge(found.figures)))
     assert "inference batch" not in text
-    assert "-" in report.row(LoadPoint(found, judge(found))).split()
+    assert "-" in report.row(LoadPoint(found, judge(found.figures))).split()
 
 
 def test_the_title_names_server_and_observations() -> None:
@@ -72,7 +72,7 @@ def test_the_title_names_server_and_observations() -> None:
 def test_json_is_a_list_of_loads(tmp_path: Path) -> None:
     found = replace(measurement(), latency_ms=Percentiles(p50=1.0, p90=1.0, p95=1.0, p99=1.0, max=math.nan))
     path = tmp_path / "new" / "load.json"
-    files.write_json(path, [*POINTS, LoadPoint(found, judge(found))])
+    files.write_json(path, [*POINTS, LoadPoint(found, judge(found.figures))])
     data = json.loads(path.read_text())
     assert [load["clients"] for load in data] == [1, 2, 4, 4]
     assert data[1]["agent_steps_per_s"] == 1900
@@ -83,7 +83,7 @@ def test_json_is_a_list_of_loads(tmp_path: Path) -> None:
 
 def test_csv_has_a_line_for_each_load_even_where_columns_differ(tmp_path: Path) -> None:
     quiet = replace(measurement(errors={"LeaseLost": 2, "x": 1}), round_trip_ms={"client": 0.1, "network": 0.5})
-    files.write_csv(tmp_path / "load.csv", [POINTS[0], LoadPoint(quiet, judge(quiet))])
+    files.write_csv(tmp_path / "load.csv", [POINTS[0], LoadPoint(quiet, judge(quiet.figures))])
     with (tmp_path / "load.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [line["errors"] for line in lines] == ["0", "3"]

@@ -1,4 +1,4 @@
-"""One measurement made by hand for each verdict; each differs from a quiet one only by what it is about."""
+"""Figures made by hand for each verdict; each differs from quiet ones only by what it is about."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from seedbed.common.server_status import ProcessUse, ServerStatus, Stage
+from seedbed.common.verdict import Cause, Figures, Verdict, figures_of, judge
 from seedbed.env_client.loadtest.latency import Percentiles
 from seedbed.env_client.loadtest.measurement import Measurement, ProcessFigures
 from seedbed.env_client.loadtest.points import Load
-from seedbed.env_client.loadtest.verdict import Cause, Verdict, judge
 
 
 def use(cores: float) -> ProcessFigures:
@@ -34,6 +35,7 @@ def measurement(rate: int | None = None, processes: dict[str, float] | None = No
         "batch_rows_mean": 8.0,
         "batch_sizes": {"8": 100},
         "inference_busy": 0.3,
+        "learner_busy": 0.2,
         "back_pressure": 0.01,
         "updates_per_s": 5.0,
         "stepping": 0.0,
@@ -51,13 +53,79 @@ def measurement(rate: int | None = None, processes: dict[str, float] | None = No
 
 
 FULL: dict[str, Any] = {"machine_busy": 0.99}
-BLIND: dict[str, Any] = dict.fromkeys(("inference_busy", "back_pressure", "updates_per_s", "batch_rows_mean"))
+BLIND: dict[str, Any] = dict.fromkeys(
+    ("inference_busy", "learner_busy", "back_pressure", "updates_per_s", "batch_rows_mean")
+)
 WAITING: dict[str, Any] = {
     "round_trip_ms": {"client": 0.1, "network": 0.3, "wait": 3.0, "inference": 1.0, "reply": 0.1}
 }
 FAR: dict[str, Any] = {"round_trip_ms": {"client": 0.1, "network": 30.0, "wait": 0.1, "inference": 1.0, "reply": 0.1}}
 
-CASES: dict[str, tuple[Measurement, Cause, tuple[str, ...]]] = {
+
+def status(**changes: Any) -> ServerStatus:
+    """What a server told of 10 s: 4 streams that ask 100 times a second, 1,000 requests of 4 ms."""
+    stages = {
+        "residence": Stage(4.0, 1000),
+        "wait": Stage(1.0, 1000),
+        "inference": Stage(2.0, 1000),
+        "reply": Stage(0.2, 1000),
+        "remember": Stage(0.5, 1000),
+        "update": Stage(3.0, 60),
+        "back_pressure": Stage(0.1, 60),
+    }
+    facts: dict[str, Any] = {
+        "uptime_s": 10.0,
+        "num_slots": 64,
+        "used_slots": 32,
+        "streams": 4,
+        "counters": {
+            "messages": 1000.0,
+            "agent_steps": 8000.0,
+            "batches": 1000.0,
+            "batch_rows": 8000.0,
+            "updates": 60.0,
+        },
+        "stages": stages,
+        "batch_sizes": (),
+        "processes": {"device": ProcessUse(5.0, 1), "frontend-0": ProcessUse(2.0, 1)},
+    }
+    stages |= changes.pop("stages", {})
+    return ServerStatus(**(facts | changes))
+
+
+def training(machine_busy: float | None = 0.5, **changes: Any) -> Figures:
+    """Of a server whose clients tell nothing, on a machine of 4 cores."""
+    return figures_of(status(**changes), machine_busy=machine_busy, num_cores=4)
+
+
+CASES: dict[str, tuple[Measurement | Figures, Cause, tuple[str, ...]]] = {
+    "a training whose environments are slow": (
+        training(),
+        "environments",
+        ("clients spend 90%", "inference is busy 25%, the learner 30%", "faster environments"),
+    ),
+    "a training on a full machine, most of it environments": (
+        training(machine_busy=0.97),
+        "environments",
+        ("inference is busy 25%, the learner 30%, all cores 97%", "0.70 of 4", "More cores"),
+    ),
+    "a training on a full machine, most of it the server": (
+        training(machine_busy=0.97, processes={"device": ProcessUse(30.0, 1)}),
+        "machine",
+        ("3.00 of 4", "GPU"),
+    ),
+    "a training whose learner is slow": (
+        training(stages={"back_pressure": Stage(4.0, 60)}),
+        "learner",
+        ("40%", "6.0 updates/s"),
+    ),
+    "a training whose requests wait for one another": (
+        training(machine_busy=None, stages={"residence": Stage(36.0, 1000), "wait": Stage(33.0, 1000)}),
+        "waiting",
+        ("33.00 of",),
+    ),
+    "a server without clients": (training(streams=0, counters={}), "idle", ("no environment asks",)),
+    "clients that ask for nothing": (training(counters={}), "idle", ("no environment asks",)),
     "errors": (
         measurement(errors={"disconnected": 3}, error_example="gone", processes={"driver-0": 1.0}),
         "errors",
@@ -115,7 +183,7 @@ CASES: dict[str, tuple[Measurement, Cause, tuple[str, ...]]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_verdict(name: str) -> None:
     found, stage, words = CASES[name]
-    verdict = judge(found)
+    verdict = judge(found.figures if isinstance(found, Measurement) else found)
     assert verdict.stage == stage, verdict
     assert [word for word in words if word not in str(verdict)] == [], str(verdict)
 
@@ -126,7 +194,7 @@ def test_every_cause_has_a_case() -> None:
 
 @pytest.mark.parametrize("stepping", [0.0, 0.9])
 def test_in_an_open_loop_environments_are_never_the_bottleneck(stepping: float) -> None:
-    assert judge(measurement(rate=4000, stepping=stepping)).stage == "rate"
+    assert judge(measurement(rate=4000, stepping=stepping).figures).stage == "rate"
 
 
 def test_a_verdict_reads_as_sentences() -> None:

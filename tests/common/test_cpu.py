@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from seedbed.env_client.loadtest.cpu import busy_s
+from seedbed.common.cpu import busy_s
 
 
 def test_busy_is_all_that_is_not_idle() -> None:
