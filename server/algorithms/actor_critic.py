@@ -37,7 +37,12 @@ from seedbed.server.networks.array_kinds import image_of
 from seedbed.server.networks.distributions import ActionDistribution, ActionSpace
 from seedbed.server.networks.gaussians import Deviation
 from seedbed.server.networks.interface import AgentState, Inputs, Outputs, PolicyNetwork
+from seedbed.server.networks.learnt import Learnt
+from seedbed.server.networks.value_head import ValueHead, ValueMoments
 from seedbed.server.options.config import ServerConfig
+
+VALUE_TARGETS = "value_targets"
+"""Name of the sums over value targets among the moments of an update."""
 
 BEHAVIOUR = "behaviour"
 """Recorded field: the parameters of the policy that acted, as its head gave them."""
@@ -49,10 +54,12 @@ class Targets(NamedTuple):
     Attributes:
         values: `[T, B]`.
         advantages: `[T, B]`, with whatever importance weights they need.
+        spreads: of the values, `[T, B]` or a single number; None: they are not scaled.
     """
 
     values: Tensor
     advantages: Tensor
+    spreads: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,13 @@ class ActorCriticOptions:
         1.0, "lambda: factor of the clipped trace coefficients c of V-trace; in the others, GAE's", flag="--lambda"
     )
     baseline_cost: float = option(0.5, "weight of half the squared value error")
+    popart: Literal["auto", "on", "off"] = option(
+        "auto",
+        "PopArt: divide errors of values and advantages by the running spread of value targets; auto is what the "
+        "environment asks for",
+        fixed=True,
+    )
+    popart_rate: float = option(3e-4, "PopArt: share of an update in the running moments of value targets", minimum=0)
     entropy_cost: float = option(0.01, "weight of the entropy bonus, the mean over discrete components of an action")
     continuous_entropy_cost: float = option(
         0.0, "weight of the entropy bonus of continuous actions, the mean over their components"
@@ -147,10 +161,17 @@ class ActorCriticAlgorithm(Algorithm):
         images = any(image_of(array) is not None for array in spec.shown)
         return {"algorithm_options.separate_value_torso": not images}
 
-    def make_learnt(self) -> ActorCritic:
+    def make_learnt(self) -> nn.Module:
         """See the base class."""
-        separate = self._options.separate_value_torso
-        return ActorCritic(self._spec.shown, self._space, self._network, separate_value=separate)
+        scaled = self._options.popart == "on"
+        network = ActorCritic(
+            self._spec.shown,
+            self._space,
+            self._network,
+            separate_value=self._options.separate_value_torso,
+            scaled_values=scaled,
+        )
+        return self.with_statistics(network, ValueMoments(rate=self._options.popart_rate) if scaled else None)
 
     def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
         """Samples from the policy; greedy rows take its mode."""
@@ -165,16 +186,20 @@ class ActorCriticAlgorithm(Algorithm):
 
     def steps(self, learnt: nn.Module, target: nn.Module | None, batch: TrainBatch) -> Iterator[Step]:
         """One, on everything."""
-        yield self.step(self.acting(learnt), batch)
+        yield self.step(learnt, batch)
 
-    def step(self, network: PolicyNetwork, batch: TrainBatch) -> Step:
-        """Policy gradient, baseline and entropy terms."""
-        config, seen = self._options, self.see(network, batch)
+    def step(self, learnt: nn.Module, batch: TrainBatch) -> Step:
+        """Policy gradient, baseline and entropy terms; with PopArt in units of the spread of value targets."""
+        config, seen = self._options, self.see(self.acting(learnt), batch)
         targets = self.targets(seen, batch)
-        policy = self.policy_loss(seen, targets.advantages)
-        baseline = baseline_loss(
-            values=seen.values[:-1], targets=targets.values, valid=seen.valid, reduction=config.reduction
-        )
+        moments = {}
+        if (statistics := value_moments(learnt)) is not None:
+            moments[VALUE_TARGETS] = statistics.sums(targets.values, seen.valid)
+            if targets.spreads is None:
+                targets = targets._replace(spreads=statistics.scale(moments[VALUE_TARGETS]).spread.float())
+        values, wanted, advantages = in_units_of(targets.spreads, seen.values[:-1], targets.values, targets.advantages)
+        policy = self.policy_loss(seen, advantages)
+        baseline = baseline_loss(values=values, targets=wanted, valid=seen.valid, reduction=config.reduction)
         negative_entropy = entropy_loss(
             entropies=seen.policy.entropy_bonus(), valid=seen.valid, reduction=config.reduction
         )
@@ -185,7 +210,24 @@ class ActorCriticAlgorithm(Algorithm):
             )
         terms = {"loss": total, "policy_loss": policy, "baseline_loss": baseline}
         metrics = {**{name: term.detach() for name, term in terms.items()}, **_diagnostics(seen)}
-        return Step(total, EVERYTHING, weight_of(seen.valid, config.reduction), metrics)
+        return Step(total, EVERYTHING, weight_of(seen.valid, config.reduction), metrics, moments=moments)
+
+    def after_update(self, learnt: nn.Module, moments: Mapping[str, Tensor]) -> None:
+        """See the base class; the value head, too, is rewritten for new moments of its targets: values stay."""
+        super().after_update(learnt, moments)
+        if (statistics := value_moments(learnt)) is not None and VALUE_TARGETS in moments:
+            statistics.merge(moments[VALUE_TARGETS])
+            head = self.acting(learnt).value
+            assert isinstance(head, ValueHead)
+            head.rescale(statistics.scale())
+
+    def statistics(self, learnt: nn.Module) -> Mapping[str, Tensor]:
+        """See the base class."""
+        found = super().statistics(learnt)
+        if (statistics := value_moments(learnt)) is None:
+            return found
+        scale = statistics.scale()
+        return {**found, "value_target_mean": scale.mean.mean(), "value_target_spread": scale.spread.mean()}
 
     def see(self, network: PolicyNetwork, batch: TrainBatch) -> Seen:
         """Runs the network over a train batch and shifts its rows into transitions."""
@@ -260,6 +302,16 @@ class A2C(ActorCriticAlgorithm):
 def has_boxes(spec: EnvironmentSpec) -> bool:
     """Whether an action array of an environment takes any value within bounds."""
     return any(action.kind == "box" for action in spec.actions)
+
+
+def value_moments(learnt: nn.Module) -> ValueMoments | None:
+    """Of what is learnt; None: values are not scaled."""
+    return learnt.values if isinstance(learnt, Learnt) else None
+
+
+def in_units_of(spreads: Tensor | None, *arrays: Tensor) -> tuple[Tensor, ...]:
+    """Arrays `[T, B]` divided by the spread of their values; as they are where nothing is scaled."""
+    return arrays if spreads is None else tuple(array / spreads for array in arrays)
 
 
 def return_targets(seen: Seen, lambda_: float) -> Targets:

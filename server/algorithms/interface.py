@@ -23,7 +23,12 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.regimes import REGIMES, Draws, RegimeName
 from seedbed.server.experience.unroll import ACTION_MASK, LAST_ACTION, FieldSpec
+from seedbed.server.networks.array_kinds import as_read
 from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork
+from seedbed.server.networks.learnt import Learnt
+from seedbed.server.networks.moments import COUNT, LIMIT, ObservationMoments
+from seedbed.server.networks.normaliser import is_normalised
+from seedbed.server.networks.value_head import ValueMoments
 from seedbed.server.options.config import ServerConfig
 
 EVERYTHING = "all"
@@ -192,8 +197,27 @@ class Algorithm(ABC):
 
         Statistics in it are changed in place. All of it, unless said otherwise.
         """
+        if isinstance(learnt, Learnt):
+            return learnt.network
         assert isinstance(learnt, PolicyNetwork), "an algorithm whose learnt module is more says which part acts"
         return learnt
+
+    def with_statistics(self, network: PolicyNetwork, values: ValueMoments | None = None) -> nn.Module:
+        """A network beside the accumulators of its statistics; the network alone where there are none."""
+        observations = self.observation_moments()
+        return network if observations is values is None else Learnt(network, observations, values)
+
+    def observation_moments(self) -> ObservationMoments | None:
+        """Accumulators for the normalisers of networks: a part of what is learnt that does not act.
+
+        In rounds they take in every transition. Where rows wait in a queue each change is policy lag, so they are
+        frozen after a million; with a replay, which draws rows again and again, they forget what is older.
+        """
+        normalised = any(is_normalised(as_read(spec)) for spec in self._spec.shown)
+        if self._network.normalise_observations != "on" or not normalised:
+            return None
+        limit = None if REGIMES[self.regime].on_policy else LIMIT
+        return ObservationMoments(self._spec.shown, limit=limit, freezes=self.regime == "queue")
 
     @abstractmethod
     def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
@@ -217,13 +241,34 @@ class Algorithm(ABC):
             batch: its `sample` says how unrolls were drawn, if from a replay.
         """
 
-    def after_update(self, learnt: nn.Module, moments: Mapping[str, Tensor]) -> None:  # noqa: B027  # most have none
+    def observed(self, learnt: nn.Module, batch: TrainBatch) -> Mapping[str, Tensor]:
+        """Moments of what a train batch shows, each valid transition that is trained on once; empty without need.
+
+        The learner asks before the first step of an update and adds them to those of the steps.
+        """
+        moments = moments_within(learnt)
+        if moments is None:
+            return {}
+        start, stop = batch.trained_rows.start, batch.trained_rows.stop
+        return moments.sums([array[start:] for array in batch.observations], batch.valid[start:stop])
+
+    def after_update(self, learnt: nn.Module, moments: Mapping[str, Tensor]) -> None:
         """Changes statistics in place, after the last step of an update and before anybody sees it.
+
+        Unless said otherwise: the moments of observations, and with them all normalisers in what is learnt.
 
         Args:
             learnt: what is being learnt.
-            moments: the sums of all steps that gave any; empty where none did.
+            moments: the sums of all steps that gave any, and those of `observed`; empty where there were none.
         """
+        if (observations := moments_within(learnt)) is not None and COUNT in moments:
+            observations.merge(moments)
+            observations.write(learnt)
+
+    def statistics(self, learnt: nn.Module) -> Mapping[str, Tensor]:
+        """Metrics of statistics, after they have changed: scalars on the device, by name."""
+        observations = moments_within(learnt)
+        return {} if observations is None else {"observation_shift": observations.shift.clone()}
 
     def groups(self, learnt: nn.Module) -> Mapping[str, Group]:
         """The parameters of each group."""
@@ -240,6 +285,11 @@ class Algorithm(ABC):
             batch: without observations, agent state and sample.
         """
         raise NotImplementedError(f"{type(self).__name__} does not learn from a replay")
+
+
+def moments_within(learnt: nn.Module) -> ObservationMoments | None:
+    """The accumulators for normalisers in what is learnt; None: nothing is normalised."""
+    return next((module for module in learnt.modules() if isinstance(module, ObservationMoments)), None)
 
 
 def has_one_discrete_action(spec: EnvironmentSpec) -> bool:

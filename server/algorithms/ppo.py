@@ -23,11 +23,11 @@ from seedbed.server.algorithms.actor_critic import (
     Targets,
     has_boxes,
     return_targets,
+    value_moments,
 )
 from seedbed.server.algorithms.interface import EVERYTHING, Step
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.ppo import clipped_surrogate_loss, normalise
-from seedbed.server.networks.interface import PolicyNetwork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,28 +72,34 @@ class PPO(ActorCriticAlgorithm):
 
     def steps(self, learnt: nn.Module, target: nn.Module | None, batch: TrainBatch) -> Iterator[Step]:
         """All unrolls in random order, as many times as there are epochs, with their targets beside them."""
-        network = self.acting(learnt)
-        for part in self.minibatches(network, batch):
-            yield self.step(network, part) if part is not None else _NO_ROWS
+        for number, part in enumerate(self.minibatches(learnt, batch)):
+            step = self.step(learnt, part) if part is not None else _NO_ROWS
+            yield step if number < self._options.minibatches else step._replace(moments=None)  # each transition once
 
-    def minibatches(self, network: PolicyNetwork, batch: TrainBatch) -> Iterator[TrainBatch | None]:
+    def minibatches(self, learnt: nn.Module, batch: TrainBatch) -> Iterator[TrainBatch | None]:
         """What each step learns from; None where there are fewer unrolls than minibatches."""
         with torch.no_grad():
-            values, advantages = return_targets(self.see(network, batch), self._options.lambda_)
-        batch = replace(batch, fields={**batch.fields, "value_target": values, "advantage": advantages})
+            seen = self.see(self.acting(learnt), batch)
+            targets = return_targets(seen, self._options.lambda_)
+        fields = {**batch.fields, "value_target": targets.values, "advantage": targets.advantages}
+        if (statistics := value_moments(learnt)) is not None:
+            spread = statistics.scale(statistics.sums(targets.values, seen.valid)).spread
+            fields["value_spread"] = spread.float().expand_as(targets.values)
+        batch = replace(batch, fields=fields)
         for _ in range(self._options.epochs):
             for unrolls in torch.randperm(len(batch.provenance)).tensor_split(self._options.minibatches):
                 yield batch.select(unrolls) if len(unrolls) else None
 
     def targets(self, seen: Seen, batch: TrainBatch) -> Targets:
-        """Those of the parameters that acted; advantages normalised within the minibatch."""
-        return Targets(batch.fields["value_target"], normalise(batch.fields["advantage"], seen.valid))
+        """Those of the parameters that acted."""
+        fields = batch.fields
+        return Targets(fields["value_target"], fields["advantage"], fields.get("value_spread"))
 
     def policy_loss(self, seen: Seen, advantages: Tensor) -> Tensor:
-        """The clipped surrogate."""
+        """The clipped surrogate; advantages normalised within the minibatch."""
         return clipped_surrogate_loss(
             log_ratios=seen.log_ratios,
-            advantages=advantages,
+            advantages=normalise(advantages, seen.valid),
             valid=seen.valid,
             clip_ratio=self._options.clip_ratio,
             reduction=self._options.reduction,

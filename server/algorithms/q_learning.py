@@ -88,9 +88,9 @@ class AsynchronousQ(Algorithm):
         self.period = config.learning.unroll_length
         self.target = Target(period=options.target_period_updates)
 
-    def make_learnt(self) -> QNetwork:
+    def make_learnt(self) -> nn.Module:
         """See the base class."""
-        return QNetwork(self._spec.shown, ActionSpace(self._spec.actions), self._network)
+        return self.with_statistics(QNetwork(self._spec.shown, ActionSpace(self._spec.actions), self._network))
 
     def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
         """Epsilon-greedy, less and less, each environment down to an epsilon of its own."""

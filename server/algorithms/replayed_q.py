@@ -153,10 +153,10 @@ class ReplayedQ(Algorithm):
         num_learners = config.fleet.num_envs - config.fleet.num_greedy
         self._epsilon = epsilon_ladder(num_learners, self._q.epsilon_base, self._q.epsilon_exponent)
 
-    def make_learnt(self) -> Dueling:
+    def make_learnt(self) -> nn.Module:
         """See the base class."""
         space = ActionSpace(self._spec.actions)
-        return Dueling(self._spec.shown, space, self._network, head_size=self._q.head_size)
+        return self.with_statistics(Dueling(self._spec.shown, space, self._network, head_size=self._q.head_size))
 
     def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
         """Epsilon-greedy, each environment with its own epsilon."""

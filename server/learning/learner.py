@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from seedbed.common.errors import ConfigError
-from seedbed.server.algorithms.interface import Algorithm, Group, Step
+from seedbed.common.errors import ConfigError, UsageError
+from seedbed.server.algorithms.interface import Algorithm, Group, Step, moments_within
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.regimes import REGIMES
 from seedbed.server.learning.optimisers import clip_gradients, linear_decay, make_optimiser, set_learning_rate
 from seedbed.server.learning.target_network import TargetNetwork
 from seedbed.server.losses.masking import masked_reduce
 from seedbed.server.networks.interface import PolicyNetwork
+from seedbed.server.networks.normaliser import Normalisers
 from seedbed.server.options.learning import OptimiserConfig
 
 
@@ -50,6 +51,7 @@ class Learner:
     def __init__(self, algorithm: Algorithm, config: OptimiserConfig, device: torch.device) -> None:
         self.learnt: nn.Module = algorithm.make_learnt().to(device)
         self.network: PolicyNetwork = algorithm.acting(self.learnt)
+        _check_normalisers(self.learnt)
         self.num_updates = 0
         self.optimiser_steps = 0
         self._algorithm = algorithm
@@ -82,6 +84,7 @@ class Learner:
         if REGIMES[self._algorithm.regime].on_policy:
             self._check_on_policy(batch)
         plan = self._algorithm.plan(self.num_updates)
+        observed = self._algorithm.observed(self.learnt, batch)
         taken: list[Step] = []
         metrics: list[Mapping[str, Tensor]] = []
         for group, step in zip(plan, self._algorithm.steps(self.learnt, self.target, batch), strict=True):
@@ -91,7 +94,8 @@ class Learner:
                 norms = self._descend(group, step.loss, progress)
                 metrics.append({**step.metrics, **norms})
         found = {**_summary(metrics), **self._lag(batch), "learning_rate": torch.tensor(self._rate(None, progress))}
-        self._finish(taken)
+        self._finish([observed, *(step.moments or {} for step in taken)])
+        found |= self._algorithm.statistics(self.learnt)
         priorities = [step.priorities for step in taken if step.priorities is not None]
         assert len(priorities) <= 1, "only one step of an update may return priorities"
         return Update(found, priorities[0] if priorities else None, [step.weight for step in taken])
@@ -122,11 +126,11 @@ class Learner:
         norms = {"gradient_norm": norm}
         return norms if len(self._groups) == 1 else norms | {f"gradient_norm_{name}": norm}
 
-    def _finish(self, taken: Sequence[Step]) -> None:
-        """After the last step: statistics, version, target network."""
+    def _finish(self, given: Iterable[Mapping[str, Tensor]]) -> None:
+        """After the last step: statistics from the moments that were given, version, target network."""
         moments: dict[str, Tensor] = {}
-        for step in taken:
-            for name, moment in (step.moments or {}).items():
+        for sums in given:
+            for name, moment in sums.items():
                 moments[name] = moments[name] + moment if name in moments else moment
         with torch.no_grad():
             self._algorithm.after_update(self.learnt, moments)
@@ -228,6 +232,20 @@ def _optimiser_of(group: Group, config: OptimiserConfig) -> torch.optim.Optimize
 def _check_disjoint(groups: Mapping[str, Group]) -> None:
     members = [id(parameter) for group in groups.values() for parameter in group.parameters]
     assert len(members) == len(set(members)), f"a parameter is in two of the groups {', '.join(groups)}"
+
+
+def _check_normalisers(learnt: nn.Module) -> None:
+    """Normalisers without accumulators would never learn what is normal.
+
+    Raises:
+        UsageError: the algorithm has none.
+    """
+    wants = any(module.active for module in learnt.modules() if isinstance(module, Normalisers))
+    if wants and moments_within(learnt) is None:
+        raise UsageError(
+            "expected --normalise-observations off: what this algorithm learns has no moments of observations "
+            "(Algorithm.with_statistics, Algorithm.observation_moments)"
+        )
 
 
 def _summary(steps: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.headed import HeadedNetwork
 from seedbed.server.networks.interface import AgentState, Inputs, Outputs
 from seedbed.server.networks.layers import initialise
+from seedbed.server.networks.value_head import ValueHead
 from seedbed.server.options.network import NetworkConfig
 
 
@@ -27,6 +28,7 @@ class ActorCritic(HeadedNetwork):
     Args:
         shown, space, config: see `Body`.
         separate_value: the value has a body of its own.
+        scaled_values: values are scaled by moments of their targets, see `value_head`.
 
     Attributes:
         value_body: that body; None where the value reads the policy's features.
@@ -42,10 +44,11 @@ class ActorCritic(HeadedNetwork):
         config: NetworkConfig,
         *,
         separate_value: bool = False,
+        scaled_values: bool = False,
     ) -> None:
         super().__init__(shown, space, config)
         self.policy = PolicyHead(self.body.output_size, space)
-        self.value = nn.Linear(self.body.output_size, 1)
+        self.value = (ValueHead if scaled_values else nn.Linear)(self.body.output_size, 1)
         # Nearly uniform at first: a hundredth of the usual scale is the choice with the largest measured effect on
         # learning in Andrychowicz et al. 2021 (arXiv 2006.05990, section 3.2).
         initialise(self.policy, 0.01)

@@ -1,4 +1,4 @@
-"""The part of a network that is the same whatever its heads say: torso, then core.
+"""The part of a network that is the same whatever its heads say: normalisers of what is shown, torso, core.
 
 Shapes: N inference batch, T rows, B unrolls, F features, H state width.
 """
@@ -13,6 +13,7 @@ from seedbed.common.specs import ArraySpec
 from seedbed.server.networks.array_kinds import as_read, frame_stacks
 from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.interface import AgentState, Inputs
+from seedbed.server.networks.normaliser import Normalisers, as_normalised, is_normalised
 from seedbed.server.networks.observations import AsRead, block_shape
 from seedbed.server.networks.registry import find_core, find_torso
 from seedbed.server.options.network import NetworkConfig
@@ -39,7 +40,12 @@ class Body(nn.Module):
         super().__init__()
         self.as_read = nn.ModuleList(map(AsRead, shown))
         stacks = frame_stacks(shown, config.frame_stack)
-        self.torso = find_torso(config.torso)(tuple(map(as_read, shown)), config, stacks)
+        read = tuple(map(as_read, shown))
+        self.normalisers = None
+        if config.normalise_observations == "on":
+            self.normalisers = Normalisers(read)
+            read = tuple(as_normalised(spec) if is_normalised(spec) else spec for spec in read)
+        self.torso = find_torso(config.torso)(read, config, stacks)
         if self.torso.output_size < 1 or len(self.torso.blocks) != len(shown):
             raise UsageError(
                 f"--torso {config.torso}: expected an output_size of at least 1 and a block for each of {len(shown)} "
@@ -62,6 +68,8 @@ class Body(nn.Module):
         """T rows of each of B environments to `[T, B, F]` and the state after the last."""
         pairs = zip(self.as_read, inputs.observations, strict=True)
         rows = tuple(as_read(x.flatten(0, 1)) for as_read, x in pairs)
+        if self.normalisers is not None:
+            rows = tuple(normaliser(x) for normaliser, x in zip(self.normalisers, rows, strict=True))
         features = self.torso(rows).float().unflatten(0, inputs.step_type.shape)
         outputs: tuple[Tensor, AgentState] = self.core(features, inputs, state)
         return outputs

@@ -44,6 +44,13 @@ class NetworkConfig:
         fixed=True,
     )
 
+    normalise_observations: Literal["auto", "on", "off"] = option(
+        "auto",
+        "running mean and spread of vectors, and of the channels of images below 32 pixels a side, to 0 and 1; auto is "
+        "what the algorithm and the environment ask for",
+        fixed=True,
+    )
+
     def __post_init__(self) -> None:
         if self.frame_stack is not None and self.frame_stack < 1:
             raise UsageError(f"expected --frame-stack of at least 1, got {self.frame_stack}")

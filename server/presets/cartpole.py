@@ -27,6 +27,7 @@ ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
         "learning.batch_size": 8,
         "algorithm_options.lambda_": 0.95,
         "algorithm_options.advantage": "rlax",
+        "algorithm_options.popart": "off",
         "optimiser.learning_rate": 2e-3,
     },
     "a2c": {

@@ -53,6 +53,7 @@ ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
         "learning.batch_size": 16,
         "algorithm_options.lambda_": 0.95,
         "algorithm_options.advantage": "rlax",
+        "algorithm_options.popart": "off",
         "algorithm_options.entropy_cost": 0.01,
         "optimiser.learning_rate": 2e-3,
         "optimiser.clip_norm": 0.5,

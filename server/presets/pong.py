@@ -14,6 +14,7 @@ TASK: Mapping[str, Any] = {
     "network.torso": "impala_shallow",
     "network.frame_stack": 4,
     "network.precision": "bfloat16",
+    "network.normalise_observations": "off",
     "network.background": 87.0,  # the colour of the field; without it most filters die in the first minute
     "learning.reward_clipping": "abs_one",
     "run.log_interval_s": 10.0,
@@ -27,6 +28,7 @@ ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
         "learning.batch_size": 8,
         "algorithm_options.lambda_": 0.95,
         "algorithm_options.advantage": "rlax",
+        "algorithm_options.popart": "off",
         "algorithm_options.baseline_cost": 0.25,
         "algorithm_options.entropy_cost": 7e-4,
         "optimiser.learning_rate": 8e-4,

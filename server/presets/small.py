@@ -9,6 +9,7 @@ SMALL: Mapping[str, Any] = {
     "network.torso": "mlp",
     "network.frame_stack": 1,
     "network.precision": "float32",
+    "network.normalise_observations": "off",
     "learning.reward_clipping": "abs_one",
     "learning.batch_size": 32,
     "fleet.num_envs": 32,
@@ -23,6 +24,7 @@ ONE_TORSO: Mapping[str, Any] = {"algorithm_options.separate_value_torso": False}
 ON_POLICY: Mapping[str, Any] = {
     **ONE_TORSO,
     "algorithm_options.lambda_": 0.95,
+    "algorithm_options.popart": "off",
     "algorithm_options.reduction": "mean",
     "optimiser.optimiser": "adam",
     "optimiser.learning_rate": 2e-3,

@@ -22,6 +22,9 @@ from seedbed.server.run.resuming import check_unchanged, unexposed
 from seedbed.server.training.command_line import PLUGINS, Given, make_parser
 from seedbed.server.training.rules import rules
 
+AUTO = "auto"
+"""Said of an option that rules know: as they say, whatever a preset or a file says."""
+
 
 def resolve(given: Given, spec: EnvironmentSpec) -> ServerConfig:
     """The configuration of a new run.
@@ -33,11 +36,14 @@ def resolve(given: Given, spec: EnvironmentSpec) -> ServerConfig:
     name = given.algorithm or choose_algorithm(spec)
     start = defaults_of(name, given.trust)
     own = preset_values(given.preset, name, given.typed_env)
-    values = {**rules(spec), **find_algorithm(name).defaults(spec), **own}
+    ruled = _ruled(name, spec)
     flags = _flags(given, start)
     if "environment.atari_preset" in flags and not spec.preset:
         raise UsageError(f"--atari-preset is for environments of ALE/ alone, and {spec.environment} is none of them")
-    config = override(start, {**values, **read_json(start, given.file), **given.from_spec, **flags})
+    values = {**ruled, **own, **read_json(start, given.file), **given.from_spec, **flags}
+    config = override(
+        start, {path: ruled.get(path, value) if value == AUTO else value for path, value in values.items()}
+    )
     admit(config, spec, given.trust)
     return config
 
@@ -61,7 +67,9 @@ def resolve_again(given: Given, run: RunFile, name: str) -> ServerConfig:
         )
     start = unexposed(before)
     values = preset_values(given.preset, before.algorithm, given.typed_env)
-    config = override(start, {**values, **read_json(start, given.file), **_flags(given, start)})
+    values = {**values, **read_json(start, given.file), **_flags(given, start)}
+    ruled = _ruled(before.algorithm, run.spec)  # settled when the run was made
+    config = override(start, {path: value for path, value in values.items() if value != AUTO or path not in ruled})
     check_unchanged(before, config, name)
     admit(config, run.spec, given.trust)
     return config
@@ -135,6 +143,11 @@ def print_help(given: Given) -> None:
         known = ", ".join(one.name for one in names("algorithms", ALGORITHMS) if not one.hidden)
         parser.epilog = f"options of an algorithm: {given.prog} --algorithm NAME --help, NAME one of {known}"
     parser.print_help()
+
+
+def _ruled(algorithm: str, spec: EnvironmentSpec) -> dict[str, Any]:
+    """What an environment asks for, and an algorithm on it: dotted path -> value."""
+    return {**rules(spec), **find_algorithm(algorithm).defaults(spec)}
 
 
 def _algorithm_of(run: RunFile) -> str:

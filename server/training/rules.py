@@ -33,6 +33,7 @@ def rules(spec: EnvironmentSpec) -> Mapping[str, Any]:
         **(_WITH_IMAGES if shows_images(spec) else _WITHOUT),
         "network.frame_stack": stacks.pop() if len(stacks) == 1 else None,
         "network.precision": "bfloat16" if any(map(computes_in_half, spec.shown)) else "float32",
+        "network.normalise_observations": "off",
         # Scores of Atari games differ by a factor of a thousand; whoever made another environment chose its rewards.
         "learning.reward_clipping": "abs_one" if spec.preset else "none",
     }

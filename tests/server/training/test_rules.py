@@ -60,6 +60,18 @@ def test_only_the_presets_of_atari_clip_rewards() -> None:
     )
 
 
+def test_auto_is_what_the_rules_say_whatever_the_preset_says() -> None:
+    def normalised(*argv: str) -> str:
+        return str(values_of(spec_of(), *argv)["network.normalise_observations"])
+
+    ruled = normalised()
+    assert ruled in ("on", "off"), "config.json has what it came to"
+    assert normalised("--normalise-observations", "on") == "on"
+    assert normalised("--preset", "cartpole") == "off"
+    assert normalised("--preset", "cartpole", "--normalise-observations", "auto") == ruled
+    assert values_of(spec_of(), "--device", "auto")["run.device"] == "auto", "no rule knows it"
+
+
 @pytest.mark.parametrize("algorithm", ["r2d2", "apex"])
 def test_published_networks_are_for_what_they_can_read(algorithm: str) -> None:
     shown = {(SCREEN,): "nature", (RGB,): "nature", (STATE,): "auto", (SCREEN, STATE): "auto"}
