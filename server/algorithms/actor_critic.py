@@ -33,11 +33,12 @@ from seedbed.server.losses.policy_gradient import baseline_loss, entropy_loss, p
 from seedbed.server.losses.returns import lambda_returns
 from seedbed.server.losses.rewards import clip_rewards
 from seedbed.server.networks.actor_critic import ActorCritic
-from seedbed.server.networks.array_kinds import image_of
+from seedbed.server.networks.array_kinds import as_read, shows_pixels
 from seedbed.server.networks.distributions import ActionDistribution, ActionSpace
 from seedbed.server.networks.gaussians import Deviation
 from seedbed.server.networks.interface import AgentState, Inputs, Outputs, PolicyNetwork
 from seedbed.server.networks.learnt import Learnt
+from seedbed.server.networks.normaliser import is_normalised
 from seedbed.server.networks.value_head import ValueHead, ValueMoments
 from seedbed.server.options.config import ServerConfig
 
@@ -157,9 +158,16 @@ class ActorCriticAlgorithm(Algorithm):
 
     @classmethod
     def defaults(cls, spec: EnvironmentSpec) -> Mapping[str, Any]:
-        """A value torso of its own where torsos are cheap: returns of any scale leave the policy's features alone."""
-        images = any(image_of(array) is not None for array in spec.shown)
-        return {"algorithm_options.separate_value_torso": not images}
+        """What an environment asks of the family; docs/defaults.md has what was measured.
+
+        A value torso of its own where torsos are cheap: returns of any scale leave the policy's features alone. Values
+        scaled where rewards are of any scale: those of Atari are clipped. Observations, where some have moments.
+        """
+        return {
+            "algorithm_options.separate_value_torso": not shows_pixels(spec.shown),
+            "algorithm_options.popart": "off" if spec.preset else "on",
+            "network.normalise_observations": "on" if any(map(is_normalised, map(as_read, spec.shown))) else "off",
+        }
 
     def make_learnt(self) -> nn.Module:
         """See the base class."""

@@ -28,6 +28,7 @@ from seedbed.server.algorithms.actor_critic import (
 from seedbed.server.algorithms.interface import EVERYTHING, Step
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.ppo import clipped_surrogate_loss, normalise
+from seedbed.server.networks.array_kinds import shows_pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,18 +53,28 @@ class PPO(ActorCriticAlgorithm):
 
     @classmethod
     def suits(cls, spec: EnvironmentSpec) -> int | None:
-        """The usual choice of the family for boxes: where deviations are small, even a little lag is far off policy."""
-        return 10 if has_boxes(spec) else 0
+        """The usual choice of the family, but for pixels.
+
+        Where updates are cheap it makes many of each step. Of boxes: where deviations are small, even a little lag is
+        far off policy.
+        """
+        return 10 if has_boxes(spec) or not shows_pixels(spec.shown) else 0
 
     @classmethod
     def defaults(cls, spec: EnvironmentSpec) -> Mapping[str, Any]:
-        """OpenAI Baselines, baselines/ppo2/defaults.py, for Atari; ppo2 leaves 4 minibatches and 4 epochs there too."""
+        """For pixels OpenAI Baselines, baselines/ppo2/defaults.py, for Atari: 4 minibatches and 4 epochs there, too.
+
+        For all else docs/defaults.md: short unrolls, since minibatches are of whole ones.
+        """
+        common = {**super().defaults(spec), "optimiser.epsilon": 1e-5, "optimiser.clip_norm": 0.5}
+        if shows_pixels(spec.shown):
+            return {**common, "learning.unroll_length": 128, "optimiser.learning_rate": 2.5e-4}
         return {
-            **super().defaults(spec),
-            "learning.unroll_length": 128,
-            "optimiser.learning_rate": 2.5e-4,
-            "optimiser.epsilon": 1e-5,
-            "optimiser.clip_norm": 0.5,
+            **common,
+            "learning.unroll_length": 64,
+            "optimiser.learning_rate": 1e-3,
+            "algorithm_options.epochs": 10,
+            "algorithm_options.clip_ratio": 0.2,
         }
 
     def plan(self, version: int) -> Sequence[str]:

@@ -48,6 +48,11 @@ def image_of(spec: ArraySpec) -> Image | None:
     return None if layout is None else Image(*layout.sides, layout.channels, channels_first=layout.places[0] == 1)
 
 
+def shows_pixels(shown: Sequence[ArraySpec]) -> bool:
+    """Whether one of the arrays is an image of `SMALL` pixels a side or more: then steps and updates are dear."""
+    return any(image is not None and not image.small for image in map(image_of, shown))
+
+
 def as_read(spec: ArraySpec) -> ArraySpec:
     """What torsos get for an array: channels last, discrete values from 0."""
     if spec.kind == "discrete":

@@ -9,6 +9,7 @@ from seedbed.server.presets.small import ON_POLICY, ONE_TORSO, SMALL, SMALL_PPO,
 
 TASK: Mapping[str, Any] = {
     **SMALL,
+    "algorithm": "vtrace",
     "environment.env": "CartPole-v1",
     "learning.discount": 0.98,
     "learning.reward_clipping": "none",

@@ -9,6 +9,7 @@ from seedbed.server.presets.small import ON_POLICY, ONE_TORSO, SMALL, SMALL_PPO,
 
 TASK: Mapping[str, Any] = {
     **SMALL,
+    "algorithm": "vtrace",
     "environment.env": "seedbed/Catch-v0",
     "learning.unroll_length": 10,
     "run.target_return": 0.95,

@@ -9,6 +9,7 @@ from seedbed.server.presets.small import ON_POLICY, ONE_TORSO, SMALL, SMALL_PPO,
 
 TASK: Mapping[str, Any] = {
     **SMALL,
+    "algorithm": "vtrace",
     "environment.env": "seedbed/MemoryChain-v0",
     "network.core": "lstm",
     "network.core_size": 64,

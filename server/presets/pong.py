@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 TASK: Mapping[str, Any] = {
+    "algorithm": "vtrace",
     "environment.env": "ALE/Pong-v5",
     "environment.atari_preset": "paper",
     "fleet.num_envs": 64,  # twice as many make a third more steps a second, but did not learn as well

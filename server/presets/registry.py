@@ -1,6 +1,7 @@
 """Presets by name: settings that work for a task, in a file each. Explicit options win over them.
 
-`TASK` holds for every algorithm, `ALGORITHMS` what was found to work for one of them on this task, over `TASK`.
+`TASK` holds for every algorithm, and says which is taken unless one is named; `ALGORITHMS` has what was found to work
+for one of them on this task, over `TASK`.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def preset_values(preset: str | None, algorithm: str, env: str | None = None) ->
     if preset is None:
         return {}
     task = task_values(preset, env)
-    return {**task, **_for_environment(PRESETS[preset][1].get(algorithm, {}), preset, env)}
+    own = _for_environment(PRESETS[preset][1].get(algorithm, {}), preset, env)
+    return {**task, **own, "algorithm": algorithm}
 
 
 def fits(preset: str | None, env: str | None) -> bool:

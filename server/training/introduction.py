@@ -6,9 +6,9 @@ from typing import Any
 
 from seedbed.common.array_spec import ArraySpec
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.networks.array_kinds import computes_in_half, describe, frame_stacks
+from seedbed.server.networks.array_kinds import computes_in_half, describe, frame_stacks, shows_pixels
 from seedbed.server.options.config import ServerConfig
-from seedbed.server.training.rules import rules, shows_images
+from seedbed.server.training.rules import rules
 
 
 def introduce(
@@ -85,7 +85,7 @@ def _environments(spec: EnvironmentSpec, config: ServerConfig, local: bool) -> s
     fleet = config.fleet
     why = ""
     if fleet.num_envs == rules(spec)["fleet.num_envs"]:
-        why = ", the number for images" if shows_images(spec) else ", fewer than for images: steps are cheap"
+        why = ", the number for pixels" if shows_pixels(spec.shown) else ", fewer than for pixels: steps are cheap"
     greedy = f"; {fleet.num_greedy} of them only show the score" if fleet.num_greedy else ""
     where = " on this machine" if local else " expected from elsewhere"
     return f"{fleet.num_envs}{where}{why}{greedy}"

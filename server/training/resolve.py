@@ -16,7 +16,7 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.registry import ALGORITHMS, choose_algorithm, find_algorithm
 from seedbed.server.networks.registry import find_core, find_torso
 from seedbed.server.options.config import ServerConfig
-from seedbed.server.presets.registry import preset_values
+from seedbed.server.presets.registry import preset_values, task_values
 from seedbed.server.run.directory import RunFile
 from seedbed.server.run.resuming import check_unchanged, unexposed
 from seedbed.server.training.command_line import PLUGINS, Given, make_parser
@@ -33,7 +33,7 @@ def resolve(given: Given, spec: EnvironmentSpec) -> ServerConfig:
         UsageError: an option is unknown or wrong, or no algorithm can learn this environment.
         ConfigError: a value in the file of --config is wrong.
     """
-    name = given.algorithm or choose_algorithm(spec)
+    name = given.algorithm or _of_preset(given) or choose_algorithm(spec)
     start = defaults_of(name, given.trust)
     own = preset_values(given.preset, name, given.typed_env)
     ruled = _ruled(name, spec)
@@ -143,6 +143,12 @@ def print_help(given: Given) -> None:
         known = ", ".join(one.name for one in names("algorithms", ALGORITHMS) if not one.hidden)
         parser.epilog = f"options of an algorithm: {given.prog} --algorithm NAME --help, NAME one of {known}"
     parser.print_help()
+
+
+def _of_preset(given: Given) -> str | None:
+    """The algorithm of the preset: with it its settings were found."""
+    name = task_values(given.preset, given.typed_env).get("algorithm")
+    return None if name is None else str(name)
 
 
 def _ruled(algorithm: str, spec: EnvironmentSpec) -> dict[str, Any]:

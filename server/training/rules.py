@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.networks.array_kinds import computes_in_half, frame_stacks, image_of
+from seedbed.server.networks.array_kinds import computes_in_half, frame_stacks, shows_pixels
 
-_WITH_IMAGES: Mapping[str, Any] = {
+_WITH_PIXELS: Mapping[str, Any] = {
     "fleet.num_envs": 64,
     "learning.batch_size": 32,
     "run.max_steps": 20_000_000,
@@ -30,15 +30,10 @@ def rules(spec: EnvironmentSpec) -> Mapping[str, Any]:
     """Dotted option -> value, by what an environment shows."""
     stacks = set(frame_stacks(spec.shown, None))
     return {
-        **(_WITH_IMAGES if shows_images(spec) else _WITHOUT),
+        **(_WITH_PIXELS if shows_pixels(spec.shown) else _WITHOUT),
         "network.frame_stack": stacks.pop() if len(stacks) == 1 else None,
         "network.precision": "bfloat16" if any(map(computes_in_half, spec.shown)) else "float32",
         "network.normalise_observations": "off",
         # Scores of Atari games differ by a factor of a thousand; whoever made another environment chose its rewards.
         "learning.reward_clipping": "abs_one" if spec.preset else "none",
     }
-
-
-def shows_images(spec: EnvironmentSpec) -> bool:
-    """Whether one of the arrays is an image."""
-    return any(image_of(array) is not None for array in spec.shown)

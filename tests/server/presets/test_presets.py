@@ -42,7 +42,7 @@ def layers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Layers of which each says something that no other does."""
     published = {"learning.batch_size": 3, "learning.discount": 0.3}
     monkeypatch.setattr(VTrace, "defaults", classmethod(lambda cls, spec: published))
-    task = {"learning.discount": 0.4, "optimiser.epsilon": 0.4, "learning.unroll_length": 4}
+    task = {"algorithm": "vtrace", "learning.discount": 0.4, "optimiser.epsilon": 0.4, "learning.unroll_length": 4}
     own = {"optimiser.epsilon": 0.5, "optimiser.decay": 0.5, "algorithm_options.clip_pg_rho": 0.5}
     monkeypatch.setattr(presets, "PRESETS", {"task": (task, {"vtrace": own})})
 
@@ -59,7 +59,7 @@ def test_options_over_the_algorithms_table_over_the_task_over_what_was_published
 
 @pytest.mark.usefixtures("layers")
 def test_an_algorithm_brings_its_settings_without_a_preset_too() -> None:
-    values = read()
+    values = read("--algorithm", "vtrace")
     assert (values["learning.batch_size"], values["learning.discount"]) == (3, 0.3)
     assert values["optimiser.epsilon"] == ServerConfig().optimiser.epsilon
 

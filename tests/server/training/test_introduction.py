@@ -31,7 +31,7 @@ def test_a_start_says_what_was_chosen_and_why() -> None:
     )
     assert network.endswith("; 1,684,128 parameters")
     assert lines["device"] == "cuda"
-    assert lines["environments"] == "64 on this machine, the number for images; 2 of them only show the score"
+    assert lines["environments"] == "64 on this machine, the number for pixels; 2 of them only show the score"
     assert lines["target"].startswith("a return of 18, or 20,000,000 steps")
     assert lines["curves"] == "tensorboard --logdir runs/x, or seedbed plot runs/x"
 
@@ -42,4 +42,4 @@ def test_without_images_and_elsewhere() -> None:
     assert lines["clients"] == "seedbed env --server 127.0.0.1:7777; room for 14"
     assert lines["target"].startswith("none: ends after 1,000,000 steps; --target-return X")
     assert "float32; no memory" in lines["network"]
-    assert lines_of(STATE)["environments"] == "16 on this machine, fewer than for images: steps are cheap"
+    assert lines_of(STATE)["environments"] == "16 on this machine, fewer than for pixels: steps are cheap"

@@ -42,7 +42,8 @@ def test_rules_name_options_that_exist() -> None:
 
 
 def test_images_and_vectors_have_defaults_of_their_own() -> None:
-    screen, state, both = (values_of(spec_of(*shown)) for shown in ((SCREEN,), (STATE,), (SCREEN, STATE)))
+    shown = ((SCREEN,), (STATE,), (SCREEN, STATE))
+    screen, state, both = (values_of(spec_of(*arrays), "--algorithm", "vtrace") for arrays in shown)
     names = ["network.torso", "network.frame_stack", "network.precision", "fleet.num_envs", "run.max_steps"]
     names.append("learning.batch_size")
     assert [screen[name] for name in names] == ["auto", 4, "bfloat16", 64, 20_000_000, 32]
@@ -58,6 +59,34 @@ def test_only_the_presets_of_atari_clip_rewards() -> None:
     assert values_of(spec_of(SCREEN, preset="modern"), "--algorithm", "r2d2")["learning.reward_clipping"] == "none", (
         "an algorithm's own settings win over rules"
     )
+
+
+def test_what_is_chosen_goes_by_what_is_shown() -> None:
+    """Pixels are dear, and each is learnt from once; everything else is gone over again and again."""
+    grid = ArraySpec(name="grid", dtype="uint8", shape=(7, 7, 3), low=(0,), high=(255,))
+    bits = ArraySpec(name="bits", dtype="uint8", shape=(10, 10, 4), low=(0,), high=(1,), kind="binary")
+    chosen = {shown: values_of(spec_of(*shown)) for shown in ((SCREEN,), (STATE,), (grid,), (bits,), (SCREEN, STATE))}
+    names = ["algorithm", "fleet.num_envs", "learning.unroll_length", "algorithm_options.popart"]
+    names += ["network.normalise_observations", "algorithm_options.separate_value_torso"]
+    assert {shown: [values[name] for name in names] for shown, values in chosen.items()} == {
+        (SCREEN,): ["vtrace", 64, 20, "on", "off", False],
+        (STATE,): ["ppo", 16, 64, "on", "on", True],
+        (grid,): ["ppo", 16, 64, "on", "on", True],
+        (bits,): ["ppo", 16, 64, "on", "off", True],
+        (SCREEN, STATE): ["vtrace", 64, 20, "on", "on", False],
+    }
+    atari = values_of(spec_of(SCREEN, preset="modern"))
+    assert (atari["algorithm"], atari["algorithm_options.popart"]) == ("vtrace", "off"), "its rewards are clipped"
+    published = values_of(spec_of(SCREEN), "--algorithm", "ppo")
+    assert (published["learning.unroll_length"], published["algorithm_options.epochs"]) == (128, 4)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_keeps_the_algorithm_that_it_was_measured_with(preset: str) -> None:
+    assert values_of(spec_of(STATE), "--preset", preset)["algorithm"] == "vtrace"
+    assert values_of(spec_of(STATE), "--preset", preset, "--algorithm", "ppo")["algorithm"] == "ppo"
+    found = values_of(spec_of(STATE), "--preset", preset)
+    assert found["network.normalise_observations"] == found["algorithm_options.popart"] == "off"
 
 
 def test_auto_is_what_the_rules_say_whatever_the_preset_says() -> None:
