@@ -1,9 +1,10 @@
 """How a name becomes an environment.
 
-Ids: "ALE/Pong-v5" (or "Pong"), "seedbed/Catch-v0", "seedbed/MemoryChain-v0", "seedbed/Synthetic-v0",
-"seedbed/Echo-v0" and its kin (`echo.py`), everything that Gymnasium has registered, and what somebody else's module
-makes: "my_pkg:make". Options of the built-in ones follow after commas, "seedbed/MemoryChain-v0,length=12", or are
-keyword arguments as for all others: `seedbed.common.environment_name` has the form.
+Ids: "ALE/Pong-v5" (or "Pong"), "seedbed/Catch-v0" and the other tasks (`tasks.py`, `space_tasks.py`),
+"seedbed/Synthetic-v0", "seedbed/Echo-v0" and its kin (`echo.py`), everything that Gymnasium has registered, and what
+somebody else's module makes: "my_pkg:make". Options of the built-in ones follow after commas,
+"seedbed/MemoryChain-v0,length=12", or are keyword arguments as for all others: `seedbed.common.environment_name` has
+the form.
 """
 
 from __future__ import annotations
@@ -20,6 +21,14 @@ from seedbed.common.errors import SpecError
 from seedbed.common.plugins import NOTHING_TYPED, Trust, check_trusted, installed
 from seedbed.env_client.environments.echo import ECHO_SPECS, Echo, EchoOptions
 from seedbed.env_client.environments.interface import Environment
+from seedbed.env_client.environments.space_tasks import (
+    CatchDict,
+    CatchMasked,
+    CatchMaskedOptions,
+    Lights,
+    LightsOptions,
+    Reach,
+)
 from seedbed.env_client.environments.synthetic import Synthetic, SyntheticOptions
 from seedbed.env_client.environments.tasks import Catch, MemoryChain, MemoryChainOptions
 
@@ -28,7 +37,7 @@ Builder = Callable[[int, int], Environment]
 
 _OptionsT = TypeVar("_OptionsT")
 
-_LOCAL_OPTIONS = ("step_ms", "jitter_ms", "check", "fault", "fault_index", "fault_at")
+_LOCAL_OPTIONS = ("step_ms", "jitter_ms", "check", "strict", "fault", "fault_index", "fault_at")
 """Options that do not change what the environment looks like: left out of the spec's id."""
 
 
@@ -94,8 +103,19 @@ def _builder(name: EnvironmentName, preset: str, trust: Trust, render: str) -> B
 def _built_in(wanted: EnvironmentName) -> Builder:
     name, *given = wanted.id.split(",")
     given += [f"{key}={value}" for key, value in wanted.kwargs.items()]
-    if name == "seedbed/Catch-v0" and not given:
-        return lambda _, seed: Catch(name, seed)
+    plain: dict[str, Callable[[str, int], Environment]] = {
+        "seedbed/Catch-v0": Catch,
+        "seedbed/CatchDict-v0": CatchDict,
+        "seedbed/Reach-v0": Reach,
+    }
+    if name in plain and not given:
+        return lambda _, seed: plain[name](name, seed)
+    if name == "seedbed/CatchMasked-v0":
+        full_id, masked = _read_options(name, given, CatchMaskedOptions())
+        return lambda _, seed: CatchMasked(full_id, masked, seed)
+    if name == "seedbed/Lights-v0":
+        full_id, lights = _read_options(name, given, LightsOptions())
+        return lambda _, seed: Lights(full_id, lights, seed)
     if name == "seedbed/MemoryChain-v0":
         full_id, chain = _read_options(name, given, MemoryChainOptions())
         return lambda _, seed: MemoryChain(full_id, chain, seed)
@@ -105,7 +125,8 @@ def _built_in(wanted: EnvironmentName) -> Builder:
     if name in ECHO_SPECS:
         _, echo = _read_options(name, given, EchoOptions())
         return lambda index, seed: Echo(name, echo, index, seed)
-    known = [*(f"seedbed/{task}-v0" for task in ("Catch", "MemoryChain", "Synthetic")), *ECHO_SPECS]
+    tasks = ("CatchMasked", "Lights", "MemoryChain", "Synthetic")
+    known = [*plain, *(f"seedbed/{task}-v0" for task in tasks), *ECHO_SPECS]
     near = difflib.get_close_matches(name, known, n=1) or known
     raise SpecError(f"unknown environment {wanted.id!r}: did you mean {', '.join(near)}?")
 

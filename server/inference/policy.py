@@ -220,7 +220,10 @@ def _check_finite(actions: Sequence[NDArray[Any]]) -> None:
     """
     for action in actions:
         if action.dtype.kind == "f" and not np.isfinite(action).all():
-            raise DivergedError(f"expected finite actions, got {action[~np.isfinite(action)].tolist()[:5]}")
+            raise DivergedError(
+                f"expected finite actions, got {action[~np.isfinite(action)].tolist()[:5]}: the policy has diverged, "
+                "its last checkpoint is from before"
+            )
 
 
 def _zero_where(first: NDArray[np.bool_], actions: NDArray[Any]) -> NDArray[Any]:

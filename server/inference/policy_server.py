@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from seedbed.common.errors import DivergedError
 from seedbed.common.logs import name_thread
 from seedbed.common.plugins import without_start_directories
 from seedbed.server.frontend.admission import FrontendConfig
@@ -253,6 +254,7 @@ class PolicyServer:
             else:
                 self.service.run()
         except BaseException as error:
-            logger.exception("inference failed")
+            if not isinstance(error, DivergedError):  # that is no defect of ours, and the run ends with its sentence
+                logger.exception("inference failed")
             self.fail()
             self._failure = error

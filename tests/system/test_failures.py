@@ -36,13 +36,13 @@ NO_MEMORY = _AFTER_SOME_UPDATES.format(fault="raise torch.OutOfMemoryError('CUDA
 DEFECT = _AFTER_SOME_UPDATES.format(fault="raise RuntimeError('a defect in the learner')")
 NOT_FINITE = """
 from seedbed.server.algorithms.vtrace import VTrace
-loss, number = VTrace.loss, 0
+step, number = VTrace.step, 0
 def faulty(self, *arguments):
     global number
     number += 1
-    found = loss(self, *arguments)
-    return found if number <= 40 else found._replace(total=found.total * float("nan"))
-VTrace.loss = faulty
+    found = step(self, *arguments)
+    return found if number <= 40 else found._replace(loss=found.loss * float("nan"))
+VTrace.step = faulty
 """
 
 
