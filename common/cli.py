@@ -35,6 +35,7 @@ VERBS = {
     "loadtest": _Verb(
         "seedbed.env_client.loadtest.__main__", "what a server carries, and what holds it up", shared=False
     ),
+    "top": _Verb("seedbed.env_client.top.__main__", "how a server is doing, in a terminal", shared=False),
     "eval": _Verb("seedbed.server.__main__", "play episodes with a checkpoint's policy"),
     "doctor": _Verb("seedbed.common.doctor", "say what is wrong here, or on the way to a server", shared=False),
     "plot": _Verb("seedbed.server.__main__", "draw the learning curves of runs"),
@@ -54,6 +55,8 @@ _EXTRAS = {
     "ale_py": "atari",
     "cv2": "atari",
     "matplotlib": "plot",
+    "starlette": "dashboard",
+    "uvicorn": "dashboard",
     "shtab": "completion",
     "yaml": "yaml",
     "grpc": None,

@@ -225,11 +225,13 @@ class Goodbye(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("clients",)
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    clients: bool
+    def __init__(self, clients: _Optional[bool] = ...) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("protocol", "run_name", "server_version", "phase", "uptime_s", "counters", "gauges", "stages", "batch_sizes", "refusals", "processes")
+    __slots__ = ("protocol", "run_name", "server_version", "phase", "uptime_s", "counters", "gauges", "stages", "batch_sizes", "refusals", "processes", "clients")
     class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         PHASE_STARTING: _ClassVar[StatusResponse.Phase]
@@ -279,6 +281,7 @@ class StatusResponse(_message.Message):
     BATCH_SIZES_FIELD_NUMBER: _ClassVar[int]
     REFUSALS_FIELD_NUMBER: _ClassVar[int]
     PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
     protocol: ProtocolVersion
     run_name: str
     server_version: str
@@ -290,7 +293,30 @@ class StatusResponse(_message.Message):
     batch_sizes: Histogram
     refusals: _containers.ScalarMap[str, int]
     processes: _containers.RepeatedCompositeFieldContainer[Process]
-    def __init__(self, protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., run_name: _Optional[str] = ..., server_version: _Optional[str] = ..., phase: _Optional[_Union[StatusResponse.Phase, str]] = ..., uptime_s: _Optional[float] = ..., counters: _Optional[_Mapping[str, float]] = ..., gauges: _Optional[_Mapping[str, float]] = ..., stages: _Optional[_Mapping[str, Histogram]] = ..., batch_sizes: _Optional[_Union[Histogram, _Mapping]] = ..., refusals: _Optional[_Mapping[str, int]] = ..., processes: _Optional[_Iterable[_Union[Process, _Mapping]]] = ...) -> None: ...
+    clients: _containers.RepeatedCompositeFieldContainer[ClientStatus]
+    def __init__(self, protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., run_name: _Optional[str] = ..., server_version: _Optional[str] = ..., phase: _Optional[_Union[StatusResponse.Phase, str]] = ..., uptime_s: _Optional[float] = ..., counters: _Optional[_Mapping[str, float]] = ..., gauges: _Optional[_Mapping[str, float]] = ..., stages: _Optional[_Mapping[str, Histogram]] = ..., batch_sizes: _Optional[_Union[Histogram, _Mapping]] = ..., refusals: _Optional[_Mapping[str, int]] = ..., processes: _Optional[_Iterable[_Union[Process, _Mapping]]] = ..., clients: _Optional[_Iterable[_Union[ClientStatus, _Mapping]]] = ...) -> None: ...
+
+class ClientStatus(_message.Message):
+    __slots__ = ("client_id", "host", "environments", "state", "since_s", "steps_per_s", "think_ms", "reconnects", "last_seen_s")
+    CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENTS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    SINCE_S_FIELD_NUMBER: _ClassVar[int]
+    STEPS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    THINK_MS_FIELD_NUMBER: _ClassVar[int]
+    RECONNECTS_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEEN_S_FIELD_NUMBER: _ClassVar[int]
+    client_id: str
+    host: str
+    environments: int
+    state: str
+    since_s: float
+    steps_per_s: float
+    think_ms: float
+    reconnects: int
+    last_seen_s: float
+    def __init__(self, client_id: _Optional[str] = ..., host: _Optional[str] = ..., environments: _Optional[int] = ..., state: _Optional[str] = ..., since_s: _Optional[float] = ..., steps_per_s: _Optional[float] = ..., think_ms: _Optional[float] = ..., reconnects: _Optional[int] = ..., last_seen_s: _Optional[float] = ...) -> None: ...
 
 class Histogram(_message.Message):
     __slots__ = ("sum", "buckets")

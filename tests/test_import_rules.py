@@ -116,6 +116,7 @@ LIGHT: dict[str, tuple[str, ...]] = {
     "seedbed.common.options": ("torch", "gymnasium", "numpy", "grpc"),
     "seedbed.env_client.__main__": ("torch", "gymnasium", "ale_py", "cv2", "seedbed.server"),
     "seedbed.env_client.loadtest.__main__": ("torch", "gymnasium", "ale_py", "matplotlib", "seedbed.server"),
+    "seedbed.env_client.top.__main__": ("torch", "gymnasium", "ale_py", "seedbed.server", "rich"),
     "seedbed.env_client.environments.atari": ("torch", "gymnasium"),
 }
 

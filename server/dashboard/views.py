@@ -17,11 +17,11 @@ from seedbed.server.dashboard.bars import Bars
 from seedbed.server.dashboard.curves import Curves
 from seedbed.server.dashboard.facts import DashboardFacts
 from seedbed.server.dashboard.figures import Figures
-from seedbed.server.dashboard.fleet import Fleet
 from seedbed.server.dashboard.observations import Observations
 from seedbed.server.dashboard.pictures import PartKind, compose, part_kind, plan_atlas, to_pixels
 from seedbed.server.dashboard.png import encode_png
 from seedbed.server.dashboard.policy_numbers import numbers_of
+from seedbed.server.shared.fleet import Fleet
 from seedbed.server.shared.insight import TRAIL_STEPS
 
 _MAX_SCALE = 2
@@ -60,7 +60,7 @@ class Views:
         self._facts = facts
         self._figures = Figures(facts)
         self._curves = Curves(facts.run.metrics)
-        self._fleet = Fleet(facts)
+        self._fleet = Fleet(facts.insight, facts.slots)
         shown = [number for number, spec in enumerate(facts.spec.observations) if spec.role == "value"]
         self._parts = [_Part(facts, number) for number in shown]
 
@@ -212,7 +212,7 @@ class Views:
     def fleet(self) -> list[dict[str, Any]]:
         """`/api/fleet`."""
         self._fleet.read()
-        return self._fleet.rows()
+        return [{**row, "task": self._facts.run.tasks[0]} for row in self._fleet.rows()]
 
     def curves(self, since: int) -> dict[str, Any]:
         """`/api/curves`."""

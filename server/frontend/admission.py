@@ -13,6 +13,7 @@ from seedbed.common.errors import InvalidMessageError, SpecError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import StepType
 from seedbed.proto import seedbed_pb2 as pb
+from seedbed.server.shared.insight import Sight
 
 _IS_FIRST = bytes(value == StepType.FIRST for value in range(256))  # for `bytes.translate`
 MAX_SPEC_BYTES = 64 * 1024
@@ -35,6 +36,7 @@ class FrontendConfig:
         grace_s: told to clients.
         stall_limit_s: see `health.examine`.
         credentials: what clients must show, and are shown.
+        sight: where the fleet is written down while somebody looks; None: nowhere.
     """
 
     number: int
@@ -46,6 +48,7 @@ class FrontendConfig:
     grace_s: float
     stall_limit_s: float
     credentials: ServerCredentials = field(default_factory=ServerCredentials)
+    sight: Sight | None = None
 
     def serving(self, spec: EnvironmentSpec) -> FrontendConfig:
         """The same with another contract."""

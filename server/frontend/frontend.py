@@ -31,6 +31,7 @@ from seedbed.proto import seedbed_pb2_grpc
 from seedbed.server.frontend.admission import FrontendConfig, check_first, check_hello
 from seedbed.server.frontend.rpc import abort, first_done, host_of, read_hello, read_message, text_of
 from seedbed.server.frontend.status import status_message
+from seedbed.server.shared.fleet import Fleet
 from seedbed.server.shared.id_channel import Control, IdChannel
 from seedbed.server.shared.slots import SlotTable
 from seedbed.server.shared.vitals import VitalsTable
@@ -78,6 +79,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         self._sent_row_bytes = sum(spec.row_bytes for spec in config.spec.actions)
         self._numbers = itertools.count()
         self._streams: dict[int, _Stream] = {}
+        self._fleet: Fleet | None = None
         self._by_lease: dict[int, _Stream] = {}
         self._loop = asyncio.get_running_loop()
         self.stopped: asyncio.Future[Control] = self._loop.create_future()
@@ -93,8 +95,15 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         )
 
     async def Status(self, request: pb.StatusRequest, context: Any) -> pb.StatusResponse:
-        """Answers how this server is doing."""
-        return status_message(self.config, self._all_vitals)
+        """Answers how this server is doing; who asks for the clients looks at them."""
+        sight = self.config.sight
+        if not request.clients or sight is None:
+            return status_message(self.config, self._all_vitals)
+        sight.look.take()
+        if self._fleet is None:
+            self._fleet = Fleet(sight.table, self._slots)
+        self._fleet.read()
+        return status_message(self.config, self._all_vitals, self._fleet.rows())
 
     async def Act(self, _: Any, context: Any) -> None:
         """One stream: agree, then read and answer until either side leaves."""

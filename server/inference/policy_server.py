@@ -31,6 +31,7 @@ from seedbed.server.inference.sinks import EpisodeListener, FleetListener, Unrol
 from seedbed.server.inference.synchronous import SynchronousService
 from seedbed.server.options.serving import MonitoringConfig, ServingConfig
 from seedbed.server.shared.id_channel import IdChannel
+from seedbed.server.shared.insight import InsightTable, Look, Sight
 from seedbed.server.shared.slots import SlotTable
 from seedbed.server.shared.spawning import uninterrupted
 from seedbed.server.shared.vitals import Phase, VitalsTable
@@ -55,6 +56,7 @@ class Frontends:
     Attributes:
         vitals: what they and this process have to tell about themselves.
         port: the one they share.
+        sight: what they, and the dashboard, show of inference and of the fleet.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Frontends:
         self._context = multiprocessing.get_context("spawn")
         self._processes: dict[int, SpawnProcess] = {}
         self.port = ReservedPort(config.host, config.port)
+        self.sight = Sight(InsightTable(slots.num_slots), Look())
         self._config = FrontendConfig(
             number=0,
             address=self.port.address,
@@ -89,6 +92,7 @@ class Frontends:
             grace_s=config.grace_s,
             stall_limit_s=stall_limit_s,
             credentials=config.credentials,
+            sight=self.sight.for_reading(),
         )
 
     def start(self, number: int) -> IdChannel:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import struct
 import time
+from dataclasses import dataclass
 from multiprocessing import reduction
 from typing import Any, Self
 
@@ -193,3 +194,15 @@ class InsightTable:
         for name, (dtype, row_shape) in _FIELDS.items():
             setattr(self, name, np.ndarray((self.num_slots, *row_shape), dtype, memory, places[name]))
         self._fleet = memoryview(memory)[places["fleet"] :]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is shown, and who says that somebody looks: made by the server, handed to all who show it."""
+
+    table: InsightTable
+    look: Look
+
+    def for_reading(self) -> Sight:
+        """For a process that may only look."""
+        return Sight(self.table.read_only(), self.look)

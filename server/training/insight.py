@@ -14,7 +14,7 @@ from seedbed.server.inference.insight import InsightWriter
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.directory import METRICS_FILE, RunDirectory
 from seedbed.server.run.state import RunState
-from seedbed.server.shared.insight import InsightTable, Look
+from seedbed.server.shared.insight import Sight
 from seedbed.server.shared.vitals import VitalsTable
 from seedbed.server.training.assemble import Parts
 
@@ -26,13 +26,13 @@ class Insight:
     """The dashboard of a run.
 
     Attributes:
-        dashboard: listens; None: there is none.
         writer: the inference thread's side of it.
+        dashboard: listens; None: there is none.
         introduction: where it is, or how to get it, for people; None: nobody asked for one.
     """
 
+    writer: InsightWriter
     dashboard: Dashboard | None = None
-    writer: InsightWriter | None = None
     introduction: str | None = None
 
 
@@ -42,6 +42,7 @@ def make_insight(
     state: RunState,
     parts: Parts,
     vitals: VitalsTable,
+    sight: Sight,
     directory: RunDirectory,
     version: str,
     *,
@@ -55,6 +56,7 @@ def make_insight(
         state: where the run stands.
         parts: what acts and learns.
         vitals: of all processes.
+        sight: where inference writes what is shown.
         directory: of the run.
         version: of seedbed.
         local: a training on this machine, which has a dashboard unless it is told otherwise.
@@ -63,15 +65,15 @@ def make_insight(
         MissingExtraError: a port was asked for, and the packages that are needed are not installed.
         PortInUseError, UsageError, AuthError: see `Dashboard`.
     """
+    writer = InsightWriter(sight.table, sight.look, parts.slots)
     port = config.monitoring.dashboard_port
     if port == "off" or (port == "auto" and not local):
-        return Insight()
+        return Insight(writer=writer)
     if not all(map(find_spec, _NEEDS)):
         command = install_command("dashboard")
         if port != "auto":
             raise MissingExtraError(f"--dashboard-port needs {' and '.join(_NEEDS)}: {command}")
-        return Insight(introduction=f"{command} shows every environment live")
-    table, look = InsightTable(parts.slots.num_slots), Look()
+        return Insight(writer=writer, introduction=f"{command} shows every environment live")
     facts = DashboardFacts(
         run=RunFacts(
             name=directory.name,
@@ -89,10 +91,10 @@ def make_insight(
         ),
         slots=parts.slots,
         vitals=vitals,
-        insight=table,
-        look=look,
+        insight=sight.table,
+        look=sight.look,
         frames=config.monitoring.dashboard_frames == "on",
     )
     number = None if port == "auto" else int(port)
     dashboard = Dashboard(config.monitoring.dashboard_host, number, config.serving.credentials, facts)
-    return Insight(dashboard, InsightWriter(table, look, parts.slots), dashboard.url)
+    return Insight(writer, dashboard, dashboard.url)

@@ -234,7 +234,9 @@ def make_training_run(
     frontends = Frontends(config.serving, parts.slots, identity, config.monitoring.stall_limit_s)
     vitals = frontends.vitals.device
     clock = RunClock(config, state, parts, vitals)
-    insight = make_insight(config, spec, state, parts, frontends.vitals, directory, identity.version, local=local)
+    insight = make_insight(
+        config, spec, state, parts, frontends.vitals, frontends.sight, directory, identity.version, local=local
+    )
     server = _make_server(config, parts, frontends, clock, insight.writer)
     learner = _make_learner(config, parts, server, clock, vitals)
     yielding = parts.regime.clients_yield
@@ -269,7 +271,7 @@ def make_training_run(
 
 
 def _make_server(
-    config: ServerConfig, parts: Parts, frontends: Frontends, clock: RunClock, insight: InsightWriter | None
+    config: ServerConfig, parts: Parts, frontends: Frontends, clock: RunClock, insight: InsightWriter
 ) -> PolicyServer:
     return PolicyServer(
         config=config.serving,

@@ -62,8 +62,10 @@ class Opened:
     def grey(self) -> int:
         """The grey in the middle of the picture of the marked environment."""
         script = """() => {
-            const canvas = document.getElementById("picture");
-            return canvas.getContext("2d").getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data[0];
+            const shown = document.getElementById("picture");
+            const pen = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+            pen.drawImage(shown, shown.width / 2, shown.height / 2, 1, 1, 0, 0, 1, 1);
+            return pen.getImageData(0, 0, 1, 1).data[0];
         }"""
         return int(self.page.evaluate(script))
 
@@ -86,14 +88,18 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(browser: Any) -> Iterator[Open]:
-    """Opens the page over a made-up run."""
+    """Opens the page over a made-up run, or what `url` serves."""
     with ExitStack() as stack:
 
         def open_it(
-            run: FakeRun | None = None, size: tuple[int, int] = WIDE, scheme: str = "dark", fragment: str = ""
+            run: FakeRun | None = None,
+            size: tuple[int, int] = WIDE,
+            scheme: str = "dark",
+            fragment: str = "",
+            url: str | None = None,
         ) -> Opened:
             run = run or FakeRun()
-            url = stack.enter_context(serve(run))
+            url = url or stack.enter_context(serve(run))
             context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
             stack.callback(context.close)
             opened = Opened(context.new_page(), run, url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import grpc
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
 from tests.system.echo import ECHO_SPEC, EchoServer
-from tests.system.processes import Program, eventually
+from tests.system.processes import FAST, Program, eventually, run
 
 pytestmark = pytest.mark.system
 
@@ -53,3 +54,35 @@ def test_status_tells_what_happened() -> None:
         assert sum(after.stages["inference"].buckets) == after.counters["batches"]
         assert sum(after.batch_sizes.buckets) == after.counters["batches"]
         assert after.batch_sizes.sum == after.counters["batch_rows"]
+
+
+def test_top_names_the_clients_of_a_training(tmp_path: Path) -> None:
+    """In a terminal as in the dashboard: who is slow."""
+    options = (
+        "--preset",
+        "cartpole",
+        *FAST,
+        "--max-steps",
+        10**8,
+        "--dashboard-port",
+        "off",
+        "--run-dir",
+        tmp_path / "r",
+    )
+    with Program("train", *options) as training:
+        training.eventually(lambda: ask(training.address).counters["agent_steps"] > 500, "steps")
+        assert not ask(training.address).clients  # only those who ask for them get them
+        done = run("top", training.address, "--once")
+        done.assert_well()
+        lines = done.stdout.splitlines()
+        assert lines[0].startswith(f"r   {training.address}   CartPole-v1   serving")
+        (title,) = (number for number, line in enumerate(lines) if line.startswith("FLEET"))
+        assert lines[title] == "FLEET  1 client, 8 environments"
+        client = dict(
+            zip(lines[title + 1].replace(" v", "").split(), lines[title + 2].replace(" ms", "").split(), strict=False)
+        )
+        assert (client["client"], client["host"], client["envs"]) == ("local-0", "127.0.0.1", "8")
+        assert float(client["steps/s"].replace(",", "")) > 0
+        assert float(client["think"]) > 0
+        training.send(signal.SIGTERM)
+        assert training.wait() == 0

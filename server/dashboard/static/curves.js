@@ -3,6 +3,7 @@
 import { colour, duration, element, number, offer, short, shortDuration, text } from "./format.js";
 
 const HEIGHT = 150;
+const COHORT = "cohort_";
 // Title -> columns; those that no line has are left out. The first column is drawn boldly.
 const USUAL = [
   ["return", ["episode_return_mean", "cohort_return_mean"]],
@@ -83,7 +84,7 @@ export class Curves {
       this.#plots = wanted.map(([title, names]) => this.#make(title, names));
     }
     this.#plots.forEach((plot, i) => {
-      plot.setData([x, ...wanted[i][1].map((name) => this.#columns[name])]);
+      plot.setData([x, ...wanted[i][1].map((name) => (name.startsWith(COHORT) ? onlyNews(this.#columns[name]) : this.#columns[name]))]);
       plot.say(null);
     });
   }
@@ -109,7 +110,8 @@ export class Curves {
         { ...axis, space: 28, size: 48, values: (_, ticks) => ticks.map(short) },
       ],
       series: [{}, ...names.map((column, i) => ({
-        label: column, stroke: colour(lines[i]), width: i ? 1.25 : 1.75, spanGaps: true, ...(column.startsWith("cohort_") ? dots(colour(lines[i])) : {}),
+        label: column, stroke: colour(lines[i]), width: i ? 1.25 : 1.75, spanGaps: true,
+        points: { size: 5, fill: colour(lines[i]) }, ...(column.startsWith(COHORT) ? dots(colour(lines[i])) : {}),
       }))],
       hooks: { setCursor: [(self) => self.say(self.cursor.idx)] },
     }, [[], ...names.map(() => [])], box);
@@ -130,6 +132,11 @@ export class Curves {
       if (width && Math.abs(width - plot.width) > 1) plot.setSize({ width, height: HEIGHT });
     }
   }
+}
+
+/** The value of each line that differs from that of the line before: lines repeat the newest cohort until the next. */
+function onlyNews(column) {
+  return column.map((value, i) => (value === column[i - 1] ? null : value));
 }
 
 /** Cohorts are judged now and then: a dot for each. */

@@ -123,16 +123,18 @@ export class Mosaic {
     if (!count || !room) return;
     const tall = document.fullscreenElement ? window.innerHeight - 90 : Math.max(260, Math.min(window.innerHeight * 0.62, 720));
     const ratio = this.height / this.width;
-    let [best, columns] = [0, 1];
-    for (let tried = 1; tried <= count; tried += 1) {
+    const fits = (tried) => {
       const byWidth = (room - GAP) / tried - GAP;
       const byHeight = ((tall - GAP) / Math.ceil(count / tried) - GAP) / ratio;
-      const fits = Math.min(byWidth, byHeight, LARGEST_TILE);
-      if (fits > best * 0.9) [best, columns] = [fits, tried]; // of two about as good, the one that fills the width
-    }
-    let width = Math.max(best, LEAST_TILE);
+      return Math.min(byWidth, byHeight, LARGEST_TILE);
+    };
+    const tries = Array.from({ length: count }, (_, i) => i + 1);
+    const best = Math.max(...tries.map(fits));
+    let columns = tries.findLast((tried) => fits(tried) >= 0.93 * best); // of those about as good the one that fills the width
+    const fitting = fits(columns);
+    let width = Math.max(fitting, LEAST_TILE);
     if (this.size === 2) width = Math.min(width * 2, room - 2 * GAP);
-    if (this.size === 2 || best < LEAST_TILE) columns = Math.max(1, Math.min(count, Math.floor((room - GAP) / (width + GAP))));
+    if (this.size === 2 || fitting < LEAST_TILE) columns = Math.max(1, Math.min(count, Math.floor((room - GAP) / (width + GAP))));
     width = Math.floor(width);
     this.#layout = { columns, width, height: Math.max(1, Math.round(width * ratio)) };
     this.view.style.maxHeight = `${Math.ceil(tall) + 2}px`;
@@ -172,7 +174,7 @@ export class Mosaic {
     pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
     pen.imageSmoothingEnabled = this.#layout.width * dense < 1.9 * (this.#picture?.width ?? 1);
     pen.imageSmoothingQuality = "high";
-    const looks = { sunk: colour("sunk"), data: colour("data"), quiet: colour("quiet"), mark: colour("mark"), bad: colour("bad") };
+    const looks = Object.fromEntries(["sunk", "line", "data", "quiet", "mark", "bad"].map((name) => [name, colour(name)]));
     this.#tiles.forEach((tile, number) => this.#drawTile(pen, tile, this.#box(number), looks));
   }
 
@@ -191,7 +193,14 @@ export class Mosaic {
     if (values) drawStrip(pen, box, values, this.kind, this.#numbers.bounds, looks);
     pen.restore();
     const marked = tile.slot === this.#mark;
-    if (!marked && tile.state !== "stalled") return;
+    if (!marked && tile.state !== "stalled") {
+      pen.lineWidth = 1; // pictures may be as light or as dark as the page
+      pen.strokeStyle = looks.line;
+      pen.beginPath();
+      pen.roundRect(box.x - 0.5, box.y - 0.5, box.width + 1, box.height + 1, 3.5);
+      pen.stroke();
+      return;
+    }
     pen.lineWidth = 2.5;
     pen.strokeStyle = marked ? looks.mark : looks.bad;
     pen.beginPath();

@@ -12,7 +12,7 @@ const COLOURS = { accept: 5, wait: 2, inference: 1, reply: 4, remember: 6, back_
 const FULL = 0.85; // as in the verdict: beyond this a stage's queue grows
 const NAMES = {
   none: "Nothing", unknown: "Not clear yet", latency: "Round trips", rate: "The rate asked for", errors: "Errors",
-  waiting: "Waiting for company", machine: "This machine",
+  idle: "Nothing to do", waiting: "Waiting for company", machine: "This machine",
 };
 
 /** The panel. */
@@ -30,7 +30,7 @@ export class Verdict {
 
   #say(verdict) {
     if (!verdict) {
-      text(this.verdict, "Nothing can be said before environments step.");
+      text(this.verdict, "Nothing can be said yet.");
       text(this.change, "");
       return;
     }

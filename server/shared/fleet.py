@@ -6,7 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from seedbed.server.dashboard.facts import DashboardFacts
+from seedbed.server.shared.insight import InsightTable
+from seedbed.server.shared.slots import SlotTable
 
 STALLED_S = 10.0
 """A client that has shown nothing for so long, though its stream is open, is called stalled."""
@@ -15,22 +16,23 @@ STALLED_S = 10.0
 class Fleet:
     """Reads the fleet; inference writes it once a second while somebody looks."""
 
-    def __init__(self, facts: DashboardFacts) -> None:
+    def __init__(self, insight: InsightTable, slots: SlotTable) -> None:
         """Nothing is known before somebody has looked."""
-        self._facts = facts
+        self._insight = insight
+        self._slots = slots
         self._leases: list[dict[str, Any]] = []
         self._number = 0
 
     def read(self) -> None:
         """Takes over what is there now; what is just being written is read next time."""
-        number = self._facts.insight.fleet_number
-        if number != self._number and (fleet := self._facts.insight.read_fleet()) is not None:
+        number = self._insight.fleet_number
+        if number != self._number and (fleet := self._insight.read_fleet()) is not None:
             self._number, self._leases = number, fleet["leases"]
 
     @property
     def holders(self) -> dict[int, dict[str, Any]]:
         """Serial of a lease -> its row; of leases that are still there."""
-        present = set(self._facts.insight.lease.tolist())
+        present = set(self._insight.lease.tolist())
         return {lease["lease"]: lease for lease in self._leases if lease["lease"] in present}
 
     def state_of(self, lease: dict[str, Any], now_s: float) -> str:
@@ -54,7 +56,6 @@ class Fleet:
         return {
             "client": leases[0]["client"],
             "host": leases[0]["host"],
-            "task": self._facts.run.tasks[0],
             "groups": len(leases),
             "environments": sum(lease["rows"] for lease in leases),
             "state": next(state for state in ("grace", "stalled", "live") if state in states),
@@ -68,5 +69,5 @@ class Fleet:
 
     def _silent_s(self, lease: dict[str, Any], now_s: float) -> float:
         """Since its newest Steps came, or since it was opened."""
-        seen_s = max(float(self._facts.slots.accepted_s[lease["first"]]), lease["opened_s"])
+        seen_s = max(float(self._slots.accepted_s[lease["first"]]), lease["opened_s"])
         return max(0.0, now_s - seen_s)

@@ -1,0 +1,48 @@
+"""The answer to `Status` names the clients, where they are asked for."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from seedbed.env_client.top.figures import figures_between
+from seedbed.server.frontend.admission import FrontendConfig
+from seedbed.server.frontend.status import status_message
+from seedbed.server.shared.fleet import Fleet
+from tests.server.dashboard.scene import NUM_SLOTS, Scene
+
+
+def test_clients(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    config = FrontendConfig(
+        number=0,
+        address="127.0.0.1:1",
+        spec=scene.spec,
+        num_slots=NUM_SLOTS,
+        run_name="r",
+        server_version="0",
+        grace_s=1.0,
+        stall_limit_s=1.0,
+    )
+    scene.look.take()
+    lease = scene.join("box", 5, 3)
+    pixels = np.zeros((2, 8, 6, 1), np.uint8)
+    now_s = time.monotonic()
+    for step in range(3):
+        scene.send(lease, pixels, step_type=min(step, 1))
+        scene.answer(lease, torch.tensor([0.2, 0.3, 0.5]), 0.0, now_s + step)
+    fleet = Fleet(scene.facts.insight, scene.facts.slots)
+    fleet.read()
+    message = status_message(config, scene.vitals, fleet.rows())
+    (client,) = message.clients
+    assert (client.client_id, client.host, client.environments, client.state) == ("box", "192.0.2.7", 2, "live")
+    assert client.steps_per_s == pytest.approx(2.0, rel=0.01)  # two environments, one message a second
+    assert not status_message(config, scene.vitals).clients
+    figures = figures_between(message, message, 1.0)
+    assert figures is not None
+    assert figures.clients is not None
+    assert figures.clients[0].client == "box"
