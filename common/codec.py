@@ -134,7 +134,13 @@ def pack_steps(seq: int, rows: Timesteps) -> pb.ClientMessage:
         discount=rows.discount.astype(DISCOUNT_DTYPE, copy=False).tobytes(),
         observations=[array.tobytes() for array in rows.observations],
         episode_ends=[
-            pb.EpisodeEnd(row=end.row, episode_return=end.episode_return, steps=end.steps, frames=end.frames)
+            pb.EpisodeEnd(
+                row=end.row,
+                episode_return=end.episode_return,
+                steps=end.steps,
+                frames=end.frames,
+                info=end.info,
+            )
             for end in rows.episode_ends
         ],
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from seedbed.common.environment_name import MARKS, EnvironmentName, canonical, parse_kwargs, parse_size
 from seedbed.common.errors import UsageError
+from seedbed.common.info_numbers import parse_keys
 from seedbed.common.options import option
 
 
@@ -88,7 +90,7 @@ class EnvironmentOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CareOptions:
-    """environments that hang or crash, and windows on them"""
+    """environments that hang or crash, windows on them, and what they tell"""
 
     isolate: bool = option(
         False, "each environment in a process of its own: one that hangs or crashes costs only itself; slower"
@@ -102,3 +104,24 @@ class CareOptions:
         120.0, "longest reset, and longest time to build an environment; then as with --step-timeout-s", minimum=0.1
     )
     render: Literal["none", "human"] = option("none", "human: a window for each environment, which slows it down")
+    info_keys: str = option(
+        "auto",
+        "numbers of an episode's last info that become metrics info/NAME: auto (all of them), none, or names, "
+        "a/b for info['a']['b']",
+        metavar="NAME,...",
+    )
+
+    def __post_init__(self) -> None:
+        parse_keys(self.info_keys)
+
+
+VIDEO_ENDINGS = (".mp4", ".gif")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilmOptions:
+    """film"""
+
+    film: Path | None = option(None, "video of environment 0", metavar="FILE", hidden=True)
+    film_episodes: int = option(1, "episodes in it", minimum=1, hidden=True)
+    film_fps: float | None = option(None, "pictures a second", minimum=0.1, hidden=True)

@@ -9,7 +9,8 @@ Shapes: E environments (rows) of one client group.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
@@ -43,12 +44,16 @@ class EpisodeEnd:
         episode_return: sum of raw rewards.
         steps: agent steps.
         frames: emulator frames, counting what the reset consumed.
+        truncated: a time limit ended it; else the environment did.
+        info: numbers that the environment tells of it, by name; see `info_numbers.py`.
     """
 
     row: int
     episode_return: float
     steps: int
     frames: int
+    truncated: bool = False
+    info: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

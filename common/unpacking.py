@@ -6,13 +6,14 @@ Shapes: E rows of one lease.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seedbed.common.errors import InvalidMessageError
+from seedbed.common.info_numbers import MAX_NUMBERS, is_name, is_number
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import (
     DISCOUNT_DTYPE,
@@ -27,6 +28,7 @@ from seedbed.common.timestep import (
 from seedbed.proto import seedbed_pb2 as pb
 
 _MAX_SHOWN = 10  # values in the text of an error
+_MAX_SHOWN_LETTERS = 80
 _FIRST, _LAST = int(StepType.FIRST), int(StepType.LAST)
 _ONE = np.array(1, DISCOUNT_DTYPE).tobytes()
 _ZEROS = tuple(np.array(zero, REWARD_DTYPE).tobytes() for zero in (0.0, -0.0))
@@ -70,7 +72,7 @@ class StepsReader:
             raise InvalidMessageError(f"discount: expected values from 0 to 1, got {discount.tolist()}")
         if rewards != self._no_reward or discounts != self._going_on:
             _check_first(step_types, rewards, discounts)
-        ends = _unpack_ends(message.episode_ends, step_type) if message.episode_ends else ()
+        ends = _unpack_ends(message.episode_ends, step_type, discount) if message.episode_ends else ()
         return Timesteps(step_type, reward, discount, self._read_observations(message.observations), ends)
 
     def _read_observations(self, parts: Sequence[bytes]) -> tuple[Array, ...]:
@@ -179,7 +181,9 @@ def _shown_rows(wrong: NDArray[np.bool_]) -> str:
     return f"rows {np.flatnonzero(wrong.reshape(len(wrong), -1).any(axis=1)).tolist()}"
 
 
-def _unpack_ends(messages: Sequence[pb.EpisodeEnd], step_type: NDArray[Any]) -> tuple[EpisodeEnd, ...]:
+def _unpack_ends(
+    messages: Sequence[pb.EpisodeEnd], step_type: NDArray[Any], discount: NDArray[Any]
+) -> tuple[EpisodeEnd, ...]:
     """At most one for each row that is LAST: else one message could fill the statistics of a whole run."""
     if len(messages) > len(step_type):
         raise InvalidMessageError(f"episode_ends: expected at most {len(step_type)}, got {len(messages)}")
@@ -195,7 +199,26 @@ def _unpack_ends(messages: Sequence[pb.EpisodeEnd], step_type: NDArray[Any]) -> 
         if max(message.steps, message.frames) > MAX_COUNT:
             got = f"{message.steps} and {message.frames}"
             raise InvalidMessageError(f"episode_ends: expected at most 2^53 steps and frames, got {got}")
-    return tuple(EpisodeEnd(end.row, end.episode_return, end.steps, end.frames) for end in messages)
+        if message.info:
+            _check_info(message.info)
+    return tuple(
+        EpisodeEnd(end.row, end.episode_return, end.steps, end.frames, bool(discount[end.row] > 0), dict(end.info))
+        for end in messages
+    )
+
+
+def _check_info(info: Mapping[str, float]) -> None:
+    """They become names of metrics, so none gets through that a file, a label or a page could stumble over."""
+    if len(info) > MAX_NUMBERS:
+        raise InvalidMessageError(f"episode_ends: expected at most {MAX_NUMBERS} numbers in info, got {len(info)}")
+    for name, value in info.items():
+        if not is_name(name):
+            raise InvalidMessageError(
+                "episode_ends: expected names in info of 1 to 64 letters, digits and _./-, got "
+                f"{name[:_MAX_SHOWN_LETTERS]!r}"
+            )
+        if not is_number(value):
+            raise InvalidMessageError(f"episode_ends: expected {name!r} in info to be finite as float32, got {value}")
 
 
 def _require_finite(name: str, array: NDArray[Any]) -> None:

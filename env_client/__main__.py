@@ -27,7 +27,7 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.env_client.actor import IndicesChanged, RunFinished, Stopped, run_actor
 from seedbed.env_client.config import EnvConfig
 from seedbed.env_client.connection import Endpoint, describe_server
-from seedbed.env_client.environments.interface import Limits
+from seedbed.env_client.environments.interface import Asides, Limits
 from seedbed.env_client.environments.rows import Care, Environments, describe, make_environments
 from seedbed.env_client.remote_policy import RemotePolicy
 
@@ -82,7 +82,18 @@ def _printing_elsewhere() -> Iterator[None]:
 
 def _care(config: EnvConfig) -> Care:
     limits = Limits(step_s=config.care.step_timeout_s, reset_s=config.care.reset_timeout_s)
-    return Care(trust=config.trust, isolate=config.care.isolate, render=config.care.render, limits=limits)
+    return Care(trust=config.trust, isolate=config.care.isolate, asides=_asides(config), limits=limits)
+
+
+def _asides(config: EnvConfig) -> Asides:
+    film = config.film
+    return Asides(
+        render=config.care.render if film.film is None else "rgb_array",
+        info_keys=config.care.info_keys,
+        film=None if film.film is None else str(film.film),
+        film_episodes=film.film_episodes,
+        film_fps=film.film_fps,
+    )
 
 
 def _run(config: EnvConfig) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from seedbed.common.credentials import ClientCredentials
-from seedbed.common.environment_options import CareOptions, EnvironmentOptions
+from seedbed.common.environment_options import CareOptions, EnvironmentOptions, FilmOptions
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 from seedbed.common.plugins import Trust, start_directory
@@ -44,6 +44,7 @@ class EnvConfig:
     describe: bool = option(False, "print the environment's spec as JSON and exit; needs --env")
     environment: EnvironmentOptions = field(default_factory=EnvironmentOptions)
     care: CareOptions = field(default_factory=CareOptions)
+    film: FilmOptions = field(default_factory=FilmOptions)
     credentials: ClientCredentials = field(default_factory=ClientCredentials)
 
     def validate(self) -> None:

@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bseedbed/proto/seedbed.proto\x12\nseedbed.v1\"\x11\n\x0f\x44\x65scribeRequest\"\x9d\x01\n\x10\x44\x65scribeResponse\x12-\n\x08protocol\x18\x01 \x01(\x0b\x32\x1b.seedbed.v1.ProtocolVersion\x12*\n\x05specs\x18\x05 \x03(\x0b\x32\x1b.seedbed.v1.EnvironmentSpec\x12\x10\n\x08run_name\x18\x03 \x01(\t\x12\x16\n\x0eserver_version\x18\x04 \x01(\tJ\x04\x08\x02\x10\x03\"/\n\x0fProtocolVersion\x12\r\n\x05major\x18\x01 \x01(\r\x12\r\n\x05minor\x18\x02 \x01(\r\"\xc7\x01\n\tArraySpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x05\x64type\x18\x02 \x01(\x0e\x32\x11.seedbed.v1.DType\x12\r\n\x05shape\x18\x03 \x03(\r\x12\x0b\n\x03low\x18\x06 \x03(\x01\x12\x0c\n\x04high\x18\x07 \x03(\x01\x12\x1e\n\x04role\x18\x08 \x01(\x0e\x32\x10.seedbed.v1.Role\x12\x1e\n\x04kind\x18\t \x01(\x0e\x32\x10.seedbed.v1.Kind\x12\x14\n\x0csource_dtype\x18\n \x01(\tJ\x04\x08\x04\x10\x05J\x04\x08\x05\x10\x06\"\xa4\x01\n\x0f\x45nvironmentSpec\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x0e\n\x06preset\x18\x02 \x01(\t\x12+\n\x0cobservations\x18\x03 \x03(\x0b\x32\x15.seedbed.v1.ArraySpec\x12&\n\x07\x61\x63tions\x18\x04 \x03(\x0b\x32\x15.seedbed.v1.ArraySpec\x12\x17\n\x0f\x66rames_per_step\x18\x05 \x01(\r\"*\n\x0b\x45nvironment\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\"\x87\x01\n\rClientMessage\x12\"\n\x05steps\x18\x01 \x01(\x0b\x32\x11.seedbed.v1.StepsH\x00\x12\"\n\x05hello\x18\x02 \x01(\x0b\x32\x11.seedbed.v1.HelloH\x00\x12&\n\x07goodbye\x18\x03 \x01(\x0b\x32\x13.seedbed.v1.GoodbyeH\x00\x42\x06\n\x04\x62ody\"\x8b\x01\n\rServerMessage\x12&\n\x07\x61\x63tions\x18\x01 \x01(\x0b\x32\x13.seedbed.v1.ActionsH\x00\x12&\n\x07welcome\x18\x02 \x01(\x0b\x32\x13.seedbed.v1.WelcomeH\x00\x12\"\n\x05\x64rain\x18\x03 \x01(\x0b\x32\x11.seedbed.v1.DrainH\x00\x42\x06\n\x04\x62ody\"\xda\x01\n\x05Hello\x12-\n\x08protocol\x18\x01 \x01(\x0b\x32\x1b.seedbed.v1.ProtocolVersion\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\x06\x12\r\n\x05group\x18\x04 \x01(\r\x12-\n\x0c\x65nvironments\x18\x05 \x03(\x0b\x32\x17.seedbed.v1.Environment\x12)\n\x04spec\x18\x06 \x01(\x0b\x32\x1b.seedbed.v1.EnvironmentSpec\x12\x16\n\x0e\x61ssign_indices\x18\x07 \x01(\x08\"\xc2\x01\n\x07Welcome\x12-\n\x08protocol\x18\x01 \x01(\x0b\x32\x1b.seedbed.v1.ProtocolVersion\x12\x0f\n\x07resumed\x18\x02 \x01(\x08\x12\x10\n\x08last_seq\x18\x03 \x01(\x04\x12\x0f\n\x07grace_s\x18\x04 \x01(\x01\x12\x10\n\x08run_name\x18\x05 \x01(\t\x12\x16\n\x0eserver_version\x18\x06 \x01(\t\x12\x1b\n\x13\x65nvironment_indices\x18\x07 \x03(\r\x12\r\n\x05tasks\x18\x08 \x03(\r\"\x8d\x01\n\x05Steps\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x11\n\tstep_type\x18\x02 \x01(\x0c\x12\x0e\n\x06reward\x18\x03 \x01(\x0c\x12\x10\n\x08\x64iscount\x18\x04 \x01(\x0c\x12\x14\n\x0cobservations\x18\x05 \x03(\x0c\x12,\n\x0c\x65pisode_ends\x18\x06 \x03(\x0b\x32\x16.seedbed.v1.EpisodeEnd\"P\n\nEpisodeEnd\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\x16\n\x0e\x65pisode_return\x18\x02 \x01(\x01\x12\r\n\x05steps\x18\x03 \x01(\x04\x12\x0e\n\x06\x66rames\x18\x04 \x01(\x04\"?\n\x07\x41\x63tions\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0f\n\x07\x61\x63tions\x18\x02 \x03(\x0c\x12\x16\n\x0epolicy_version\x18\x03 \x01(\x04\"\x93\x01\n\x05\x44rain\x12(\n\x06reason\x18\x01 \x01(\x0e\x32\x18.seedbed.v1.Drain.Reason\x12\x16\n\x0eretry_after_ms\x18\x02 \x01(\r\"H\n\x06Reason\x12\x12\n\x0eREASON_INVALID\x10\x00\x12\x13\n\x0fREASON_FINISHED\x10\x01\x12\x15\n\x11REASON_RESTARTING\x10\x02\"\x19\n\x07Goodbye\x12\x0e\n\x06reason\x18\x01 \x01(\t\" \n\rStatusRequest\x12\x0f\n\x07\x63lients\x18\x01 \x01(\x08\"\xc0\x06\n\x0eStatusResponse\x12-\n\x08protocol\x18\x01 \x01(\x0b\x32\x1b.seedbed.v1.ProtocolVersion\x12\x10\n\x08run_name\x18\x02 \x01(\t\x12\x16\n\x0eserver_version\x18\x03 \x01(\t\x12/\n\x05phase\x18\x04 \x01(\x0e\x32 .seedbed.v1.StatusResponse.Phase\x12\x10\n\x08uptime_s\x18\x05 \x01(\x01\x12:\n\x08\x63ounters\x18\x06 \x03(\x0b\x32(.seedbed.v1.StatusResponse.CountersEntry\x12\x36\n\x06gauges\x18\x07 \x03(\x0b\x32&.seedbed.v1.StatusResponse.GaugesEntry\x12\x36\n\x06stages\x18\x08 \x03(\x0b\x32&.seedbed.v1.StatusResponse.StagesEntry\x12*\n\x0b\x62\x61tch_sizes\x18\t \x01(\x0b\x32\x15.seedbed.v1.Histogram\x12:\n\x08refusals\x18\n \x03(\x0b\x32(.seedbed.v1.StatusResponse.RefusalsEntry\x12&\n\tprocesses\x18\x0b \x03(\x0b\x32\x13.seedbed.v1.Process\x12)\n\x07\x63lients\x18\x0c \x03(\x0b\x32\x18.seedbed.v1.ClientStatus\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0bGaugesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x44\n\x0bStagesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.seedbed.v1.Histogram:\x02\x38\x01\x1a/\n\rRefusalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"T\n\x05Phase\x12\x12\n\x0ePHASE_STARTING\x10\x00\x12\x11\n\rPHASE_SERVING\x10\x01\x12\x12\n\x0ePHASE_DRAINING\x10\x02\x12\x10\n\x0cPHASE_FAILED\x10\x03\"\xdc\x01\n\x0c\x43lientStatus\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x14\n\x0c\x65nvironments\x18\x03 \x01(\r\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0f\n\x07since_s\x18\x05 \x01(\x01\x12\x18\n\x0bsteps_per_s\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08think_ms\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\nreconnects\x18\x08 \x01(\r\x12\x13\n\x0blast_seen_s\x18\t \x01(\x01\x42\x0e\n\x0c_steps_per_sB\x0b\n\t_think_ms\")\n\tHistogram\x12\x0b\n\x03sum\x18\x01 \x01(\x01\x12\x0f\n\x07\x62uckets\x18\x02 \x03(\x04\"F\n\x07Process\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\r\n\x05\x63pu_s\x18\x03 \x01(\x01\x12\x11\n\trss_bytes\x18\x04 \x01(\x04*`\n\x05\x44Type\x12\x11\n\rDTYPE_INVALID\x10\x00\x12\x0f\n\x0b\x44TYPE_UINT8\x10\x01\x12\x0f\n\x0b\x44TYPE_INT32\x10\x02\x12\x0f\n\x0b\x44TYPE_INT64\x10\x03\x12\x11\n\rDTYPE_FLOAT32\x10\x04*J\n\x04Kind\x12\x10\n\x0cKIND_INVALID\x10\x00\x12\x0c\n\x08KIND_BOX\x10\x01\x12\x11\n\rKIND_DISCRETE\x10\x02\x12\x0f\n\x0bKIND_BINARY\x10\x03*>\n\x04Role\x12\x10\n\x0cROLE_INVALID\x10\x00\x12\x0e\n\nROLE_VALUE\x10\x01\x12\x14\n\x10ROLE_ACTION_MASK\x10\x02\x32\xd2\x01\n\x07Seedbed\x12\x45\n\x08\x44\x65scribe\x12\x1b.seedbed.v1.DescribeRequest\x1a\x1c.seedbed.v1.DescribeResponse\x12?\n\x03\x41\x63t\x12\x19.seedbed.v1.ClientMessage\x1a\x19.seedbed.v1.ServerMessage(\x01\x30\x01\x12?\n\x06Status\x12\x19.seedbed.v1.StatusRequest\x1a\x1a.seedbed.v1.StatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bseedbed/proto/seedbed.proto\x12\nseedbed.v1\"\x11\n\x0f\x44\x65scribeRequest\"\x9d\x01\n\x10\x44\x65scribeResponse\x12-\n\x08protocol\x18\x01 \x01(\x0b\x32\x1b.seedbed.v1.ProtocolVersion\x12*\n\x05specs\x18\x05 \x03(\x0b\x32\x1b.seedbed.v1.EnvironmentSpec\x12\x10\n\x08run_name\x18\x03 \x01(\t\x12\x16\n\x0eserver_version\x18\x04 \x01(\tJ\x04\x08\x02\x10\x03\"/\n\x0fProtocolVersion\x12\r\n\x05major\x18\x01 \x01(\r\x12\r\n\x05minor\x18\x02 \x01(\r\"\xc7\x01\n\tArraySpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x05\x64type\x18\x02 \x01(\x0e\x32\x11.seedbed.v1.DType\x12\r\n\x05shape\x18\x03 \x03(\r\x12\x0b\n\x03low\x18\x06 \x03(\x01\x12\x0c\n\x04high\x18\x07 \x03(\x01\x12\x1e\n\x04role\x18\x08 \x01(\x0e\x32\x10.seedbed.v1.Role\x12\x1e\n\x04kind\x18\t \x01(\x0e\x32\x10.seedbed.v1.Kind\x12\x14\n\x0csource_dtype\x18\n \x01(\tJ\x04\x08\x04\x10\x05J\x04\x08\x05\x10\x06\"\xa4\x01\n\x0f\x45nvironmentSpec\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x0e\n\x06preset\x18\x02 \x01(\t\x12+\n\x0cobservations\x18\x03 \x03(\x0b\x32\x15.seedbed.v1.ArraySpec\x12&\n\x07\x61\x63tions\x18\x04 \x03(\x0b\x32\x15.seedbed.v1.ArraySpec\x12\x17\n\x0f\x66rames_per_step\x18\x05 \x01(\r\"*\n\x0b\x45nvironment\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\"\x87\x01\n\rClientMessage\x12\"\n\x05steps\x18\x01 \x01(\x0b\x32\x11.seedbed.v1.StepsH\x00\x12\"\n\x05hello\x18\x02 \x01(\x0b\x32\x11.seedbed.v1.HelloH\x00\x12&\n\x07goodbye\x18\x03 \x01(\x0b\x32\x13.seedbed.v1.GoodbyeH\x00\x42\x06\n\x04\x62ody\"\x8b\x01\n\rServerMessage\x12&\n\x07\x61\x63tions\x18\x01 \x01(\x0b\x32\x13.seedbed.v1.ActionsH\x00\x12&\n\x07welcome\x18\x02 \x01(\x0b\x32\x13.seedbed.v1.WelcomeH\x00\x12\"\n\x05\x64rain\x18\x03 \x01(\x0b\x32\x11.seedbed.v1.DrainH\x00\x42\x06\n\x04\x62ody\"\xda\x01\n\x05Hello\x12-\n\x08protocol\x18\x01 \x01(\x0b\x32\x1b.seedbed.v1.ProtocolVersion\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\x06\x12\r\n\x05group\x18\x04 \x01(\r\x12-\n\x0c\x65nvironments\x18\x05 \x03(\x0b\x32\x17.seedbed.v1.Environment\x12)\n\x04spec\x18\x06 \x01(\x0b\x32\x1b.seedbed.v1.EnvironmentSpec\x12\x16\n\x0e\x61ssign_indices\x18\x07 \x01(\x08\"\xc2\x01\n\x07Welcome\x12-\n\x08protocol\x18\x01 \x01(\x0b\x32\x1b.seedbed.v1.ProtocolVersion\x12\x0f\n\x07resumed\x18\x02 \x01(\x08\x12\x10\n\x08last_seq\x18\x03 \x01(\x04\x12\x0f\n\x07grace_s\x18\x04 \x01(\x01\x12\x10\n\x08run_name\x18\x05 \x01(\t\x12\x16\n\x0eserver_version\x18\x06 \x01(\t\x12\x1b\n\x13\x65nvironment_indices\x18\x07 \x03(\r\x12\r\n\x05tasks\x18\x08 \x03(\r\"\x8d\x01\n\x05Steps\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x11\n\tstep_type\x18\x02 \x01(\x0c\x12\x0e\n\x06reward\x18\x03 \x01(\x0c\x12\x10\n\x08\x64iscount\x18\x04 \x01(\x0c\x12\x14\n\x0cobservations\x18\x05 \x03(\x0c\x12,\n\x0c\x65pisode_ends\x18\x06 \x03(\x0b\x32\x16.seedbed.v1.EpisodeEnd\"\xad\x01\n\nEpisodeEnd\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\x16\n\x0e\x65pisode_return\x18\x02 \x01(\x01\x12\r\n\x05steps\x18\x03 \x01(\x04\x12\x0e\n\x06\x66rames\x18\x04 \x01(\x04\x12.\n\x04info\x18\x05 \x03(\x0b\x32 .seedbed.v1.EpisodeEnd.InfoEntry\x1a+\n\tInfoEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"?\n\x07\x41\x63tions\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0f\n\x07\x61\x63tions\x18\x02 \x03(\x0c\x12\x16\n\x0epolicy_version\x18\x03 \x01(\x04\"\x93\x01\n\x05\x44rain\x12(\n\x06reason\x18\x01 \x01(\x0e\x32\x18.seedbed.v1.Drain.Reason\x12\x16\n\x0eretry_after_ms\x18\x02 \x01(\r\"H\n\x06Reason\x12\x12\n\x0eREASON_INVALID\x10\x00\x12\x13\n\x0fREASON_FINISHED\x10\x01\x12\x15\n\x11REASON_RESTARTING\x10\x02\"\x19\n\x07Goodbye\x12\x0e\n\x06reason\x18\x01 \x01(\t\" \n\rStatusRequest\x12\x0f\n\x07\x63lients\x18\x01 \x01(\x08\"\xc0\x06\n\x0eStatusResponse\x12-\n\x08protocol\x18\x01 \x01(\x0b\x32\x1b.seedbed.v1.ProtocolVersion\x12\x10\n\x08run_name\x18\x02 \x01(\t\x12\x16\n\x0eserver_version\x18\x03 \x01(\t\x12/\n\x05phase\x18\x04 \x01(\x0e\x32 .seedbed.v1.StatusResponse.Phase\x12\x10\n\x08uptime_s\x18\x05 \x01(\x01\x12:\n\x08\x63ounters\x18\x06 \x03(\x0b\x32(.seedbed.v1.StatusResponse.CountersEntry\x12\x36\n\x06gauges\x18\x07 \x03(\x0b\x32&.seedbed.v1.StatusResponse.GaugesEntry\x12\x36\n\x06stages\x18\x08 \x03(\x0b\x32&.seedbed.v1.StatusResponse.StagesEntry\x12*\n\x0b\x62\x61tch_sizes\x18\t \x01(\x0b\x32\x15.seedbed.v1.Histogram\x12:\n\x08refusals\x18\n \x03(\x0b\x32(.seedbed.v1.StatusResponse.RefusalsEntry\x12&\n\tprocesses\x18\x0b \x03(\x0b\x32\x13.seedbed.v1.Process\x12)\n\x07\x63lients\x18\x0c \x03(\x0b\x32\x18.seedbed.v1.ClientStatus\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0bGaugesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x44\n\x0bStagesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.seedbed.v1.Histogram:\x02\x38\x01\x1a/\n\rRefusalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"T\n\x05Phase\x12\x12\n\x0ePHASE_STARTING\x10\x00\x12\x11\n\rPHASE_SERVING\x10\x01\x12\x12\n\x0ePHASE_DRAINING\x10\x02\x12\x10\n\x0cPHASE_FAILED\x10\x03\"\xdc\x01\n\x0c\x43lientStatus\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x14\n\x0c\x65nvironments\x18\x03 \x01(\r\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0f\n\x07since_s\x18\x05 \x01(\x01\x12\x18\n\x0bsteps_per_s\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08think_ms\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\nreconnects\x18\x08 \x01(\r\x12\x13\n\x0blast_seen_s\x18\t \x01(\x01\x42\x0e\n\x0c_steps_per_sB\x0b\n\t_think_ms\")\n\tHistogram\x12\x0b\n\x03sum\x18\x01 \x01(\x01\x12\x0f\n\x07\x62uckets\x18\x02 \x03(\x04\"F\n\x07Process\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\r\n\x05\x63pu_s\x18\x03 \x01(\x01\x12\x11\n\trss_bytes\x18\x04 \x01(\x04*`\n\x05\x44Type\x12\x11\n\rDTYPE_INVALID\x10\x00\x12\x0f\n\x0b\x44TYPE_UINT8\x10\x01\x12\x0f\n\x0b\x44TYPE_INT32\x10\x02\x12\x0f\n\x0b\x44TYPE_INT64\x10\x03\x12\x11\n\rDTYPE_FLOAT32\x10\x04*J\n\x04Kind\x12\x10\n\x0cKIND_INVALID\x10\x00\x12\x0c\n\x08KIND_BOX\x10\x01\x12\x11\n\rKIND_DISCRETE\x10\x02\x12\x0f\n\x0bKIND_BINARY\x10\x03*>\n\x04Role\x12\x10\n\x0cROLE_INVALID\x10\x00\x12\x0e\n\nROLE_VALUE\x10\x01\x12\x14\n\x10ROLE_ACTION_MASK\x10\x02\x32\xd2\x01\n\x07Seedbed\x12\x45\n\x08\x44\x65scribe\x12\x1b.seedbed.v1.DescribeRequest\x1a\x1c.seedbed.v1.DescribeResponse\x12?\n\x03\x41\x63t\x12\x19.seedbed.v1.ClientMessage\x1a\x19.seedbed.v1.ServerMessage(\x01\x30\x01\x12?\n\x06Status\x12\x19.seedbed.v1.StatusRequest\x1a\x1a.seedbed.v1.StatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'seedbed.proto.seedbed_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_EPISODEEND_INFOENTRY']._loaded_options = None
+  _globals['_EPISODEEND_INFOENTRY']._serialized_options = b'8\001'
   _globals['_STATUSRESPONSE_COUNTERSENTRY']._loaded_options = None
   _globals['_STATUSRESPONSE_COUNTERSENTRY']._serialized_options = b'8\001'
   _globals['_STATUSRESPONSE_GAUGESENTRY']._loaded_options = None
@@ -39,12 +41,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STATUSRESPONSE_STAGESENTRY']._serialized_options = b'8\001'
   _globals['_STATUSRESPONSE_REFUSALSENTRY']._loaded_options = None
   _globals['_STATUSRESPONSE_REFUSALSENTRY']._serialized_options = b'8\001'
-  _globals['_DTYPE']._serialized_start=3057
-  _globals['_DTYPE']._serialized_end=3153
-  _globals['_KIND']._serialized_start=3155
-  _globals['_KIND']._serialized_end=3229
-  _globals['_ROLE']._serialized_start=3231
-  _globals['_ROLE']._serialized_end=3293
+  _globals['_DTYPE']._serialized_start=3151
+  _globals['_DTYPE']._serialized_end=3247
+  _globals['_KIND']._serialized_start=3249
+  _globals['_KIND']._serialized_end=3323
+  _globals['_ROLE']._serialized_start=3325
+  _globals['_ROLE']._serialized_end=3387
   _globals['_DESCRIBEREQUEST']._serialized_start=43
   _globals['_DESCRIBEREQUEST']._serialized_end=60
   _globals['_DESCRIBERESPONSE']._serialized_start=63
@@ -67,36 +69,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WELCOME']._serialized_end=1380
   _globals['_STEPS']._serialized_start=1383
   _globals['_STEPS']._serialized_end=1524
-  _globals['_EPISODEEND']._serialized_start=1526
-  _globals['_EPISODEEND']._serialized_end=1606
-  _globals['_ACTIONS']._serialized_start=1608
-  _globals['_ACTIONS']._serialized_end=1671
-  _globals['_DRAIN']._serialized_start=1674
-  _globals['_DRAIN']._serialized_end=1821
-  _globals['_DRAIN_REASON']._serialized_start=1749
-  _globals['_DRAIN_REASON']._serialized_end=1821
-  _globals['_GOODBYE']._serialized_start=1823
-  _globals['_GOODBYE']._serialized_end=1848
-  _globals['_STATUSREQUEST']._serialized_start=1850
-  _globals['_STATUSREQUEST']._serialized_end=1882
-  _globals['_STATUSRESPONSE']._serialized_start=1885
-  _globals['_STATUSRESPONSE']._serialized_end=2717
-  _globals['_STATUSRESPONSE_COUNTERSENTRY']._serialized_start=2418
-  _globals['_STATUSRESPONSE_COUNTERSENTRY']._serialized_end=2465
-  _globals['_STATUSRESPONSE_GAUGESENTRY']._serialized_start=2467
-  _globals['_STATUSRESPONSE_GAUGESENTRY']._serialized_end=2512
-  _globals['_STATUSRESPONSE_STAGESENTRY']._serialized_start=2514
-  _globals['_STATUSRESPONSE_STAGESENTRY']._serialized_end=2582
-  _globals['_STATUSRESPONSE_REFUSALSENTRY']._serialized_start=2584
-  _globals['_STATUSRESPONSE_REFUSALSENTRY']._serialized_end=2631
-  _globals['_STATUSRESPONSE_PHASE']._serialized_start=2633
-  _globals['_STATUSRESPONSE_PHASE']._serialized_end=2717
-  _globals['_CLIENTSTATUS']._serialized_start=2720
-  _globals['_CLIENTSTATUS']._serialized_end=2940
-  _globals['_HISTOGRAM']._serialized_start=2942
-  _globals['_HISTOGRAM']._serialized_end=2983
-  _globals['_PROCESS']._serialized_start=2985
-  _globals['_PROCESS']._serialized_end=3055
-  _globals['_SEEDBED']._serialized_start=3296
-  _globals['_SEEDBED']._serialized_end=3506
+  _globals['_EPISODEEND']._serialized_start=1527
+  _globals['_EPISODEEND']._serialized_end=1700
+  _globals['_EPISODEEND_INFOENTRY']._serialized_start=1657
+  _globals['_EPISODEEND_INFOENTRY']._serialized_end=1700
+  _globals['_ACTIONS']._serialized_start=1702
+  _globals['_ACTIONS']._serialized_end=1765
+  _globals['_DRAIN']._serialized_start=1768
+  _globals['_DRAIN']._serialized_end=1915
+  _globals['_DRAIN_REASON']._serialized_start=1843
+  _globals['_DRAIN_REASON']._serialized_end=1915
+  _globals['_GOODBYE']._serialized_start=1917
+  _globals['_GOODBYE']._serialized_end=1942
+  _globals['_STATUSREQUEST']._serialized_start=1944
+  _globals['_STATUSREQUEST']._serialized_end=1976
+  _globals['_STATUSRESPONSE']._serialized_start=1979
+  _globals['_STATUSRESPONSE']._serialized_end=2811
+  _globals['_STATUSRESPONSE_COUNTERSENTRY']._serialized_start=2512
+  _globals['_STATUSRESPONSE_COUNTERSENTRY']._serialized_end=2559
+  _globals['_STATUSRESPONSE_GAUGESENTRY']._serialized_start=2561
+  _globals['_STATUSRESPONSE_GAUGESENTRY']._serialized_end=2606
+  _globals['_STATUSRESPONSE_STAGESENTRY']._serialized_start=2608
+  _globals['_STATUSRESPONSE_STAGESENTRY']._serialized_end=2676
+  _globals['_STATUSRESPONSE_REFUSALSENTRY']._serialized_start=2678
+  _globals['_STATUSRESPONSE_REFUSALSENTRY']._serialized_end=2725
+  _globals['_STATUSRESPONSE_PHASE']._serialized_start=2727
+  _globals['_STATUSRESPONSE_PHASE']._serialized_end=2811
+  _globals['_CLIENTSTATUS']._serialized_start=2814
+  _globals['_CLIENTSTATUS']._serialized_end=3034
+  _globals['_HISTOGRAM']._serialized_start=3036
+  _globals['_HISTOGRAM']._serialized_end=3077
+  _globals['_PROCESS']._serialized_start=3079
+  _globals['_PROCESS']._serialized_end=3149
+  _globals['_SEEDBED']._serialized_start=3390
+  _globals['_SEEDBED']._serialized_end=3600
 # @@protoc_insertion_point(module_scope)

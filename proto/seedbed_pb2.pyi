@@ -181,16 +181,25 @@ class Steps(_message.Message):
     def __init__(self, seq: _Optional[int] = ..., step_type: _Optional[bytes] = ..., reward: _Optional[bytes] = ..., discount: _Optional[bytes] = ..., observations: _Optional[_Iterable[bytes]] = ..., episode_ends: _Optional[_Iterable[_Union[EpisodeEnd, _Mapping]]] = ...) -> None: ...
 
 class EpisodeEnd(_message.Message):
-    __slots__ = ("row", "episode_return", "steps", "frames")
+    __slots__ = ("row", "episode_return", "steps", "frames", "info")
+    class InfoEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     ROW_FIELD_NUMBER: _ClassVar[int]
     EPISODE_RETURN_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
+    INFO_FIELD_NUMBER: _ClassVar[int]
     row: int
     episode_return: float
     steps: int
     frames: int
-    def __init__(self, row: _Optional[int] = ..., episode_return: _Optional[float] = ..., steps: _Optional[int] = ..., frames: _Optional[int] = ...) -> None: ...
+    info: _containers.ScalarMap[str, float]
+    def __init__(self, row: _Optional[int] = ..., episode_return: _Optional[float] = ..., steps: _Optional[int] = ..., frames: _Optional[int] = ..., info: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Actions(_message.Message):
     __slots__ = ("seq", "actions", "policy_version")

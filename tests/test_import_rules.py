@@ -77,6 +77,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "gymnasium": ("env_client.environments",),
     "ale_py": ("env_client.environments.atari",),
     "cv2": ("env_client.environments.atari", "env_client.environments.images"),
+    "av": ("env_client.environments.film",),
     "matplotlib": ("server.verbs.plot", "env_client.loadtest.plot"),
     "starlette": ("server.dashboard",),
     "uvicorn": ("server.dashboard",),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seedbed.common.environment_name import EnvironmentName
 from seedbed.common.errors import SpecError
 from seedbed.common.image_layout import image_layout
 from seedbed.env_client.environments.images import Shrink, shrinking
-from seedbed.env_client.environments.interface import Environment, Row, Status
+from seedbed.env_client.environments.interface import Environment, Row, Status, fps_of, info_of, picture_of
 
 
 class Adapted:
@@ -49,6 +52,20 @@ class Adapted:
     def frames(self) -> int:
         """See `Environment`."""
         return self._environment.frames
+
+    @property
+    def info(self) -> Mapping[str, float]:
+        """See `info_of`."""
+        return info_of(self._environment)
+
+    @property
+    def fps(self) -> float | None:
+        """See `fps_of`."""
+        return fps_of(self._environment)
+
+    def picture(self) -> NDArray[Any] | None:
+        """See `picture_of`."""
+        return picture_of(self._environment)
 
     def reset(self, observation: Row) -> None:
         """See `Environment`."""

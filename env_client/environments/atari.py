@@ -26,6 +26,7 @@ from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.env_client.environments.interface import Row, Status
 
 SCREEN_SIZE = 84
+_CONSOLE_HZ = 60
 MULTI_PLAYER_GAMES = ("combat", "joust", "maze_craze", "warlords")
 """Games without a single-player mode; ale-py registers no environment for them either."""
 
@@ -126,6 +127,16 @@ class AtariEnvironment:
             actions=(discrete("action", len(self._actions)),),
             frames_per_step=self._preset.frame_skip,
         )
+
+    @property
+    def fps(self) -> float:
+        """Steps a second at the speed of the console."""
+        return _CONSOLE_HZ / self._preset.frame_skip
+
+    def picture(self) -> NDArray[Any]:
+        """The screen in colour, 210 x 160 or a little more."""
+        screen: NDArray[Any] = self._ale.getScreenRGB()
+        return screen
 
     @property
     def frames(self) -> int:

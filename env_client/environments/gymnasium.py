@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seedbed.common.errors import SpecError
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, action_mask
 from seedbed.env_client.environments.action_masks import MaskFlattener, MaskSource, find_mask_source
+from seedbed.env_client.environments.info import info_reader
 from seedbed.env_client.environments.interface import Row, Status
 from seedbed.env_client.environments.shown import check_observation, check_reset, check_step, write
 from seedbed.env_client.environments.spaces import ActionMapping, Containers, action_specs, observation_specs
@@ -29,13 +31,17 @@ class GymnasiumEnvironment:
         env: it; closed here if it cannot be used.
         name: goes into the spec.
         seed: of its first reset; later episodes go on with the same random numbers.
+        info_keys: which numbers of its `info` are told; see `info.py`.
 
     Raises:
         SpecError: a space that is not supported.
+        UsageError: names in `info_keys` that none may have.
     """
 
-    def __init__(self, env: Any, name: str, seed: int) -> None:
+    def __init__(self, env: Any, name: str, seed: int, info_keys: str = "auto") -> None:
         self._env = env
+        self._read_info = info_reader(info_keys)
+        self._newest_info: Any = {}
         self._name = name
         self._seed: int | None = seed
         self.frames = 0
@@ -77,6 +83,7 @@ class GymnasiumEnvironment:
         result = self._env.step(sent) if self._step_seen else self._first_step(sent)
         value, reward, terminated, truncated, info = result
         self.frames += 1
+        self._newest_info = info
         self._write(value, info, terminated or truncated, observation)
         if type(reward) is not float:
             reward = float(np.asarray(reward).item())
@@ -87,6 +94,24 @@ class GymnasiumEnvironment:
     def close(self) -> None:
         """Closes the environment, with its windows."""
         self._env.close()
+
+    @property
+    def info(self) -> Mapping[str, float]:
+        """Numbers in the info of the last step."""
+        return self._read_info(self._newest_info)
+
+    @property
+    def fps(self) -> float | None:
+        """Steps a second for people, as its metadata say."""
+        fps = (getattr(self._env, "metadata", None) or {}).get("render_fps")
+        return float(fps) if isinstance(fps, int | float) and fps > 0 else None
+
+    def picture(self) -> NDArray[Any] | None:
+        """What it renders; None if that is no picture, because it was made without a render mode for instance."""
+        if getattr(self._env, "render_mode", None) != "rgb_array":
+            return None
+        picture = self._env.render()
+        return picture if isinstance(picture, np.ndarray) else None
 
     def _shows_masks(self, actions: Sequence[ArraySpec]) -> bool:
         """Only a reset tells. It is the one that the first episode begins with, and so is what it may raise."""

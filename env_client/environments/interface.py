@@ -6,9 +6,12 @@ learner and real episodes are told apart by `Status`; step types and discounts a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
 
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import Array
@@ -40,8 +43,27 @@ class Limits:
     reset_s: float = 120.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asides:
+    """What an environment shows beside its contract.
+
+    Attributes:
+        render: "human" for a window, "rgb_array" for pictures (`picture_of`), else "none".
+        info_keys: which numbers of an episode are sent: "auto", "none", or names with commas between; see `info.py`.
+        film: a file for a video of environment 0, of which `film.py` tells.
+        film_episodes: of how many episodes.
+        film_fps: pictures a second; None: as the environment says.
+    """
+
+    render: str = "none"
+    info_keys: str = "auto"
+    film: str | None = None
+    film_episodes: int = 1
+    film_fps: float | None = None
+
+
 class Environment(Protocol):
-    """One environment."""
+    """One environment. It may have more, which `info_of` and `picture_of` ask for."""
 
     @property
     def spec(self) -> EnvironmentSpec:
@@ -71,3 +93,21 @@ class Environment(Protocol):
 
     def close(self) -> None:
         """Frees what it holds. Nothing may be called after it."""
+
+
+def info_of(environment: Environment) -> Mapping[str, float]:
+    """Numbers of the episode that has just ended: the attribute `info` of environments that have such."""
+    numbers: Mapping[str, float] = getattr(environment, "info", None) or {}
+    return numbers
+
+
+def picture_of(environment: Environment) -> NDArray[Any] | None:
+    """What a person would see now, `[H, W, 3]`: the method `picture` of environments that have it; else None."""
+    picture = getattr(environment, "picture", None)
+    return None if picture is None else picture()
+
+
+def fps_of(environment: Environment) -> float | None:
+    """Pictures a second at the speed that people know the environment by: the attribute `fps` where there is one."""
+    fps: float | None = getattr(environment, "fps", None)
+    return fps

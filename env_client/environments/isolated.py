@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -55,6 +56,7 @@ class IsolatedEnvironment:
             )
         self._spec: EnvironmentSpec | None = None
         self.frames = 0
+        self.info: Mapping[str, float] = {}
         send_frame(self._end, b"m", json.dumps(dataclasses.asdict(recipe)).encode())
 
     @property
@@ -96,6 +98,7 @@ class IsolatedEnvironment:
         for part in observation:
             part[...] = np.frombuffer(answer, part.dtype, part.size, start).reshape(part.shape)
             start += part.nbytes
+        self.info = json.loads(answer[start:]) if len(answer) > start else {}
         return reward, STATUSES[status]
 
     def _receive(self, limit_s: float) -> bytes:

@@ -3,7 +3,8 @@
 Frames, both ways: a kind (one byte), the length of what follows (uint32, little-endian), and that.
 
     ask     "r" reset | "s" step, then the bytes of the action | what begins it all: "m", a Recipe as JSON
-    answer  "m" the spec as JSON | "d" reward f64, status u8, frames u64, then the bytes of the observation
+    answer  "m" the spec as JSON | "d" reward f64, status u8, frames u64, then the bytes of the observation and, at the
+            end of an episode, the numbers of its info as JSON
             "e" the name of a SeedbedError and its text, as JSON | "f" a fault: repr and trace, as JSON
 """
 
@@ -19,6 +20,7 @@ import socket
 import struct
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ import numpy as np
 from seedbed.common.errors import SeedbedError
 from seedbed.common.logs import setup_logging
 from seedbed.common.plugins import Trust
-from seedbed.env_client.environments.interface import Environment, Status
+from seedbed.env_client.environments.interface import Asides, Environment, Status, info_of
 from seedbed.env_client.environments.registry import builder
 
 HEADER = struct.Struct("<cI")
@@ -47,7 +49,7 @@ class Recipe:
     seed: int
     allow_import: bool
     installed: bool = True
-    render: str = "none"
+    asides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     import_from: str | None = None
 
     @property
@@ -89,7 +91,7 @@ class _Worker:
     """The environment, and arrays to show its observations in."""
 
     def __init__(self, recipe: Recipe) -> None:
-        build = builder(recipe.environment_id, recipe.preset, recipe.trust, recipe.render)
+        build = builder(recipe.environment_id, recipe.preset, recipe.trust, Asides(**recipe.asides))
         self.environment: Environment = build(recipe.index, recipe.seed)
         spec = self.environment.spec
         self._observation = tuple(np.zeros(part.shape, part.numpy_dtype) for part in spec.observations)
@@ -103,7 +105,9 @@ class _Worker:
         else:
             reward, status = self.environment.step(self._read_action(content), self._observation)
         result = RESULT.pack(reward, STATUSES.index(status), self.environment.frames)
-        return result, *(part.tobytes() for part in self._observation)
+        over = status in (Status.TERMINATED, Status.TRUNCATED)
+        info = json.dumps(dict(info_of(self.environment))).encode() if over else b""
+        return result, *(part.tobytes() for part in self._observation), info
 
     def _read_action(self, content: bytes) -> tuple[Any, ...]:
         parts, start = [], 0

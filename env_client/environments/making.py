@@ -40,7 +40,8 @@ def make(environment_id: str, kwargs: Mapping[str, Any], trust: Trust, render: s
         environment_id: an id of Gymnasium's, MODULE:NAME, or the name of an entry point of `seedbed.environments`.
         kwargs: of what makes it.
         trust: what may be imported for the id.
-        render: Gymnasium's `render_mode` for a person who watches; "none" leaves it to `kwargs`.
+        render: Gymnasium's `render_mode` for a person who watches; "none" leaves it to `kwargs`. An environment
+            without "rgb_array" is made all the same.
 
     Returns:
         The environment; its name in the contract.
@@ -51,10 +52,13 @@ def make(environment_id: str, kwargs: Mapping[str, Any], trust: Trust, render: s
         SpecError: unknown id, or it cannot be made.
     """
     given = kwargs if render == "none" else {**kwargs, "render_mode": render}
-    if is_module(environment_id):
-        env, name = _make_of_module(environment_id, given, trust)
-    else:
-        env, name = _make_registered(environment_id, given, trust)
+    make_it = _make_of_module if is_module(environment_id) else _make_registered
+    try:
+        env, name = make_it(environment_id, given, trust)
+    except (SpecError, MissingExtraError):
+        if render != "rgb_array":
+            raise
+        env, name = make_it(environment_id, kwargs, trust)  # it takes no render mode, or has not this one
     if missing := [part for part in _PARTS if not hasattr(env, part)]:
         raise SpecError(
             f"{environment_id}: expected a Gymnasium environment, got {env!r:.100}, which has no {', '.join(missing)}"

@@ -20,7 +20,7 @@ from seedbed.common.environment_name import EnvironmentName
 from seedbed.common.errors import SpecError
 from seedbed.common.plugins import NOTHING_TYPED, Trust, check_trusted, installed
 from seedbed.env_client.environments.echo import ECHO_SPECS, Echo, EchoOptions
-from seedbed.env_client.environments.interface import Environment
+from seedbed.env_client.environments.interface import Asides, Environment
 from seedbed.env_client.environments.space_tasks import (
     CatchDict,
     CatchMasked,
@@ -52,14 +52,14 @@ def environment_seed(run_seed: int, index: int, rebuilt: int = 0) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
-def builder(environment: str, preset: str, trust: Trust = NOTHING_TYPED, render: str = "none") -> Builder:
+def builder(environment: str, preset: str, trust: Trust = NOTHING_TYPED, asides: Asides | None = None) -> Builder:
     """What builds the environments of a name.
 
     Args:
         environment: an id with all that is asked for, as in the contract.
         preset: of Atari preprocessing; environments without presets ignore it.
         trust: what may be imported for it.
-        render: "human" for a window, else "none": no part of the contract.
+        asides: what they show beside the contract.
 
     Raises (here or when called):
         SpecError: unknown id or preset, an unsupported space, or keyword arguments that it does not take.
@@ -68,12 +68,11 @@ def builder(environment: str, preset: str, trust: Trust = NOTHING_TYPED, render:
     """
     name = EnvironmentName.parse(environment)
     check_trusted("--env", name.id, trust)
-    build = _builder(name, preset, trust, render)
-    if name.around("") == "":
-        return build
-    from seedbed.env_client.environments.adapted import Adapted
-
-    return lambda index, seed: Adapted(build(index, seed), name)
+    asides = asides or Asides()
+    build = _builder(name, preset, trust, asides)
+    if name.around("") != "":
+        build = _adapted(build, name)
+    return build if asides.film is None else _filmed(build, asides)
 
 
 def is_ours(environment: str) -> bool:
@@ -81,9 +80,27 @@ def is_ours(environment: str) -> bool:
     return environment.startswith(("seedbed/", "ALE/"))
 
 
-def _builder(name: EnvironmentName, preset: str, trust: Trust, render: str) -> Builder:
+def _adapted(build: Builder, name: EnvironmentName) -> Builder:
+    from seedbed.env_client.environments.adapted import Adapted
+
+    return lambda index, seed: Adapted(build(index, seed), name)
+
+
+def _filmed(build: Builder, asides: Asides) -> Builder:
+    """Environment 0 is the one that is filmed."""
+    from seedbed.env_client.environments.filmed import Filmed
+
+    def build_filmed(index: int, seed: int) -> Environment:
+        environment = build(index, seed)
+        return environment if index else Filmed(environment, asides)
+
+    return build_filmed
+
+
+def _builder(name: EnvironmentName, preset: str, trust: Trust, asides: Asides) -> Builder:
+    render = asides.render
     if name.id.startswith("seedbed/"):
-        if render != "none":
+        if render == "human":
             raise SpecError(f"{name.id} has no picture: expected --render none, got {render}")
         return _built_in(name)
     # Imported late: a client pays only for what it steps.
@@ -97,7 +114,7 @@ def _builder(name: EnvironmentName, preset: str, trust: Trust, render: str) -> B
     from seedbed.env_client.environments.gymnasium import GymnasiumEnvironment
     from seedbed.env_client.environments.making import make
 
-    return lambda _, seed: GymnasiumEnvironment(*make(name.id, name.kwargs, trust, render), seed)
+    return lambda _, seed: GymnasiumEnvironment(*make(name.id, name.kwargs, trust, render), seed, asides.info_keys)
 
 
 def _built_in(wanted: EnvironmentName) -> Builder:

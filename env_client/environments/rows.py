@@ -6,6 +6,7 @@ environment (`seat.py`) begins the next one. Such an end is no `EpisodeEnd`: it 
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,7 @@ from seedbed.common.timestep import (
     StepType,
     Timesteps,
 )
-from seedbed.env_client.environments.interface import Environment, Limits, Row, Status
+from seedbed.env_client.environments.interface import Asides, Environment, Limits, Row, Status, info_of
 from seedbed.env_client.environments.isolated import EnvironmentProcessError, IsolatedEnvironment
 from seedbed.env_client.environments.isolated_process import Recipe
 from seedbed.env_client.environments.making import told
@@ -128,7 +129,9 @@ class Environments:
         self._discount[row] = 0.0 if status in (Status.TERMINATED, Status.LIFE_LOST) else 1.0
         if status in (Status.TERMINATED, Status.TRUNCATED):
             assert seat.environment is not None
-            ends.append(EpisodeEnd(row, self._return[row], self._steps[row], seat.environment.frames))
+            frames, info = seat.environment.frames, info_of(seat.environment)
+            truncated = status is Status.TRUNCATED
+            ends.append(EpisodeEnd(row, self._return[row], self._steps[row], frames, truncated, info))
 
     def _cut(self, row: int) -> None:
         """The environment broke: its episode ends, truncated, with what was seen last."""
@@ -164,14 +167,14 @@ class Care:
     Attributes:
         trust: what may be imported for their names.
         isolate: each in a process of its own.
-        render: "human" for a window of each, else "none".
+        asides: what they show beside the contract.
         limits: how long each may take.
         watchdog: told when environments work.
     """
 
     trust: Trust = NOTHING_TYPED
     isolate: bool = False
-    render: str = "none"
+    asides: Asides = field(default_factory=Asides)
     limits: Limits = field(default_factory=Limits)
     watchdog: Watchdog = field(default_factory=Watchdog)
 
@@ -215,7 +218,7 @@ def describe(environment: str, preset: str, care: Care | None = None) -> Environ
         SpecError, UsageError, MissingExtraError: as in `make_environments`, or it shows something else than it says.
         BrokenError: it is isolated, and its process died or hung.
     """
-    care = replace(care or Care(), render="none")
+    care = replace(care or Care(), asides=Asides())
     build = careful_builder(environment, preset, care)
     seat = Supervised(0, lambda _: build(0, 0), limits=care.limits, watchdog=care.watchdog)
     assert seat.environment is not None
@@ -263,7 +266,7 @@ def careful_builder(environment: str, preset: str, care: Care) -> Builder:
     """What builds the environments of a name, as far as they are trusted."""
     trust = care.trust
     if not care.isolate:
-        return builder(environment, preset, trust, care.render)
+        return builder(environment, preset, trust, care.asides)
 
     def build(index: int, seed: int) -> Environment:
         recipe = Recipe(
@@ -273,7 +276,7 @@ def careful_builder(environment: str, preset: str, care: Care) -> Builder:
             seed=seed,
             allow_import=trust.covers(EnvironmentName.parse(environment).id),
             installed=trust.installed,
-            render=care.render,
+            asides=dataclasses.asdict(care.asides),
             import_from=None if trust.start_directory is None else str(trust.start_directory),
         )
         return IsolatedEnvironment(recipe, care.limits)

@@ -197,7 +197,10 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         rows = stream.reader.read(steps)
         check_first(steps.step_type, slots.expects_first(lease, stream.num_rows))
         if rows.episode_ends:
-            ends = [[end.row, end.episode_return, end.steps, end.frames] for end in rows.episode_ends]
+            ends = [
+                [end.row, end.episode_return, end.steps, end.frames, end.truncated, dict(end.info)]
+                for end in rows.episode_ends
+            ]
             self._send({"type": "episode_ends", "lease": lease, "seq": steps.seq, "ends": ends})
         slots.accept(lease, stream.num_rows, steps.seq, rows)
         self._announce(lease)

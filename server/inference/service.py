@@ -172,10 +172,10 @@ class InferenceService:
         if message["seq"] <= lease.last_ends_seq:
             return
         lease.last_ends_seq = message["seq"]
-        for row, episode_return, steps, frames in message["ends"]:
+        for row, *rest in message["ends"]:
             index = lease.environment_indices[row]
             self._ended.add(lease.first + row)
-            self._on_episode(index, EpisodeEnd(row, episode_return, steps, frames))
+            self._on_episode(index, EpisodeEnd(row, *rest), lease.key.client_id)
 
     def _note_cuts(self, leases: Sequence[Lease], last: set[int]) -> None:
         """Of the slots whose rows are LAST, those that are truncated and no real end: the environment broke."""

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from seedbed.common.timestep import EpisodeEnd
 
-EpisodeListener = Callable[[int, EpisodeEnd], None]
-"""Called in the inference thread with the environment's stable index."""
+EpisodeListener = Callable[[int, EpisodeEnd, str], None]
+"""Called in the inference thread with the environment's stable index, and the name of the client that steps it."""
 
 
 class FleetListener(Protocol):

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import statistics
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from seedbed.common.errors import ConfigError
+from seedbed.server.monitoring.line_file import LineFile, complete_lines, truncate
 from seedbed.server.run.directory import METRICS_FILE
 
 _WINDOW = 100  # episodes
@@ -47,6 +47,7 @@ _TAGS = {
     "agent_steps": "time/agent_steps",
     "updates": "time/updates",
     "episodes": "rollout/episodes",
+    "info/is_success": "rollout/success_rate",
     "cohorts": "cohorts/judged",
     "cohorts_void": "cohorts/void",
     "cohort_return_mean": "cohorts/return_mean",
@@ -82,8 +83,8 @@ class MetricsWriter:
 
         run_dir.mkdir(parents=True, exist_ok=True)
         path = run_dir / METRICS_FILE
-        last = _truncate(path, resume_step, resume_wall_s)
-        self._file = path.open("a")
+        last = truncate(path, resume_step, resume_wall_s)
+        self._file = LineFile(path)
         purge_step = None if last is None else int(last["frames"]) + 1
         self._events = SummaryWriter(str(run_dir), purge_step=purge_step)
 
@@ -103,7 +104,6 @@ class MetricsWriter:
         finite = {key: _finite(value) for key, value in metrics.items()}
         line = {key: finite[key] for key in REQUIRED} | finite
         self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
         for key, value in line.items():
             if value is not None and key != "frames":
                 self._events.add_scalar(tag_of(key), value, line["frames"])
@@ -117,7 +117,7 @@ class MetricsWriter:
 
 def tag_of(key: str) -> str:
     """The name in TensorBoard of what has this key in the file."""
-    return _TAGS.get(key, f"train/{key}")
+    return _TAGS.get(key, key if "/" in key else f"train/{key}")
 
 
 class EpisodeWindow:
@@ -187,36 +187,7 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
         raise ConfigError(
             f"expected the folder of a run with {METRICS_FILE}, got {run_dir} ({error.strerror})"
         ) from error
-    return [line for _, line in _complete_lines(path, text)]
-
-
-def _complete_lines(path: Path, text: str) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Each complete line as it stands and as it reads."""
-    for number, line in enumerate(text.splitlines(keepends=True), start=1):
-        if not line.endswith("\n"):
-            return
-        try:
-            yield line, dict(json.loads(line))
-        except (ValueError, TypeError) as error:
-            raise ConfigError(f"{path}, line {number}: expected a JSON object, got {line!r:.100}") from error
-
-
-def _truncate(path: Path, resume_step: int, resume_wall_s: float) -> dict[str, Any] | None:
-    """Removes the lines beyond a step and time and an incomplete last one, all at once. Returns the last that stays."""
-    if not path.exists():
-        return None
-    kept = [
-        (line, metrics)
-        for line, metrics in _complete_lines(path, path.read_text())
-        if metrics["agent_steps"] <= resume_step and metrics["wall_s"] <= resume_wall_s
-    ]
-    draft = path.with_suffix(".tmp")
-    with draft.open("w") as stream:
-        stream.writelines(line for line, _ in kept)
-        stream.flush()
-        os.fsync(stream.fileno())
-    draft.replace(path)
-    return kept[-1][1] if kept else None
+    return [line for _, line in complete_lines(path, text)]
 
 
 def _finite(value: float | int | None) -> float | int | None:

@@ -71,6 +71,9 @@ class RunConfig:
     )
     checkpoint_interval_s: float = option(300.0, "time between checkpoints; the first comes after 30 s")
     keep: int = option(3, "newest checkpoints that are kept, beside that of the best cohort", minimum=1)
+    episode_records: bool = option(
+        True, "write a line for each episode into episodes.jsonl, of which the newest 32 to 64 MB are kept"
+    )
     log_interval_s: float = option(10.0, "time between log lines")
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Run directory: `config.json`, `metrics.jsonl`, TensorBoard events, `checkpoints/`, `log` and `lock`.
+"""Run directory: `config.json`, `metrics.jsonl`, `episodes.jsonl`, tracker files, `checkpoints/`, `log` and `lock`.
 
 `config.json` suffices to repeat the run: `seedbed train --config RUN/config.json`. A directory is locked before
 anything in it is read or written. A new one is made and locked when all else that can fail has not failed, so a start
@@ -23,6 +23,7 @@ from seedbed.server.run.reading import read_regular
 CONFIG_FILE = "config.json"
 CHECKPOINTS_FOLDER = "checkpoints"
 METRICS_FILE = "metrics.jsonl"
+EPISODES_FILE, OLDER_EPISODES_FILE = "episodes.jsonl", "episodes.1.jsonl"
 LOG_FILE = "log"
 
 _FORMAT = 2
@@ -178,5 +179,5 @@ class RunDirectory:
                     path.rmdir()
 
 
-_OURS = (CONFIG_FILE, METRICS_FILE, CHECKPOINTS_FOLDER, LOG_FILE, f"{LOG_FILE}.1", "replay")
+_OURS = (CONFIG_FILE, METRICS_FILE, EPISODES_FILE, CHECKPOINTS_FOLDER, LOG_FILE, f"{LOG_FILE}.1", "replay")
 _EVENTS = "events.out.tfevents."

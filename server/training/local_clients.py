@@ -15,12 +15,15 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
 
 from seedbed.common.address import local_address
 from seedbed.common.certificates import names_of
 from seedbed.common.credentials import ServerCredentials
-from seedbed.common.environment_options import CareOptions, EnvironmentOptions
+from seedbed.common.environment_options import VIDEO_ENDINGS, CareOptions, EnvironmentOptions, FilmOptions
 from seedbed.common.errors import AuthError, BrokenError, MissingExtraError, SeedbedError, SpecError, UsageError
+from seedbed.common.extras import install_command
 from seedbed.common.image_layout import cost_remark
 from seedbed.common.options import to_argv
 from seedbed.common.plugins import NOTHING_TYPED, Trust, check_trusted
@@ -87,6 +90,21 @@ def describe_environment(
     return spec
 
 
+def check_video(file: Path) -> None:
+    """Refuses a video that could not be written in the end.
+
+    Raises:
+        UsageError: another ending than mp4 or gif, or no such folder.
+        MissingExtraError: PyAV is not installed.
+    """
+    if file.suffix.lower() not in VIDEO_ENDINGS:
+        raise UsageError(f"--video: expected a file that ends with {' or '.join(VIDEO_ENDINGS)}, got {file}")
+    if not file.absolute().parent.is_dir():
+        raise UsageError(f"--video: expected a folder that is there, got {file.parent}")
+    if find_spec("av") is None:  # clients on this machine have the same packages
+        raise MissingExtraError(f"--video needs {install_command('video')}")
+
+
 def _import_options(env: str, trust: Trust) -> list[str]:
     """Options that hand the decision on: a client would take an --env on its command line for typed."""
     return trust.to_argv(env) or ["--no-allow-import"]
@@ -110,7 +128,13 @@ class LocalClients:
     """`num_clients` processes with `num_envs` environments between them."""
 
     def __init__(
-        self, config: ServerConfig, address: str, *, yielding: bool = False, trust: Trust = NOTHING_TYPED
+        self,
+        config: ServerConfig,
+        address: str,
+        *,
+        yielding: bool = False,
+        trust: Trust = NOTHING_TYPED,
+        film: FilmOptions | None = None,
     ) -> None:
         """Plans them; `start` starts them.
 
@@ -119,6 +143,7 @@ class LocalClients:
             address: HOST:PORT at which the server listens.
             yielding: where cores are scarce the server goes first, and they get what it leaves.
             trust: whether they may import the environment's module.
+            film: the video that the one with environment 0 makes.
 
         Raises:
             UsageError: that may not be imported, or the server demands certificates, and these clients have none.
@@ -129,6 +154,7 @@ class LocalClients:
         self._environment = [
             *to_argv(config.environment),
             *to_argv(config.care),
+            *to_argv(film or FilmOptions()),
             *_import_options(config.environment.env_id, trust),
         ]
         self._connection = ["--server", local_address(address), *credential_options(config.serving.credentials)]

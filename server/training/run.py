@@ -21,6 +21,7 @@ from seedbed.server.inference.insight import InsightWriter
 from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
 from seedbed.server.learning.loop import LearnerLoop
 from seedbed.server.learning.thread import LearnerThread
+from seedbed.server.monitoring.episodes import EpisodeLog
 from seedbed.server.monitoring.interval_log import IntervalLog
 from seedbed.server.monitoring.learning_signs import LearningSigns
 from seedbed.server.monitoring.metrics import MetricsWriter
@@ -63,6 +64,7 @@ class TrainingRun:
         clients: LocalClients | None,
         watch: Watch,
         interval_log: IntervalLog,
+        episode_log: EpisodeLog,
         saver: Saver,
         replay_files: ReplayFiles,
         stop: StopSignal,
@@ -76,6 +78,7 @@ class TrainingRun:
         self._clients = clients
         self._watch = watch
         self._interval_log = interval_log
+        self._episode_log = episode_log
         self._saver = saver
         self._replay_files = replay_files
         self._stop = stop
@@ -92,6 +95,7 @@ class TrainingRun:
             self._save(reached, last=True)
         finally:
             self._watch.stop()
+            self._episode_log.close()
         self._interval_log.close(reached, self._clock.now())
         return reached or f"stopped by {self._stop.name}"
 
@@ -132,6 +136,7 @@ class TrainingRun:
             time.sleep(_TICK_S)
             vitals["queued_unrolls"] = len(self._parts.source)
             self._check_alive()
+            self._episode_log.take()
             state = self._clock.now()
             reached = state.stop_condition(run)
             if time.monotonic() >= next_log_s or reached:
@@ -199,6 +204,7 @@ class TrainingRun:
             "transitions_trained": loop.trained,
             "transitions_dropped": account.dropped,
             "unrolls_cut": account.cut_unrolls,
+            **{f"info/{name}": mean for name, mean in self._episode_log.numbers.means().items()},
         }
         cohorts = self._clock.cohorts
         self._interval_log.log(state, self._server.vitals, metrics, cohorts.progress, scored=cohorts.num_present > 0)
@@ -263,6 +269,15 @@ def make_training_run(
             progress,
             LearningSigns(config.run, spec),
             waiting_for=address,
+        ),
+        episode_log=EpisodeLog(
+            directory.path,
+            clock.episodes,
+            task=spec.environment,
+            greedy=config.fleet.greedy_environments,
+            writes=config.run.episode_records,
+            resume_step=state.agent_steps,
+            resume_wall_s=state.wall_s,
         ),
         saver=Saver(directory.checkpoints, config.run.keep, state, vitals),
         replay_files=restore_replay(config, parts, directory, state),

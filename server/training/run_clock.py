@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from seedbed.common.timestep import EpisodeEnd
+from seedbed.server.monitoring.episodes import EpisodeQueue, EpisodeRecord
 from seedbed.server.monitoring.metrics import EpisodeWindow
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.cohorts import Cohorts
@@ -19,6 +20,7 @@ class RunClock:
 
     Attributes:
         cohorts: what the run is judged by.
+        episodes: those that have ended, for whoever writes them down.
     """
 
     def __init__(self, config: ServerConfig, state: RunState, parts: Parts, vitals: Vitals) -> None:
@@ -28,7 +30,8 @@ class RunClock:
         self._parts = parts
         self._vitals = vitals
         self._consumed = state.consumed
-        self._episodes = EpisodeWindow.from_state(state.episodes)
+        self._window = EpisodeWindow.from_state(state.episodes)
+        self.episodes = EpisodeQueue()
         self.cohorts = Cohorts(config.fleet.shows_score, state.cohort_record)
         self._first_step_s: float | None = None
 
@@ -41,11 +44,14 @@ class RunClock:
         done = self._agent_steps if self._parts.regime.counts_agent_steps else self._consumed
         return done / self._config.run.max_steps
 
-    def on_episode(self, environment_index: int, end: EpisodeEnd) -> None:
+    def on_episode(self, environment_index: int, end: EpisodeEnd, client: str) -> None:
         """An episode has ended in the environment with this stable index."""
         self._vitals.add("episodes")
-        if self._config.fleet.shows_score(environment_index):
-            self._episodes.add(end.episode_return, end.steps, end.frames)
+        counts = self._config.fleet.shows_score(environment_index)
+        where = self.wall_s, self._agent_steps
+        self.episodes.put(EpisodeRecord(*where, environment_index, client, counts, end))
+        if counts:
+            self._window.add(end.episode_return, end.steps, end.frames)
             self.cohorts.ended(environment_index, end.episode_return)
 
     def joined(self, indices: Sequence[int]) -> None:
@@ -66,10 +72,15 @@ class RunClock:
             agent_steps=self._agent_steps,
             consumed=self._consumed,
             updates=self._parts.learner.num_updates,
-            wall_s=self._before.wall_s + self._elapsed_s(),
-            episodes=self._episodes.get_state(),
+            wall_s=self.wall_s,
+            episodes=self._window.get_state(),
             cohorts=self.cohorts.record.to_json(),
         )
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds that the run has gone on, over all its starts."""
+        return self._before.wall_s + self._elapsed_s()
 
     def _elapsed_s(self) -> float:
         """Since the first step of this start: what imports, frontends and clients took before it is not of the run."""

@@ -14,15 +14,14 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from seedbed.common.counting import count
 from seedbed.common.errors import BrokenError, UsageError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
-from seedbed.common.options import OptionParser, add_options, explicit, option, override
-from seedbed.common.plugins import Trust, start_directory
+from seedbed.common.options import OptionParser, add_options, explicit, override
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.registry import find_algorithm
@@ -34,9 +33,10 @@ from seedbed.server.run.finding import find_checkpoint
 from seedbed.server.run.resuming import unexposed
 from seedbed.server.run.state import RunState
 from seedbed.server.training.assemble import assemble
-from seedbed.server.training.local_clients import LocalClients
+from seedbed.server.training.local_clients import LocalClients, check_video
 from seedbed.server.training.resolve import admit, config_of
 from seedbed.server.training.stop_signal import StopSignal
+from seedbed.server.verbs.eval_options import EvalConfig
 from seedbed.server.verbs.scores import human_normalised, summarise
 
 logger = logging.getLogger(__name__)
@@ -44,38 +44,6 @@ logger = logging.getLogger(__name__)
 _INTERRUPTED = 130
 _SAY_EVERY_S = 10.0
 _SEED_OFFSET = 1_000_003  # evaluation must not replay the episodes of training
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvalConfig:
-    """evaluation"""
-
-    checkpoint: Path | None = option(None, "the same as RUN", metavar="RUN")
-    best: bool = option(False, "the checkpoint of the best cohort, which luck had a share in, instead of the newest")
-    episodes: int = option(100, "episodes in all; rounded up to the same number for every environment", minimum=1)
-    eval_envs: int = option(16, "environments", minimum=1)
-    greedy: bool | None = option(
-        None,
-        "take the best action instead of exploring (default: the algorithm's: sample from policies of discrete "
-        "actions, not from values and not around continuous actions)",
-    )
-    eval_seed: int = option(0, "seed of the evaluation")
-    patience_steps: int = option(
-        27_000,
-        "give the missing episodes up when none of them ended for so many agent steps of each environment; Atari's "
-        "half hour",
-        minimum=1,
-    )
-    device: str = option("auto", "device of inference: auto, cpu, cuda or cuda:N")
-    render: Literal["none", "human"] = option("none", "human: watch one environment in a window")
-    json: str | None = option(None, "file for the result as JSON; - prints only that", metavar="FILE")
-    allow_import: bool = option(False, "import modules that the run's config.json names")
-    import_from: Path | None = option(None, "where they are looked for last", metavar="DIR", hidden=True)
-
-    @property
-    def trust(self) -> Trust:
-        """In the modules that the run names."""
-        return Trust(allow_import=self.allow_import, start_directory=start_directory(self.import_from))
 
 
 class EpisodeCollection:
@@ -88,7 +56,7 @@ class EpisodeCollection:
         self._missing = num_envs * per_environment
         self._returns: dict[int, list[float]] = defaultdict(list)
 
-    def add(self, environment_index: int, end: EpisodeEnd) -> None:
+    def add(self, environment_index: int, end: EpisodeEnd, client: str = "") -> None:
         """Keeps an episode if its environment still owes one."""
         returns = self._returns[environment_index]
         if len(returns) < self._per_environment:
@@ -101,6 +69,10 @@ class EpisodeCollection:
     def num_kept(self) -> int:
         """Episodes so far."""
         return self.num_expected - self._missing
+
+    def returns_of(self, environment_index: int) -> list[float]:
+        """Those of one environment, in order."""
+        return list(self._returns.get(environment_index, ()))
 
     @property
     def returns(self) -> list[float]:
@@ -146,12 +118,14 @@ def evaluate(
         BrokenError: not one episode ended.
     """
     stop = stop or StopSignal()
-    num_envs = 1 if options.render == "human" else min(options.eval_envs, options.episodes)
+    num_envs = options.num_envs
+    if options.video is not None:
+        check_video(options.video)
     config = _evaluation_config(config_of(run, options.trust), options, num_envs)
     admit(config, run.spec, options.trust)
     collection = EpisodeCollection(num_envs, -(-options.episodes // num_envs))
     server = _make_server(config, run, checkpoint, options, collection)
-    clients = LocalClients(config, server.address, trust=options.trust)
+    clients = LocalClients(config, server.address, trust=options.trust, film=options.film)
     server.start()
     clients.start()
     patience = Patience(options.patience_steps * num_envs, collection, server)
@@ -246,7 +220,15 @@ def _result(run: RunFile, checkpoint: Checkpoint, options: EvalConfig, collectio
         "median": summary.median,
         "human_normalised": human_normalised(spec.environment, summary.mean),
         "returns": returns,
+        **_video(options, collection),
     }
+
+
+def _video(options: EvalConfig, collection: EpisodeCollection) -> dict[str, Any]:
+    """Of the environment that was filmed."""
+    if options.video is None or not options.video.exists():
+        return {}
+    return {"video": str(options.video), "video_returns": collection.returns_of(0)[: options.num_filmed]}
 
 
 def _describe(result: dict[str, Any]) -> str:
@@ -260,6 +242,9 @@ def _describe(result: dict[str, Any]) -> str:
     ]
     if missing := result["episodes_missing"]:
         lines.append(f"{count(missing, 'episode')} did not end and count for nothing: this favours short ones")
+    if "video" in result:
+        returns = ", ".join(f"{value:g}" for value in result["video_returns"])
+        lines.append(f"video {result['video']}: {count(len(result['video_returns']), 'episode')} of return {returns}")
     if normalised is not None:
         lines.append(f"human-normalised {normalised:.1%} (preset {result['preset']})")
     return "\n".join(lines)

@@ -90,7 +90,7 @@ class ZeroServer:
             ),
             inference=cast(Inference, self.inference),
             sink=_NoSink(),
-            on_episode=lambda index, end: None,
+            on_episode=lambda index, end, client: None,
             vitals=self._frontends.vitals.device,
         )
 

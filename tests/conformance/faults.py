@@ -397,6 +397,36 @@ def _episode_frames_huge(steps: pb.Steps, _: EnvironmentSpec) -> Words:
     return "episode_ends", f"{2**64 - 1}"
 
 
+def _more_numbers_than_fit(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    _end(steps, info={f"number{i}": 0.0 for i in range(33)})
+    return "info", "32", "33"
+
+
+def _number_of_no_name(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    _end(steps, info={"": 1.0})
+    return "info", "1 to 64 letters"
+
+
+def _number_with_a_name_of_script(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    _end(steps, info={"<script>": 1.0})
+    return "info", "<script>"
+
+
+def _number_of_a_name_too_long(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    _end(steps, info={"n" * 65: 1.0})
+    return "info", "1 to 64 letters"
+
+
+def _number_nan(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    _end(steps, info={"won": np.nan})
+    return "info", "'won'", "nan"
+
+
+def _number_huge(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    _end(steps, info={"won": 1e39})
+    return "info", "'won'", "1e+39"
+
+
 def _first_within_an_episode(steps: pb.Steps, _: EnvironmentSpec) -> Words:
     steps.step_type = bytes(len(steps.step_type))
     return ("step_type",)
@@ -434,6 +464,12 @@ STEPS_FAULTS = (
             _episode_return_huge,
             _episode_steps_huge,
             _episode_frames_huge,
+            _more_numbers_than_fit,
+            _number_of_no_name,
+            _number_with_a_name_of_script,
+            _number_of_a_name_too_long,
+            _number_nan,
+            _number_huge,
             _first_within_an_episode,
         )
     ),

@@ -82,7 +82,7 @@ class RoundWorld(World):
             leases=LeaseTable(num_slots=num_slots, grace_s=GRACE_S),
             batcher=Batcher(max_rows=num_slots, max_wait_s=max_wait_s or 0.0, wait_when_idle=max_wait_s is not None),
             inference=self.inference,
-            on_episode=lambda index, end: None,
+            on_episode=lambda index, end, client: None,
             vitals=VitalsTable(0).device,
             clock=lambda: self.now_s,
         )

@@ -32,5 +32,7 @@ def rows(num_rows: int = 3) -> Timesteps:
             np.arange(num_rows * 6, dtype=np.uint8).reshape(num_rows, 2, 3),
             np.arange(num_rows, dtype=np.float32) * 100,
         ),
-        episode_ends=(EpisodeEnd(row=2, episode_return=-21.25, steps=2**40, frames=7),),
+        episode_ends=(
+            EpisodeEnd(row=2, episode_return=-21.25, steps=2**40, frames=7, info={"won": 1.0, "lap/time": -0.25}),
+        ),
     )

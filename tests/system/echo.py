@@ -224,7 +224,7 @@ class EchoServer:
         self.collector.finish()
         assert self._failure is None, self._failure
 
-    def _on_episode(self, index: int, end: EpisodeEnd) -> None:
+    def _on_episode(self, index: int, end: EpisodeEnd, client: str) -> None:
         self.heard_s.append(time.monotonic())
         self.episodes.append((index, end))
 

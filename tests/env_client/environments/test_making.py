@@ -10,6 +10,7 @@ import pytest
 
 from seedbed.common.errors import MissingExtraError, SpecError, UsageError
 from seedbed.common.plugins import WIRE, Trust
+from seedbed.env_client.environments.interface import Asides
 from seedbed.env_client.environments.making import make
 from seedbed.env_client.environments.registry import builder
 from seedbed.env_client.environments.rows import Care, describe
@@ -179,4 +180,4 @@ def test_a_window_is_no_part_of_the_contract(folder: Path) -> None:
     assert make("shown_env:make", {}, trust, "human")[1] == make("shown_env:make", {}, trust)[1] == "shown_env:make"
     assert sys.modules["shown_env"].modes == ["human", None]
     with pytest.raises(SpecError, match=r"seedbed/Catch-v0 has no picture"):
-        builder("seedbed/Catch-v0", "", trust, "human")
+        builder("seedbed/Catch-v0", "", trust, Asides(render="human"))

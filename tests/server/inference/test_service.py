@@ -90,6 +90,7 @@ class Scene:
         self.slots = SlotTable(SPEC, NUM_SLOTS)
         self.tape = Tape(self.slots)
         self.episodes: list[tuple[int, EpisodeEnd]] = []
+        self.clients: list[str] = []
         self.fleet = Fleet()
         self.leases = LeaseTable(num_slots=NUM_SLOTS, grace_s=GRACE_S)
         self.service = InferenceService(
@@ -98,7 +99,7 @@ class Scene:
             batcher=Batcher(max_rows=NUM_SLOTS, max_wait_s=1.0),
             inference=self.tape,  # type: ignore[arg-type]
             sink=self.tape,
-            on_episode=lambda index, end: self.episodes.append((index, end)),
+            on_episode=self._on_episode,
             vitals=VitalsTable(num_frontends).device,
             fleet=self.fleet,
             clock=lambda: self.now_s,
@@ -108,6 +109,10 @@ class Scene:
             ours, theirs = IdChannel.pair()
             self.service.links.adopt(number, ours)
             self.frontends.append(theirs)
+
+    def _on_episode(self, index: int, end: EpisodeEnd, client: str) -> None:
+        self.episodes.append((index, end))
+        self.clients.append(client)
 
     def turn(self) -> None:
         """One turn of the loop; everything it can hear has been sent already."""
@@ -365,9 +370,12 @@ def test_a_lost_stream_keeps_its_lease_for_the_grace_time_and_nobody_waits_for_i
 def test_an_episode_end_is_told_with_the_index_of_its_environment(scene: Scene) -> None:
     scene.ask(0)
     scene.turn()
-    scene.frontends[0].send({"type": "episode_ends", "lease": 0, "seq": 7, "ends": [[1, 2.5, 30, 120]]})
+    scene.frontends[0].send(
+        {"type": "episode_ends", "lease": 0, "seq": 7, "ends": [[1, 2.5, 30, 120, True, {"won": 1.0}]]}
+    )
     scene.turn()
-    assert scene.episodes == [(indices_of("a", 0)[1], EpisodeEnd(1, 2.5, 30, 120))]
+    assert scene.episodes == [(indices_of("a", 0)[1], EpisodeEnd(1, 2.5, 30, 120, True, {"won": 1.0}))]
+    assert scene.clients == ["a"]
 
 
 def test_the_ends_of_a_repeated_steps_count_once(scene: Scene) -> None:

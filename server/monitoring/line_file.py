@@ -1,0 +1,109 @@
+"""A file of lines that is only added to, by a run that goes on when the disk is full."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from seedbed.common.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+class LineFile:
+    """Appends. One process writes; what was written can be read as soon as `write` returns.
+
+    Attributes:
+        size: bytes in it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self.size = os.fstat(self._file).st_size
+        self._torn = False
+        self._failed = False
+
+    def write(self, lines: str) -> bool:
+        """Adds whole lines. A disk that is full costs them, and one line in the log; returns whether they are there."""
+        data = ("\n" + lines if self._torn else lines).encode()
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._file, data[written:])
+        except OSError as error:
+            self._torn = self._torn or written > 0
+            if not self._failed:
+                logger.error("%s misses lines: %s", self._path, error)
+            self._failed = True
+            return False
+        finally:
+            self.size += written
+        self._torn = self._failed = False
+        return True
+
+    def close(self) -> None:
+        """Closes it."""
+        os.close(self._file)
+
+
+def complete_lines(path: Path, text: str) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Each complete line as it stands and as it reads; a last one that is not complete is left out.
+
+    Raises:
+        ConfigError: one is no JSON object.
+    """
+    for number, line in enumerate(text.splitlines(keepends=True), start=1):
+        if not line.endswith("\n"):
+            return
+        try:
+            yield line, dict(json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{path}, line {number}: expected a JSON object, got {line!r:.100}") from error
+
+
+def readable_lines(path: Path, text: str) -> Iterable[tuple[str, dict[str, Any]]]:
+    """The same without the lines that a full disk has torn."""
+    for line in text.splitlines(keepends=True):
+        try:
+            value = json.loads(line) if line.endswith("\n") else None
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            yield line, value
+
+
+Lines = Callable[[Path, str], Iterable[tuple[str, dict[str, Any]]]]
+
+
+def truncate(
+    path: Path, resume_step: int, resume_wall_s: float, lines: Lines = complete_lines
+) -> Mapping[str, Any] | None:
+    """Removes the lines beyond a step and time and an incomplete last one, all at once.
+
+    Args:
+        path: of a file whose lines have "agent_steps" and "wall_s"; it need not be there.
+        resume_step, resume_wall_s: of the checkpoint from which a run goes on.
+        lines: what reads them.
+
+    Returns:
+        The last line that stays.
+    """
+    if not path.exists():
+        return None
+    kept = [
+        (line, entry)
+        for line, entry in lines(path, path.read_text())
+        if entry["agent_steps"] <= resume_step and entry["wall_s"] <= resume_wall_s
+    ]
+    draft = path.with_suffix(".tmp")
+    with draft.open("w") as stream:
+        stream.writelines(line for line, _ in kept)
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(path)
+    return kept[-1][1] if kept else None
