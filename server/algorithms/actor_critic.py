@@ -218,7 +218,9 @@ class ActorCriticAlgorithm(Algorithm):
             )
         terms = {"loss": total, "policy_loss": policy, "baseline_loss": baseline}
         metrics = {**{name: term.detach() for name, term in terms.items()}, **_diagnostics(seen)}
-        return Step(total, EVERYTHING, weight_of(seen.valid, config.reduction), metrics, moments=moments)
+        log_rho = torch.where(seen.valid, seen.log_ratios.detach(), torch.nan)
+        weight = weight_of(seen.valid, config.reduction)
+        return Step(total, EVERYTHING, weight, metrics, moments=moments, histograms={"log_rho": log_rho})
 
     def after_update(self, learnt: nn.Module, moments: Mapping[str, Tensor]) -> None:
         """See the base class; the value head, too, is rewritten for new moments of its targets: values stay."""

@@ -66,6 +66,8 @@ class Step(NamedTuple):
         metrics: scalars without gradient, by name.
         priorities: `[B]` without gradient, how much each unroll is worth being replayed; of one step of an update.
         moments: sums over transitions for statistics that change after the update, by name, each transition once.
+        histograms: values without gradient, by name, of any shape, NaN where they do not count: how they are spread is
+            shown once in a log interval.
     """
 
     loss: Tensor | None
@@ -74,6 +76,7 @@ class Step(NamedTuple):
     metrics: Mapping[str, Tensor]
     priorities: Tensor | None = None
     moments: Mapping[str, Tensor] | None = None
+    histograms: Mapping[str, Tensor] | None = None
 
 
 class Group(NamedTuple):

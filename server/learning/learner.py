@@ -7,6 +7,7 @@ An update is one train batch, whatever number of optimiser steps it makes. All t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -31,11 +32,13 @@ class Update(NamedTuple):
         metrics: scalars by name.
         priorities: new ones of the batch's unrolls `[B]`, for a replay.
         weights: what the main loss of each step has been divided by, in the order of the plan.
+        histograms: values by name, NaN where they do not count; of several steps those of the last one.
     """
 
     metrics: Mapping[str, Tensor]
     priorities: Tensor | None
     weights: Sequence[Tensor] = ()
+    histograms: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class Learner:
@@ -94,11 +97,14 @@ class Learner:
                 norms = self._descend(group, step.loss, progress)
                 metrics.append({**step.metrics, **norms})
         found = {**_summary(metrics), **self._lag(batch), "learning_rate": torch.tensor(self._rate(None, progress))}
+        histograms = {"policy_lag": self._lags(batch)}
         self._finish([observed, *(step.moments or {} for step in taken)])
         found |= self._algorithm.statistics(self.learnt)
         priorities = [step.priorities for step in taken if step.priorities is not None]
         assert len(priorities) <= 1, "only one step of an update may return priorities"
-        return Update(found, priorities[0] if priorities else None, [step.weight for step in taken])
+        for step in taken:
+            histograms.update(step.histograms or {})
+        return Update(found, priorities[0] if priorities else None, [step.weight for step in taken], histograms)
 
     def update_without_batch(self, progress: float) -> None:
         """Walks through the steps of an update without rows: each has weight 0 and gradient 0.
@@ -147,6 +153,11 @@ class Learner:
         """Of the policy that acted, in updates."""
         lag = torch.where(batch.valid, self.num_updates - batch.fields["policy_version"][:-1], 0)
         return {"policy_lag_mean": masked_reduce(lag.float(), batch.valid, "mean"), "policy_lag_max": lag.max()}
+
+    def _lags(self, batch: TrainBatch) -> Tensor:
+        """Of each transition; NaN where it is not valid."""
+        lags = (self.num_updates - batch.fields["policy_version"][:-1]).float()
+        return torch.where(batch.valid, lags, torch.nan)
 
     def _check_on_policy(self, batch: TrainBatch) -> None:
         versions = batch.fields["policy_version"][:-1][batch.valid]

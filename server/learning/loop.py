@@ -13,7 +13,9 @@ from torch import Tensor
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.source import Empty, Source
 from seedbed.server.inference.parameters import Parameters
-from seedbed.server.learning.learner import Learner
+from seedbed.server.learning.learner import Learner, Update
+from seedbed.server.learning.spreads import Spreads, spread_of
+from seedbed.server.shared.spread import Spread
 from seedbed.server.shared.vitals import Vitals
 
 _LOOK_UP_S = 1.0  # how long to wait for a batch before looking up
@@ -69,6 +71,7 @@ class LearnerLoop:
         self._unpublished = 0
         self._between_updates = threading.Lock()
         self._metrics: list[Mapping[str, Tensor]] = []
+        self._spreads = Spreads()
         self._trained = torch.zeros((), dtype=torch.int64, device=next(learner.network.parameters()).device)
 
     def run(self) -> None:
@@ -83,7 +86,7 @@ class LearnerLoop:
             with self._between_updates:
                 update = self.learner.update(batch, self._clock.share_done())
                 self._publish()
-                self._count(batch, update.metrics)
+                self._count(batch, update)
             if update.priorities is not None:
                 self._source.update_priorities(batch, update.priorities)
             self._vitals.observe("batch_wait", taken_s - free_s)
@@ -98,10 +101,11 @@ class LearnerLoop:
             self._parameters.publish(self.learner.network, self.learner.num_updates)
             self._unpublished = 0
 
-    def _count(self, batch: TrainBatch, metrics: Mapping[str, Tensor]) -> None:
+    def _count(self, batch: TrainBatch, update: Update) -> None:
         self._clock.consume(batch.num_transitions)
         self._trained += batch.num_valid
-        self._metrics.append(metrics)
+        self._metrics.append(update.metrics)
+        self._spreads.add(update.histograms)
 
     @property
     def trained(self) -> int:
@@ -117,6 +121,13 @@ class LearnerLoop:
         columns = {name: torch.stack([metrics[name].float().cpu() for metrics in taken]) for name in taken[0]}
         self._count_lost(columns["gradient_norm"].isfinite().tolist())
         return {name: float(x.max() if name.endswith("_max") else x.mean()) for name, x in columns.items()}
+
+    def take_spreads(self) -> dict[str, Spread]:
+        """How values of the newest updates since the last call are spread, by name."""
+        with self._between_updates:
+            taken = self._spreads.take()
+        found = {name: spread_of(values) for name, values in taken.items()}
+        return {name: spread for name, spread in found.items() if spread is not None}
 
     def _count_lost(self, finite: list[bool]) -> None:
         """Done here, where the numbers have come from the device, so that no update waits for it."""

@@ -1,4 +1,4 @@
-"""Log of a run, an interval at a time: numbers to `metrics.jsonl` and TensorBoard, a status to a person."""
+"""Log of a run, an interval at a time: numbers to `metrics.jsonl` and trackers, a status to a person."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.monitoring.learning_signs import LearningSigns
-from seedbed.server.monitoring.metrics import EpisodeWindow, MetricsWriter
+from seedbed.server.monitoring.metrics import EpisodeWindow, MetricsWriter, tagged
 from seedbed.server.monitoring.next_commands import next_commands
 from seedbed.server.monitoring.progress import Progress, Status
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.state import RunState
+from seedbed.server.shared.spread import Spread
 from seedbed.server.shared.vitals import VitalsTable
+from seedbed.server.trackers.tracking import Tracking
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ class IntervalLog:
         config: ServerConfig,
         spec: EnvironmentSpec,
         writer: MetricsWriter,
+        tracking: Tracking,
         progress: Progress,
         signs: LearningSigns,
         waiting_for: str | None,
@@ -40,7 +43,7 @@ class IntervalLog:
         Args:
             config: gives the stop conditions, for the time that is left, and the run's directory.
             spec: gives frames per agent step.
-            writer, progress: where it goes.
+            writer, tracking, progress: where it goes.
             signs: say when a run does not learn.
             waiting_for: where clients that come from elsewhere connect to, for people; None: they are on this machine.
         """
@@ -48,6 +51,7 @@ class IntervalLog:
         self._run, self._fleet = config.run, config.fleet
         self._spec = spec
         self._writer = writer
+        self._tracking = tracking
         self._progress = progress
         self._signs = signs
         self._waiting_for = waiting_for
@@ -63,6 +67,7 @@ class IntervalLog:
         cohort_progress: tuple[int, int] = (0, 100),
         *,
         scored: bool = True,
+        spreads: Mapping[str, Spread] | None = None,
     ) -> None:
         """Reports the time since the last call. Episodes are those of `state`: a run's last line says why it ended.
 
@@ -72,6 +77,7 @@ class IntervalLog:
             learned: metrics of learner, source and account.
             cohort_progress: see `Cohorts.progress`.
             scored: one of the environments whose episodes count is there.
+            spreads: of what updates saw, by name.
         """
         now_s = time.monotonic()
         episodes = EpisodeWindow.from_state(state.episodes)
@@ -92,7 +98,7 @@ class IntervalLog:
         }
         _publish(vitals, learned, episodes, state)
         if state.has_begun:
-            self._writer.write(
+            line = self._writer.write(
                 {
                     "wall_s": state.wall_s,
                     "episode_steps_mean": episodes.steps_mean,
@@ -102,10 +108,13 @@ class IntervalLog:
                     **common,
                     **optional,
                     **learned,
+                    **_quantiles(spreads or {}),
                 }
             )
-        for line in self._signs.look(state, learned):
-            logger.warning("%s", line)
+            histograms = {f"histograms/{name}": spread for name, spread in (spreads or {}).items()}
+            self._tracking.log(tagged(line), histograms, int(common["frames"]))
+        for remark in self._signs.look(state, learned):
+            logger.warning("%s", remark)
         self._progress.update(
             Status(
                 elapsed_s=state.wall_s,
@@ -165,9 +174,16 @@ class IntervalLog:
             state: where it stands.
         """
         self._writer.close()
+        self._tracking.close(
+            {"ended": reached or "stopped", "agent_steps": state.agent_steps, "updates": state.updates}
+        )
         verb = "train" if self._waiting_for is None else "server"
         advice = next_commands(self._config, verb, reached) if state.has_begun else []
         self._progress.close(f"{reached or 'stopped'}; {state.describe()}", advice)
+
+
+def _quantiles(spreads: Mapping[str, Spread]) -> dict[str, float]:
+    return {key: value for name, spread in spreads.items() for key, value in spread.named_quantiles(name).items()}
 
 
 def _publish(vitals: VitalsTable, learned: Mapping[str, float], episodes: EpisodeWindow, state: RunState) -> None:

@@ -1,6 +1,6 @@
-"""Metrics of a run: one JSON line per log interval in `metrics.jsonl`, and the same as TensorBoard events.
+"""Metrics of a run: one JSON line per log interval in `metrics.jsonl`, and what trackers call the same.
 
-Lines are for programs and hold whatever the run has to say; `REQUIRED` is always among it. TensorBoard's x axis is
+Lines are for programs and hold whatever the run has to say; `REQUIRED` is always among it. In trackers the x axis is
 environment frames, and what Stable-Baselines3 logs too has its name, so that curves of both lie over one another.
 docs/metrics.md lists all names.
 """
@@ -36,18 +36,20 @@ REQUIRED = (
     "loss",
 )
 
-# Key in the file -> name in TensorBoard; all others are "train/<key>". Stable-Baselines3 has the first five.
+# Key in the file -> name in trackers; all others are "train/<key>", or keep a "/". Stable-Baselines3 has the first.
 _TAGS = {
     "episode_return_mean": "rollout/ep_rew_mean",
     "episode_steps_mean": "rollout/ep_len_mean",
     "frames_per_s": "time/fps",
     "wall_s": "time/time_elapsed",
+    "agent_steps": "time/total_timesteps",
+    "updates": "train/n_updates",
     "loss": "train/loss",
-    "steps_per_s": "time/steps_per_s",
-    "agent_steps": "time/agent_steps",
-    "updates": "time/updates",
-    "episodes": "rollout/episodes",
+    "policy_loss": "train/policy_gradient_loss",
+    "baseline_loss": "train/value_loss",
     "info/is_success": "rollout/success_rate",
+    "steps_per_s": "time/steps_per_s",
+    "episodes": "rollout/episodes",
     "cohorts": "cohorts/judged",
     "cohorts_void": "cohorts/void",
     "cohort_return_mean": "cohorts/return_mean",
@@ -67,10 +69,14 @@ Metrics = Mapping[str, float | int | None]
 
 
 class MetricsWriter:
-    """Appends to a run's metrics. One process writes."""
+    """Appends to a run's metrics. One process writes.
+
+    Attributes:
+        resume_step: frames of the last line from before this start that stays; None: there is none.
+    """
 
     def __init__(self, run_dir: Path, *, resume_step: int, resume_wall_s: float = math.inf) -> None:
-        """Opens both records.
+        """Opens the file.
 
         Args:
             run_dir: of the run.
@@ -78,22 +84,21 @@ class MetricsWriter:
                 tell of a future that did not happen, and are removed.
             resume_wall_s: its time. A start that was killed before its first step has left a line with the same steps.
         """
-        # Slow to import, and not needed by those who only read.
-        from torch.utils.tensorboard import SummaryWriter
-
         run_dir.mkdir(parents=True, exist_ok=True)
         path = run_dir / METRICS_FILE
         last = truncate(path, resume_step, resume_wall_s)
         self._file = LineFile(path)
-        purge_step = None if last is None else int(last["frames"]) + 1
-        self._events = SummaryWriter(str(run_dir), purge_step=purge_step)
+        self.resume_step = None if last is None else int(last["frames"])
 
-    def write(self, metrics: Metrics) -> None:
-        """Writes one line and one event each; both can be read as soon as this returns.
+    def write(self, metrics: Metrics) -> Metrics:
+        """Writes one line, which can be read as soon as this returns; a full disk costs it.
 
         Args:
             metrics: at least `REQUIRED`. What is not known yet is None; NaN and infinities become null, which JSON
-                has instead, and are left out of TensorBoard.
+                has instead.
+
+        Returns:
+            The line.
 
         Raises:
             ValueError: a required key is missing.
@@ -104,19 +109,20 @@ class MetricsWriter:
         finite = {key: _finite(value) for key, value in metrics.items()}
         line = {key: finite[key] for key in REQUIRED} | finite
         self._file.write(json.dumps(line) + "\n")
-        for key, value in line.items():
-            if value is not None and key != "frames":
-                self._events.add_scalar(tag_of(key), value, line["frames"])
-        self._events.flush()
+        return line
 
     def close(self) -> None:
-        """Closes both records."""
+        """Closes the file."""
         self._file.close()
-        self._events.close()
+
+
+def tagged(line: Metrics) -> dict[str, float]:
+    """What trackers get of a line: what is known, by its name there. Frames are their x axis."""
+    return {tag_of(key): value for key, value in line.items() if value is not None and key != "frames"}
 
 
 def tag_of(key: str) -> str:
-    """The name in TensorBoard of what has this key in the file."""
+    """The name in trackers of what has this key in the file."""
     return _TAGS.get(key, key if "/" in key else f"train/{key}")
 
 

@@ -59,6 +59,12 @@ class MonitoringConfig:
         "reaches it may see everything, nobody can change anything",
     )
     dashboard_frames: Literal["on", "off"] = option("on", "observations in the dashboard; off shows numbers only")
+    track: str | None = option(
+        "tensorboard",
+        "trackers, which get the numbers of metrics.jsonl too, commas between: tensorboard, wandb, trackio, mlflow, "
+        "a plug-in's name, or your own MODULE:CLASS; none for no tracker",
+        metavar="NAME,...",
+    )
     stall_limit_s: float = option(
         120.0,
         "how long inference or learner may make no progress while they have work: then the threads' stacks go to the "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,17 @@ from seedbed.server.options.run import RunConfig
 from seedbed.server.options.serving import ServingConfig
 from seedbed.server.presets.registry import PRESETS, fits, task_values
 from seedbed.server.run.directory import RunDirectory
+from seedbed.server.trackers.registry import names_in
 from seedbed.server.training.options_file import is_run, read_options_file
 
 HELP = ("-h", "--help")
+TRACK = "monitoring.track"
 PLUGINS: Mapping[str, str] = {
     "algorithm": "algorithms",
     "network.torso": "torsos",
     "network.core": "cores",
     "environment.env": "environments",
+    TRACK: "trackers",
 }
 """Options whose values may name a module: dotted path -> group of `common.plugins`."""
 FIRST = (
@@ -195,7 +198,7 @@ def read_command_line(argv: Sequence[str], *, prog: str, description: str = "") 
         file={} if namespace.config is None else read_options_file(namespace.config),
         flags={**from_spec, **typed},
         trust=Trust(
-            typed=frozenset(name for path in PLUGINS if (name := typed.get(path)) is not None and is_module(name)),
+            typed=frozenset(filter(is_module, _typed_names(typed))),
             allow_import=namespace.allow_import,
             start_directory=start_directory(namespace.import_from),
         ),
@@ -204,6 +207,13 @@ def read_command_line(argv: Sequence[str], *, prog: str, description: str = "") 
         from_spec=from_spec,
         dry_run=namespace.dry_run,
     )
+
+
+def _typed_names(typed: Mapping[str, Any]) -> Iterator[str]:
+    """Names that were typed; one option takes several."""
+    for path in PLUGINS:
+        if (value := typed.get(path)) is not None:
+            yield from names_in(value) if path == TRACK else (value,)
 
 
 def _read_spec(path: Path) -> EnvironmentSpec:

@@ -19,6 +19,7 @@ from seedbed.server.options.config import ServerConfig
 from seedbed.server.presets.registry import preset_values, task_values
 from seedbed.server.run.directory import RunFile
 from seedbed.server.run.resuming import check_unchanged, unexposed
+from seedbed.server.trackers.registry import find_trackers
 from seedbed.server.training.command_line import PLUGINS, Given, make_parser
 from seedbed.server.training.rules import rules
 
@@ -45,6 +46,7 @@ def resolve(given: Given, spec: EnvironmentSpec) -> ServerConfig:
         start, {path: ruled.get(path, value) if value == AUTO else value for path, value in values.items()}
     )
     admit(config, spec, given.trust)
+    find_trackers(config.monitoring.track, given.trust)  # told now, not when there is something to track
     return config
 
 
@@ -72,6 +74,7 @@ def resolve_again(given: Given, run: RunFile, name: str) -> ServerConfig:
     config = override(start, {path: value for path, value in values.items() if value != AUTO or path not in ruled})
     check_unchanged(before, config, name)
     admit(config, run.spec, given.trust)
+    find_trackers(config.monitoring.track, given.trust)
     return config
 
 

@@ -23,8 +23,6 @@ from seedbed.server.learning.loop import LearnerLoop
 from seedbed.server.learning.thread import LearnerThread
 from seedbed.server.monitoring.episodes import EpisodeLog
 from seedbed.server.monitoring.interval_log import IntervalLog
-from seedbed.server.monitoring.learning_signs import LearningSigns
-from seedbed.server.monitoring.metrics import MetricsWriter
 from seedbed.server.monitoring.progress import Progress
 from seedbed.server.monitoring.watch import Watch, make_watch
 from seedbed.server.monitoring.watchdog import end_process
@@ -38,6 +36,7 @@ from seedbed.server.training.assemble import Parts, assemble
 from seedbed.server.training.insight import make_insight
 from seedbed.server.training.introduction import introduce
 from seedbed.server.training.local_clients import LocalClients
+from seedbed.server.training.logs import make_episode_log, make_interval_log
 from seedbed.server.training.opening import OpenedRun
 from seedbed.server.training.restoring import restore_replay, weights_of_another
 from seedbed.server.training.run_clock import RunClock
@@ -206,8 +205,9 @@ class TrainingRun:
             "unrolls_cut": account.cut_unrolls,
             **{f"info/{name}": mean for name, mean in self._episode_log.numbers.means().items()},
         }
-        cohorts = self._clock.cohorts
-        self._interval_log.log(state, self._server.vitals, metrics, cohorts.progress, scored=cohorts.num_present > 0)
+        cohorts, spreads = self._clock.cohorts, loop.take_spreads()
+        scored, vitals = cohorts.num_present > 0, self._server.vitals
+        self._interval_log.log(state, vitals, metrics, cohorts.progress, scored=scored, spreads=spreads)
 
 
 def make_training_run(
@@ -262,23 +262,8 @@ def make_training_run(
         learner,
         clients=clients,
         watch=watch,
-        interval_log=IntervalLog(
-            config,
-            spec,
-            MetricsWriter(directory.path, resume_step=state.agent_steps, resume_wall_s=state.wall_s),
-            progress,
-            LearningSigns(config.run, spec),
-            waiting_for=address,
-        ),
-        episode_log=EpisodeLog(
-            directory.path,
-            clock.episodes,
-            task=spec.environment,
-            greedy=config.fleet.greedy_environments,
-            writes=config.run.episode_records,
-            resume_step=state.agent_steps,
-            resume_wall_s=state.wall_s,
-        ),
+        interval_log=make_interval_log(opened, state, progress, trust, waiting_for=address),
+        episode_log=make_episode_log(opened, state, clock.episodes),
         saver=Saver(directory.checkpoints, config.run.keep, state, vitals),
         replay_files=restore_replay(config, parts, directory, state),
         stop=stop,

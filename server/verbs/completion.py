@@ -18,6 +18,7 @@ from seedbed.common.plugins import names
 from seedbed.server.algorithms.registry import ALGORITHMS
 from seedbed.server.networks.registry import CORES, TORSOS
 from seedbed.server.presets.registry import PRESETS
+from seedbed.server.trackers.registry import TRACKERS
 
 _SHELLS = ("bash", "zsh")
 _FILES = ("FILE", "PATH", "DIR")
@@ -84,7 +85,7 @@ def _known() -> Mapping[str, Sequence[str]]:
         f"--{option}": [one.name for one in names(f"{option}s", table) if not one.hidden]
         for option, table in tables.items()
     }
-    return found | {"--preset": list(PRESETS)}
+    return found | {"--preset": list(PRESETS), "--track": list(TRACKERS)}
 
 
 def _teach(action: argparse.Action, known: Mapping[str, Sequence[str]]) -> None:

@@ -1,4 +1,4 @@
-"""`seedbed list`: the names that --preset, --algorithm, --torso, --core and --env take, and who brings them."""
+"""`seedbed list`: names that --preset, --algorithm, --torso, --core, --track and --env take, and who brings them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ from seedbed.common.plugins import Named, names
 from seedbed.server.algorithms.registry import ALGORITHMS
 from seedbed.server.networks.registry import CORES, TORSOS
 from seedbed.server.presets.registry import PRESETS
+from seedbed.server.trackers.registry import TRACKERS
 
-_BUILT_IN: Mapping[str, Mapping[str, str]] = {"algorithms": ALGORITHMS, "torsos": TORSOS, "cores": CORES}
+_BUILT_IN: Mapping[str, Mapping[str, str]] = {
+    "algorithms": ALGORITHMS,
+    "torsos": TORSOS,
+    "cores": CORES,
+    "trackers": TRACKERS,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""`metrics.jsonl`, TensorBoard events and the window of episodes."""
+"""`metrics.jsonl`, names in trackers and the window of episodes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from seedbed.common.errors import ConfigError
-from seedbed.server.monitoring.metrics import REQUIRED, EpisodeWindow, MetricsWriter, read_metrics
+from seedbed.server.monitoring.metrics import REQUIRED, EpisodeWindow, MetricsWriter, read_metrics, tagged
 from seedbed.server.run.directory import METRICS_FILE
 
 
@@ -30,15 +30,6 @@ def steps_in(run_dir: Path) -> list[int]:
     return [entry["agent_steps"] for entry in read_metrics(run_dir)]
 
 
-def scalars(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
-    """TensorBoard's view: tag -> (x, value)."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(run_dir))
-    events.Reload()
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-
-
 def test_lines_can_be_read_at_once_and_say_all(tmp_path: Path) -> None:
     writer = MetricsWriter(tmp_path / "run", resume_step=0)
     writer.write(line(100, entropy=0.5))
@@ -57,28 +48,26 @@ def test_what_is_not_a_number_is_null(tmp_path: Path) -> None:
     text = (tmp_path / METRICS_FILE).read_text()
     found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert (found["loss"], found["entropy"], found["episode_return_mean"]) == (None, None, None)
-    assert "train/loss" not in scalars(tmp_path)
 
 
-def test_tensorboard_has_the_usual_names_over_frames(tmp_path: Path) -> None:
-    writer = MetricsWriter(tmp_path, resume_step=0)
-    for step in (100, 200):
-        writer.write(line(step, episode_steps_mean=step + 0.5, entropy=0.25))
-    writer.close()
-    found = scalars(tmp_path)
-    assert found["rollout/ep_rew_mean"] == [(4 * step, pytest.approx(step + 0.06)) for step in (100, 200)]
-    assert found["rollout/ep_len_mean"] == [(400, 100.5), (800, 200.5)]
-    assert found["time/fps"][0] == (400, pytest.approx(100.04))
-    assert found["train/entropy"] == [(400, 0.25), (800, 0.25)]
-    assert found["time/agent_steps"] == [(400, 100.0), (800, 200.0)]
-    assert "train/frames" not in found
+def test_trackers_get_what_is_known_by_the_usual_names() -> None:
+    found = tagged({**line(100, episode_steps_mean=7, entropy=0.25, loss=None), "info/won": 0.5, "info/is_success": 1})
+    assert found["rollout/ep_rew_mean"] == 100.06
+    assert found["rollout/ep_len_mean"] == 7
+    assert found["time/fps"] == 100.04
+    assert found["time/total_timesteps"] == 100
+    assert found["train/entropy"] == 0.25
+    assert found["info/won"] == 0.5
+    assert found["rollout/success_rate"] == 1
+    assert "train/loss" not in found
+    assert not [name for name in found if "frames" in name]
 
 
 def test_resuming_removes_what_did_not_happen(tmp_path: Path) -> None:
     write(tmp_path, 100, 200, 300, 400)
     write(tmp_path, 250, 350, resume_step=200)
     assert steps_in(tmp_path) == [100, 200, 250, 350]
-    assert [x for x, _ in scalars(tmp_path)["train/loss"]] == [400, 800, 1000, 1400]
+    assert MetricsWriter(tmp_path, resume_step=999).resume_step == 1400
     write(tmp_path, 10)
     assert steps_in(tmp_path) == [10]
 

@@ -13,6 +13,8 @@ import yaml
 from seedbed.common.options import from_json
 from seedbed.common.plugins import GROUPS
 from seedbed.common.specs import ArraySpec
+from seedbed.server.trackers.interface import TrackedRun
+from seedbed.server.trackers.tracking import Tracking
 from seedbed.server.training.checks import check_torso
 from seedbed.server.training.resolve import defaults_of
 
@@ -40,6 +42,15 @@ def test_the_environment() -> None:
 def test_the_torso() -> None:
     vector = (ArraySpec(name="observation", dtype="float32", shape=(4,)),)
     check_torso(module(blocks("python")[1]).Attention, vector, (3,))
+
+
+def test_the_tracker(tmp_path: Path) -> None:
+    (source,) = [block for block in blocks("python") if "# my_tracker.py" in block]
+    run = TrackedRun(name="x", directory=tmp_path, config={}, environment="X-v0", version="0")
+    tracking = Tracking({"csv": module(source).Csv}, run)
+    tracking.log({"train/loss": 0.5}, {}, 40)
+    tracking.close({"ended": "the step limit"})
+    assert (tmp_path / "loss.csv").read_text() == "40,0.5\n"
 
 
 def test_the_options_in_a_file() -> None:
