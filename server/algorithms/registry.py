@@ -20,6 +20,7 @@ ALGORITHMS: Mapping[str, str] = {
     "ppo": "seedbed.server.algorithms.ppo:PPO",
     "r2d2": "seedbed.server.algorithms.replayed_q:R2D2",
     "apex": "seedbed.server.algorithms.replayed_q:ApeX",
+    "sac": "seedbed.server.algorithms.sac:SAC",
     "one_step_q": "seedbed.server.algorithms.q_learning:OneStepQ",
     "one_step_sarsa": "seedbed.server.algorithms.q_learning:OneStepSarsa",
     "n_step_q": "seedbed.server.algorithms.q_learning:NStepQ",

@@ -5,8 +5,9 @@ Shapes: L rows, B unrolls of a train batch, K stacked frames.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import overload
 
 import numpy as np
 import torch
@@ -31,6 +32,39 @@ class Sample:
     weights: Tensor
 
 
+class Windows(Sequence[Provenance]):
+    """Provenance of a few rows of each of many unrolls, made where somebody looks: it would take longer than a draw.
+
+    Attributes:
+        lengths: int64 `[B]`, rows of each that were received.
+    """
+
+    def __init__(
+        self, unrolls: Sequence[Provenance], first_rows: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> None:
+        """Rows `first_rows` `[B]` and those behind them."""
+        self.lengths = lengths
+        self._unrolls = unrolls
+        self._first_rows = first_rows
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self._unrolls)
+
+    @overload
+    def __getitem__(self, index: int) -> Provenance: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Provenance]: ...
+    def __getitem__(self, index: int | slice) -> Provenance | Sequence[Provenance]:
+        """Of one, or of several."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        unroll = self._unrolls[index]
+        return replace(
+            unroll, first_seq=unroll.first_seq + int(self._first_rows[index]), length=int(self.lengths[index])
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class TrainBatch:
     """B unrolls, time-major.
@@ -49,7 +83,7 @@ class TrainBatch:
     fields: Mapping[str, Tensor]
     state: tuple[Tensor, ...]
     valid: Tensor
-    provenance: tuple[Provenance, ...]
+    provenance: Sequence[Provenance]
     trained_rows: range
     sample: Sample | None = None
 
@@ -57,6 +91,8 @@ class TrainBatch:
     def num_transitions(self) -> int:
         """Transitions that were received and are to be trained on, masked ones included."""
         start, stop = self.trained_rows.start, self.trained_rows.stop
+        if isinstance(self.provenance, Windows):
+            return int((self.provenance.lengths - 1).clip(start, stop).sum()) - start * len(self.provenance)
         return sum(len(range(start, min(stop, source.length - 1))) for source in self.provenance)
 
     @property

@@ -51,6 +51,7 @@ class RateLimiter:
         self._min_size = min_size
         self._tolerance = tolerance
         self._insert_size = insert_size
+        self._batch_size = batch_size
 
     def num_inserts_allowed(self) -> int:
         """How many times `insert_size` may be inserted now."""
@@ -62,6 +63,10 @@ class RateLimiter:
     def may_sample(self, count: int) -> bool:
         """Whether a batch of `count` may be drawn now."""
         return self.inserts >= self._min_size and self._deficit() - count >= -self._tolerance
+
+    def updates_per_insert(self) -> float:
+        """Batches drawn for each insert since the first batch; 0 before."""
+        return self.samples / self._batch_size / max(1, self.inserts - self._min_size)
 
     def _deficit(self) -> float:
         return self._samples_per_insert * (self.inserts - self._min_size) - self.samples

@@ -28,7 +28,7 @@ from seedbed.server.experience.source import Source
 from seedbed.server.experience.stored_unrolls import StoredUnrolls
 from seedbed.server.experience.transition_replay import TransitionReplay
 from seedbed.server.options.config import ServerConfig
-from seedbed.server.options.learning import ReplayConfig
+from seedbed.server.options.learning import ReplayConfig, UniformReplayConfig
 
 RegimeName = Literal["queue", "rounds", "replay"]
 Draws = Literal["unrolls", "transitions"]
@@ -50,7 +50,7 @@ class Regime:
 
     Attributes:
         make: builds the source, and the account in front of it. Raises UsageError where options do not fit.
-        capacity: unrolls that the source has room for.
+        capacity: unrolls that the source has room for, if one begins every so many rows.
         on_policy: every row of a train batch was acted on by the parameters that it trains: actors wait for updates.
         staggers: neighbouring environments end their unrolls together, the others at other times.
         clients_yield: nearly all waits for the learner, so environments that take its core make everything slower.
@@ -58,7 +58,7 @@ class Regime:
     """
 
     make: Callable[[ServerConfig, Learns, OpenUnrolls], tuple[Source, Collector]]
-    capacity: Callable[[ServerConfig], int]
+    capacity: Callable[[ServerConfig, int], int]
     on_policy: bool = False
     staggers: bool = False
     clients_yield: bool = False
@@ -76,53 +76,56 @@ def _make_rounds(config: ServerConfig, algorithm: Learns, store: OpenUnrolls) ->
 
 
 def _make_replay(config: ServerConfig, algorithm: Learns, store: OpenUnrolls) -> tuple[Source, Collector]:
-    options: ReplayConfig = config.algorithm_options.replay
-    transitions = algorithm.draws == "transitions"
-    insert_size = store.layout.period if transitions else 1
-    if options.replay_min_size > options.replay_capacity * insert_size:
+    options: ReplayConfig | UniformReplayConfig = config.algorithm_options.replay
+    transitions, period = algorithm.draws == "transitions", store.layout.period
+    # The limiter counts transitions or unrolls; of transitions an unroll brings at most `insert_size`.
+    insert_size, counted = (period, 1) if transitions else (1, period)
+    capacity, min_size = options.num_unrolls(period), options.min_inserts(counted)
+    if options.replay_min_size > options.replay_capacity:
         raise UsageError(
-            f"expected --replay-min-size of at most {options.replay_capacity * insert_size} for --replay-capacity "
+            f"expected --replay-min-size of at most {options.replay_capacity} for --replay-capacity "
             f"{options.replay_capacity}, got {options.replay_min_size}: learning would never start"
         )
-    tolerance = options.replay_tolerance
+    ratio, tolerance = options.draws_per_insert(counted, algorithm.batch_size), options.replay_tolerance
     if tolerance is None:
         tolerance = roomy_tolerance(
-            samples_per_insert=options.samples_per_insert,
+            samples_per_insert=ratio,
             batch_size=algorithm.batch_size,
             num_environments=config.fleet.num_envs,
             insert_size=insert_size,
         )
     limiter = RateLimiter(
-        samples_per_insert=options.samples_per_insert,
-        min_size=options.replay_min_size,
+        samples_per_insert=ratio,
+        min_size=min_size,
         tolerance=tolerance,
         batch_size=algorithm.batch_size,
         insert_size=insert_size,
     )
-    device = choose_replay_device(options.replay_device, store.device, store.layout, options.replay_capacity)
-    storage = StoredUnrolls(store.layout, options.replay_capacity, device, store.device)
+    device = choose_replay_device(
+        options.replay_device, store.device, store.layout, capacity, options.replay_capacity / capacity
+    )
+    storage = StoredUnrolls(store.layout, capacity, device, store.device)
     seed = config.environment.seed
     replay: Replay
     if transitions:
         replay = TransitionReplay(storage, limiter, seed=seed)
     else:
-        prioritisation = Prioritisation(
-            alpha=options.priority_exponent, beta=options.importance_exponent, initial=algorithm.initial_priorities
-        )
+        alpha, beta = options.exponents
+        prioritisation = Prioritisation(alpha=alpha, beta=beta, initial=algorithm.initial_priorities)
         replay = Replay(storage, limiter, prioritisation, seed=seed)
     return replay, Collector(store, replay, config.fleet.greedy_environments)
 
 
-def _queue_capacity(config: ServerConfig) -> int:
+def _queue_capacity(config: ServerConfig, period: int) -> int:
     return config.queue_unrolls
 
 
-def _rounds_capacity(config: ServerConfig) -> int:
+def _rounds_capacity(config: ServerConfig, period: int) -> int:
     return config.num_slots
 
 
-def _replay_capacity(config: ServerConfig) -> int:
-    capacity: int = config.algorithm_options.replay.replay_capacity
+def _replay_capacity(config: ServerConfig, period: int) -> int:
+    capacity: int = config.algorithm_options.replay.num_unrolls(period)
     return capacity
 
 

@@ -39,9 +39,20 @@ def free_bytes(device: torch.device, root: Path = Path("/")) -> int:
 
 
 def choose_replay_device(
-    wanted: Literal["auto", "cpu", "cuda"], learner: torch.device, layout: UnrollLayout, capacity: int
+    wanted: Literal["auto", "cpu", "cuda"],
+    learner: torch.device,
+    layout: UnrollLayout,
+    capacity: int,
+    unit: float = 1.0,
 ) -> torch.device:
-    """Where a replay of `capacity` unrolls goes: with "auto" beside the learner if it fits there, else on the CPU.
+    """Where a replay goes: with "auto" beside the learner if it fits there, else on the CPU.
+
+    Args:
+        wanted: by the option.
+        learner: the device of the learner.
+        layout: of an unroll.
+        capacity: unrolls.
+        unit: what --replay-capacity counts for each of them.
 
     Raises:
         UsageError: it does not fit; the message says what would.
@@ -56,8 +67,9 @@ def choose_replay_device(
             return device
     fitting = max(int(_SHARE * free_bytes(device)) // bytes_per_unroll(layout) for device in choices)
     raise UsageError(
-        f"expected a replay that fits into memory, --replay-capacity {capacity} takes {needed / _GIB:.1f} GiB "
-        f"({bytes_per_unroll(layout)} bytes an unroll): take at most --replay-capacity {fitting}"
+        f"expected a replay that fits into memory, --replay-capacity {round(capacity * unit)} takes "
+        f"{needed / _GIB:.1f} GiB ({bytes_per_unroll(layout)} bytes an unroll): take at most --replay-capacity "
+        f"{int(fitting * unit)}"
     )
 
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seedbed.server.experience.batch import TrainBatch, valid_transitions
+from seedbed.server.experience.batch import TrainBatch, Windows, valid_transitions
 from seedbed.server.experience.frames import StackIndex
 from seedbed.server.experience.open_unrolls import OpenUnrolls
 from seedbed.server.experience.unroll import Provenance, UnrollLayout, UnrollRows
@@ -80,7 +80,7 @@ class StoredUnrolls:
         )
 
     def gather_windows(
-        self, places: Places, first_rows: NDArray[np.int64], num_rows: int, provenance: Sequence[Provenance]
+        self, places: Places, first_rows: NDArray[np.int64], num_rows: int, provenance: Windows
     ) -> TrainBatch:
         """A few rows of each of these unrolls as a train batch whose first transition alone is trained on.
 
@@ -96,6 +96,7 @@ class StoredUnrolls:
         rows = torch.from_numpy(first_rows).to(self.device) + torch.arange(num_rows, device=self.device)[:, None]
         index = torch.from_numpy(places).to(self.device)
         flat = (index * self.layout.num_rows + rows).flatten()
+        lengths = torch.from_numpy(provenance.lengths).to(self.device)
         fields = {
             name: tensor.flatten(0, 1).index_select(0, flat).unflatten(0, rows.shape)
             for name, tensor in self._rows.fields.items()
@@ -104,8 +105,8 @@ class StoredUnrolls:
             observations=self._stacks(index, fields["age"], rows),
             fields={name: self._to_batch(tensor) for name, tensor in fields.items()},
             state=(),
-            valid=self._to_batch(self._valid(fields, provenance)),
-            provenance=tuple(provenance),
+            valid=self._to_batch(valid_transitions(fields["step_type"], lengths)),
+            provenance=provenance,
             trained_rows=range(1),
         )
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seedbed.common.errors import UsageError
-from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.experience.batch import TrainBatch, Windows
 from seedbed.server.experience.rate_limiter import RateLimiter
 from seedbed.server.experience.replay import Places, Prioritisation, Replay
 from seedbed.server.experience.stored_unrolls import StoredUnrolls
@@ -43,9 +43,9 @@ class TransitionReplay(Replay):
             raise UsageError("expected --core none where single transitions are drawn from a replay")
         super().__init__(storage, limiter, Prioritisation(alpha=1.0, beta=0.0, initial=_none), seed=seed)
         self._layout = storage.layout
-        self._valid = np.zeros(
-            (self.capacity, self._layout.period), bool
-        )  # of each place, transitions that may be drawn
+        # Of each place, the transitions that may be drawn, and the rows that were received.
+        self._valid = np.zeros((self.capacity, self._layout.period), bool)
+        self._length = np.zeros(self.capacity, np.int64)
         self._num_valid = 0
 
     def update_priorities(self, batch: TrainBatch, priorities: Tensor) -> None:
@@ -54,7 +54,13 @@ class TransitionReplay(Replay):
 
     def metrics(self) -> Mapping[str, float]:
         """For the log."""
-        return {**super().metrics(), "replay_transitions": self._num_valid}
+        with self._moved:
+            updates_per_step = self._limiter.updates_per_insert()
+        return {
+            **super().metrics(),
+            "replay_transitions": self._num_valid,
+            "replay_updates_per_step": updates_per_step,
+        }
 
     def check_valid(self) -> None:
         """See the base class."""
@@ -80,6 +86,7 @@ class TransitionReplay(Replay):
         count = int(valid.sum())
         self._num_valid += count - int(self._valid[places].sum())
         self._valid[places] = valid
+        self._length[places] = [source.length for source in sources]
         return count
 
     def _initial(self, places: Places, sources: Sequence[Provenance]) -> NDArray[np.float64]:
@@ -95,11 +102,8 @@ class TransitionReplay(Replay):
         valid, num_rows = self._valid[places], self._layout.num_rows - self._layout.period + 1
         rank = (self._random.random(len(places)) * valid.sum(1)).astype(np.int64)
         first_rows = (valid.cumsum(1) > rank[:, None]).argmax(1)
-        windows = [
-            Provenance(x.slot, x.lease, x.environment_index, x.first_seq + row, min(x.length - row, num_rows))
-            for x, row in zip(sources, first_rows.tolist(), strict=True)
-        ]
-        return self._storage.gather_windows(places, first_rows, num_rows, windows)
+        lengths = np.minimum(self._length[places] - first_rows, num_rows)
+        return self._storage.gather_windows(places, first_rows, num_rows, Windows(sources, first_rows, lengths))
 
 
 def _none(batch: TrainBatch) -> Tensor:

@@ -5,6 +5,7 @@ On a CPU each step is a handful of calls over all parameters together, fused or 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -141,7 +142,10 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
         The norm before clipping, a scalar on the parameters' device.
     """
     parameters = list(parameters)
-    norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm, foreach=True)
+    if math.isinf(max_norm):
+        norm = torch.nn.utils.get_total_norm([x.grad for x in parameters if x.grad is not None], foreach=True)
+    else:
+        norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm, foreach=True)
     lost = ~norm.isfinite()
     if lost.device.type == "cpu" and not lost:  # elsewhere asking would wait for the whole update
         return norm

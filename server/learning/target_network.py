@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from seedbed.server.algorithms.interface import Target
 
@@ -25,20 +26,29 @@ class TargetNetwork:
             rule: how.
         """
         self.module = copy.deepcopy(source).requires_grad_(False)
-        self._source = source
         self._rule = rule
+        # Their tensors stay where they are, and finding them takes longer than a small network's copy.
+        self._parameters = _Pairs(list(self.module.parameters()), list(source.parameters()))
+        self._buffers = _Pairs(list(self.module.buffers()), list(source.buffers()))
 
     @torch.no_grad()
     def follow(self, num_updates: int) -> None:
         """After so many updates of the source."""
         if self._rule.tau is not None:
-            torch._foreach_lerp_(list(self.module.parameters()), list(self._source.parameters()), self._rule.tau)
-            self._copy_buffers()
+            torch._foreach_lerp_(self._parameters.ours, self._parameters.theirs, self._rule.tau)
+            _copy(self._buffers)
         elif self._rule.period is not None and num_updates % self._rule.period == 0:
-            for ours, theirs in zip(self.module.parameters(), self._source.parameters(), strict=True):
-                ours.copy_(theirs)
-            self._copy_buffers()
+            _copy(self._parameters)
+            _copy(self._buffers)
 
-    def _copy_buffers(self) -> None:
-        for ours, theirs in zip(self.module.buffers(), self._source.buffers(), strict=True):
-            ours.copy_(theirs)
+
+class _Pairs(NamedTuple):
+    """Tensors of the copy and of its source."""
+
+    ours: list[Tensor]
+    theirs: list[Tensor]
+
+
+def _copy(tensors: _Pairs) -> None:
+    for ours, theirs in zip(tensors.ours, tensors.theirs, strict=True):
+        ours.copy_(theirs)

@@ -21,6 +21,7 @@ _NOTHING_TYPED = Trust(typed=frozenset(), allow_import=False)
 TORSOS: Mapping[str, str] = {
     "auto": f"{_FOLDER}.auto:Auto",
     "mlp": f"{_FOLDER}.vectors:MLP",
+    "flat": f"{_FOLDER}.vectors:Flat",
     "impala_shallow": f"{_FOLDER}.images:ImpalaShallow",
     "nature": f"{_FOLDER}.images:Nature",
     "impala_deep": f"{_FOLDER}.images:ImpalaDeep",

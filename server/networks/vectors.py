@@ -32,7 +32,25 @@ _EMBEDDING_SIZE = 64
 _SIZES = (64, 64)
 
 
-class MLP(Torso):
+class Flat(Torso):
+    """The numbers of all observations, side by side, without a layer: for algorithms whose heads have layers enough."""
+
+    def __init__(self, shown: Sequence[ArraySpec], config: NetworkConfig, frame_stacks: Sequence[int]) -> None:
+        """See `Torso`."""
+        super().__init__(shown, config, frame_stacks)
+        readers = [numbers_of(spec) for spec in shown]
+        pairs = zip(readers, frame_stacks, strict=True)
+        self.output_size = sum(numbers.size * frame_stack for numbers, frame_stack in pairs)
+        self.numbers = nn.ModuleList(readers)
+
+    def forward(self, observations: tuple[Tensor, ...]) -> Tensor:
+        """See `Torso`."""
+        pairs = zip(self.numbers, observations, strict=True)
+        flat = [numbers(x.reshape(*x.shape[:2], -1)).flatten(1) for numbers, x in pairs]
+        return flat[0] if len(flat) == 1 else torch.cat(flat, dim=-1)
+
+
+class MLP(Flat):
     """Two fully connected layers over all observations.
 
     Tanh does better than ReLU on small control tasks (arXiv 2006.05990, section 3.2).
@@ -41,20 +59,15 @@ class MLP(Torso):
     def __init__(self, shown: Sequence[ArraySpec], config: NetworkConfig, frame_stacks: Sequence[int]) -> None:
         """See `Torso`."""
         super().__init__(shown, config, frame_stacks)
-        self.output_size = _SIZES[-1]
-        readers = [numbers_of(spec) for spec in shown]
-        sizes = [numbers.size * frame_stack for numbers, frame_stack in zip(readers, frame_stacks, strict=True)]
-        self.numbers = nn.ModuleList(readers)
-        layers = [Linear(*pair) for pair in itertools.pairwise((sum(sizes), *_SIZES))]
+        layers = [Linear(*pair) for pair in itertools.pairwise((self.output_size, *_SIZES))]
         for layer in layers:
             initialise(layer, HIDDEN_GAIN)
         self.layers = nn.ModuleList(layers)
+        self.output_size = _SIZES[-1]
 
     def forward(self, observations: tuple[Tensor, ...]) -> Tensor:
         """See `Torso`."""
-        pairs = zip(self.numbers, observations, strict=True)
-        flat = [numbers(x.reshape(*x.shape[:2], -1)).flatten(1) for numbers, x in pairs]
-        x = flat[0] if len(flat) == 1 else torch.cat(flat, dim=-1)
+        x = super().forward(observations)
         for layer in self.layers:
             x = torch.tanh(layer(x))
         return x

@@ -71,3 +71,63 @@ class ReplayConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.priority_eta <= 1:
             raise UsageError(f"expected --priority-eta between 0 and 1, got {self.priority_eta}")
+
+    def num_unrolls(self, period: int) -> int:
+        """Capacity in unrolls."""
+        return self.replay_capacity
+
+    def min_inserts(self, insert: int) -> int:
+        """Inserts before the first draw."""
+        return self.replay_min_size
+
+    def draws_per_insert(self, insert: int, batch_size: int) -> float:
+        """How often what is inserted is drawn."""
+        return self.samples_per_insert
+
+    @property
+    def exponents(self) -> tuple[float, float]:
+        """Alpha of priorities and beta of importance weights."""
+        return self.priority_exponent, self.importance_exponent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UniformReplayConfig:
+    """replay"""
+
+    replay_capacity: int = option(
+        1_000_000, "transitions that the replay holds; the oldest make room", minimum=1, fixed=True
+    )
+    replay_min_size: int = option(1000, "transitions that the replay must hold before learning starts", minimum=1)
+    updates_per_step: float = option(
+        1.0, "U, updates for each agent step that is learnt from; steps and updates wait for one another"
+    )
+    replay_tolerance: float | None = option(
+        None,
+        "tolerance of updates-per-step: draws by which updates may be ahead or behind "
+        "(default: two updates and what two unrolls, or one of every environment, bring)",
+    )
+    replay_device: Literal["auto", "cpu", "cuda"] = option(
+        "auto", "device of the replay: auto is the learner's if it fits"
+    )
+    checkpoint_replay: bool = option(False, "save the replay when the run is stopped in order, and resume with it")
+
+    def __post_init__(self) -> None:
+        if not self.updates_per_step > 0:
+            raise UsageError(f"expected --updates-per-step above 0, got {self.updates_per_step}")
+
+    def num_unrolls(self, period: int) -> int:
+        """Capacity in unrolls that begin every `period` transitions."""
+        return -(-self.replay_capacity // period)
+
+    def min_inserts(self, insert: int) -> int:
+        """Inserts of so many transitions before the first draw."""
+        return -(-self.replay_min_size // insert)
+
+    def draws_per_insert(self, insert: int, batch_size: int) -> float:
+        """How often an insert of so many transitions is drawn, in batches of so many."""
+        return self.updates_per_step * insert * batch_size
+
+    @property
+    def exponents(self) -> tuple[float, float]:
+        """Alpha of priorities and beta of importance weights: drawn evenly."""
+        return 0.0, 0.0

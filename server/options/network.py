@@ -15,7 +15,8 @@ class NetworkConfig:
 
     torso: str = option(
         "auto",
-        "network that reads observations: auto (an encoder for each array), mlp, impala_shallow, nature, impala_deep, "
+        "network that reads observations: auto (an encoder for each array), mlp, flat (no layers), impala_shallow, "
+        "nature, impala_deep, "
         "a plug-in's name, or your own MODULE:CLASS",
         metavar="NAME",
         fixed=True,

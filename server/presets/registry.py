@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seedbed.common.errors import UsageError
-from seedbed.server.presets import cartpole, catch, memory, pong
+from seedbed.server.presets import cartpole, catch, memory, pendulum, pong
 
 Values = Mapping[str, Any]
 """Dotted option -> value."""
@@ -20,6 +20,7 @@ PRESETS: Mapping[str, tuple[Values, Mapping[str, Values]]] = {
     "cartpole": (cartpole.TASK, cartpole.ALGORITHMS),
     "catch": (catch.TASK, catch.ALGORITHMS),
     "memory": (memory.TASK, memory.ALGORITHMS),
+    "pendulum": (pendulum.TASK, pendulum.ALGORITHMS),
 }
 """Name -> values of the task, and those of each algorithm."""
 

@@ -27,7 +27,7 @@ def describe_dry_run(opened: OpenedRun) -> str:
     learnt = algorithm.make_learnt()
     layout = make_layout(config, spec, algorithm, algorithm.acting(learnt))
     unroll_bytes = bytes_per_unroll(layout)
-    kept, what = REGIMES[algorithm.regime].capacity(config), algorithm.regime
+    kept, what = REGIMES[algorithm.regime].capacity(config, algorithm.period), algorithm.regime
     lines = [
         f"{'run':<13}{opened.directory.path} ({'new' if opened.before is None else 'goes on'}; nothing was written)",
         f"{'environment':<13}{spec.environment}{f', preset {spec.preset}' if spec.preset else ''}",

@@ -9,6 +9,7 @@ What is in `--out` already is not run again, and a run that was interrupted goes
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from seedbed.server.run.directory import METRICS_FILE
 SEEDBED = str(Path(sys.executable).with_name("seedbed"))
 
 ALGORITHMS = ("vtrace", "a2c", "a3c", "ppo", "r2d2", "apex", "n_step_q", "one_step_q", "one_step_sarsa")
+CONTINUOUS = ("sac",)
 RECURRENT = ("vtrace", "a2c", "a3c", "ppo", "r2d2", "n_step_q")
 CONTROL_STEPS = 60_000  # eight times what R2D2 needs with a memory, and half a minute or more
 
@@ -49,6 +51,7 @@ def _control(algorithm: str) -> Entry:
 ENTRIES = (
     *(Entry(preset, algorithm, algorithm) for preset in ("cartpole", "catch") for algorithm in ALGORITHMS),
     *(Entry("memory", algorithm, algorithm) for algorithm in RECURRENT),
+    *(Entry("pendulum", algorithm, algorithm) for algorithm in CONTINUOUS),
     *map(_control, ("vtrace", "r2d2", "apex")),
 )
 HEADER = (
@@ -133,7 +136,7 @@ def write_report(entries: Sequence[Entry], out: Path) -> None:
         for entry in entries:
             runs = sorted((out / preset / entry.name).glob("seed-*/")) if entry.preset == preset else []
             if runs:
-                target = preset_values(preset, entry.algorithm)["run.target_return"]
+                target = preset_values(preset, entry.algorithm).get("run.target_return", -math.inf)
                 tables.append(row(entry.name, [read_outcome(run, target) for run in runs]))
                 drawn += runs
         if drawn:

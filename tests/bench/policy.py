@@ -56,11 +56,14 @@ class PolicyAlone:
             self.queue = UnrollFifo(layout, 2 * num_envs, self._device)
             self._sink = self._rounds = RoundCollector(self.store, cast(RoundFifo, self.queue), self._shown)
         self._replays = isinstance(self.queue, Replay)
-        self._owed = 0.0  # unrolls that a replay's ratio allows to be drawn
-        self._per_insert = config.algorithm_options.replay.samples_per_insert if self._replays else 0.0
+        self._owed = 0.0  # draws that a replay's ratio allows
+        self._per_insert = 0.0
+        if self._replays:
+            self._per_insert = config.algorithm_options.replay.draws_per_insert(layout.period, self.batch_size)
         self._inference.begin(np.arange(num_envs), 1, range(num_envs))
         self.batch_rows = inference_batch(config)
-        self.train_batch = f"{self.batch_size} unrolls of {layout.num_rows} rows"
+        what = "transitions, stored in unrolls" if algorithm.draws == "transitions" else "unrolls"
+        self.train_batch = f"{self.batch_size} {what} of {layout.num_rows} rows"
         self._batches = [np.arange(i, min(i + self.batch_rows, num_envs)) for i in range(0, num_envs, self.batch_rows)]
         self._steps_per_period = layout.num_rows - 1 if rounds else layout.period
         self._watches = self._new_watches()

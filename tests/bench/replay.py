@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from seedbed.env_client.environments.rows import describe
 from seedbed.server.experience.replay import Replay
@@ -40,10 +39,11 @@ def measure_replay(policy: PolicyAlone, seconds: float) -> dict[str, float]:
         replay.insert(policy.store, unrolls)
     batch = replay.sample(size)
     update = learner.update(batch, 0.0)
-    priorities = torch.ones(size) if update.priorities is None else update.priorities
     insert = _repeat(lambda: replay.insert(policy.store, unrolls), seconds)
     sample = _repeat(lambda: replay.sample(size), seconds)
-    prioritise = _repeat(lambda: replay.update_priorities(batch, priorities), seconds)
+    prioritise = 0.0  # of one that has priorities
+    if (priorities := update.priorities) is not None:
+        prioritise = _repeat(lambda: replay.update_priorities(batch, priorities), seconds)
     learn = _repeat(lambda: learner.update(batch, 0.0), seconds)
     return {
         "capacity": replay.capacity,

@@ -227,14 +227,29 @@ def test_stopwatch_counts_only_while_it_runs(monkeypatch: pytest.MonkeyPatch) ->
     assert (cost.cpu_us, cost.wall_us) == (pytest.approx(0.4e6), pytest.approx(0.8e6))
 
 
-@pytest.mark.parametrize("algorithm", ["vtrace", "a2c", "apex"])
+@pytest.mark.parametrize("algorithm", ["vtrace", "a2c", "apex", "sac"])
 def test_policy_alone_trains_on_every_step(algorithm: str) -> None:
     ratio = {"algorithm_options.replay.samples_per_insert": 4.0} if algorithm == "apex" else {}
+    if algorithm == "sac":
+        ratio = {"algorithm_options.replay.updates_per_step": 0.1}
     config = preset_config("catch", algorithm, {**SMALL, **ratio})
     policy = PolicyAlone(config, describe("seedbed/Catch-v0", ""))
     found = policy.measure(0.05)
     assert set(found) == {"inference", "hand_over", "training"}
     assert all(cost.cpu_us > 0 for cost in found.values())
+
+
+def test_updates_alone_are_as_many_as_the_ratio_asks_for() -> None:
+    config = preset_config("pendulum", "sac", {"algorithm_options.replay.updates_per_step": 0.5})
+    policy = PolicyAlone(config, describe("Pendulum-v1", ""))
+    assert policy.train_batch == "128 transitions, stored in unrolls of 9 rows"
+    before = policy.learner.num_updates
+    for _ in range(3):
+        policy._period()
+    assert policy.learner.num_updates - before == 3 * 8 * 4 * 0.5
+    found = measure_replay(policy, 0.02)
+    assert found["update_priorities_us_per_batch"] == 0
+    assert found["samples_per_s"] > 0
 
 
 def test_what_a_replay_costs_is_told_beside_the_update() -> None:

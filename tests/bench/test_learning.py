@@ -38,7 +38,7 @@ def outcome(seed: int, score: float, *, reached: bool, **more: float) -> Outcome
 
 
 def test_every_algorithm_meets_every_task_once() -> None:
-    assert set(learning.ALGORITHMS) == set(ALGORITHMS)
+    assert {*learning.ALGORITHMS, *learning.CONTINUOUS} == set(ALGORITHMS)
     assert {entry.preset for entry in ENTRIES} == set(PRESETS) - {"pong"}, "Pong takes hours and is run by hand"
     assert len({(entry.preset, entry.name) for entry in ENTRIES}) == len(ENTRIES)
     controls = {entry.algorithm for entry in ENTRIES if "--core" in entry.options}

@@ -24,7 +24,7 @@ TRAIN = ("train", "--preset", "cartpole", *FAST)
     ("options", "code", "words"),
     [
         (["train", "--env", "ALE/Pnog-v5"], SPEC, ["ALE/Pnog-v5", "ALE/Pong-v5"]),
-        (["train", "--env", "Pendulum-v1", "--torso", "mlp"], SPEC, ["action"]),
+        (["train", "--env", "Pendulum-v1", "--algorithm", "r2d2"], SPEC, ["one discrete action", "float32"]),
         (["env", "--describe", "--env", "CratPole-v1"], SPEC, ["CratPole-v1"]),
         (["env", "--describe", "--env", "seedbed/Nothing-v0"], SPEC, ["seedbed/Nothing-v0"]),
         (["train", "--env", "FrozenLake-v1", "--env-kwargs", '{"map": 3}'], SPEC, ["FrozenLake-v1", "'map'"]),

@@ -19,6 +19,7 @@ from seedbed.server.algorithms.ppo import PPO
 from seedbed.server.algorithms.q_learning import AsynchronousQ
 from seedbed.server.algorithms.registry import ALGORITHMS, find_algorithm
 from seedbed.server.algorithms.replayed_q import R2D2
+from seedbed.server.algorithms.sac import SAC
 from seedbed.server.algorithms.vtrace import VTrace
 from seedbed.server.experience.batch import Sample, TrainBatch
 from seedbed.server.experience.unroll import ACTION_MASK
@@ -214,9 +215,11 @@ def test_suits_says_what_is_known_to_learn(actions: tuple[ArraySpec, ...]) -> No
     for name in ALGORITHMS:
         if issubclass(algorithm := find_algorithm(name), ActorCriticAlgorithm):
             assert algorithm.suits(spec) is not None, name
-    ranks = {make: make.suits(spec) or 0 for make in (VTrace, A2C, PPO)}
-    boxes = any(action.kind == "box" for action in actions)
-    assert max(ranks, key=ranks.__getitem__) is (PPO if boxes else VTrace)
+    ranks = {make: rank for make in (VTrace, A2C, PPO, SAC) if (rank := make.suits(spec)) is not None}
+    boxes = {action.kind == "box" for action in actions}
+    assert max(ranks, key=ranks.__getitem__) is {frozenset([True]): SAC, frozenset([False]): VTrace}.get(
+        frozenset(boxes), PPO
+    )
 
 
 @every_space
@@ -224,7 +227,7 @@ def test_q_learning_refuses_other_actions_by_name(actions: tuple[ArraySpec, ...]
     spec = spec_of(actions, masked=False)
     for name in ALGORITHMS:
         algorithm = find_algorithm(name)
-        if issubclass(algorithm, ActorCriticAlgorithm) or actions == SPACES["discrete"]:
+        if issubclass(algorithm, (ActorCriticAlgorithm, SAC)) or actions == SPACES["discrete"]:
             continue
         with pytest.raises(SpecError, match=r"any: --algorithm it expects one discrete action, got '/"):
             made(algorithm, spec)

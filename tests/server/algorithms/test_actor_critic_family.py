@@ -120,7 +120,7 @@ def test_ppo_goes_over_every_unroll_once_an_epoch() -> None:
     batch = recorded(world)[0]
     parts = parts_of(world, batch)
     assert [len(part.provenance) for part in parts] == [2] * 6
-    orders = [parts[i].provenance + parts[i + 1].provenance for i in (0, 2, 4)]
+    orders = [(*parts[i].provenance, *parts[i + 1].provenance) for i in (0, 2, 4)]
     assert all(set(order) == set(batch.provenance) for order in orders)
     assert len(set(orders)) > 1, "in another order"
     for part in parts:

@@ -12,6 +12,7 @@ from torch import Tensor
 from seedbed.common.errors import UsageError
 from seedbed.common.options import override
 from seedbed.server.algorithms.replayed_q import ReplayedQOptions
+from seedbed.server.algorithms.sac import SACOptions
 from seedbed.server.experience.account import Collector
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
@@ -22,7 +23,7 @@ from seedbed.server.experience.rounds import RoundCollector, RoundFifo
 from seedbed.server.experience.transition_replay import TransitionReplay
 from seedbed.server.experience.unroll import UnrollLayout
 from seedbed.server.options.config import ServerConfig
-from seedbed.server.options.learning import LearningConfig, ReplayConfig
+from seedbed.server.options.learning import LearningConfig, ReplayConfig, UniformReplayConfig
 from seedbed.server.options.run import FleetConfig
 from seedbed.server.options.serving import ServingConfig
 from tests.reference.unrolls import numbers_layout
@@ -35,6 +36,12 @@ CONFIG = ServerConfig(
     fleet=FleetConfig(num_envs=40, num_greedy_envs=2),
     learning=LearningConfig(batch_size=3),
     serving=ServingConfig(num_slots=45, queue_unrolls=7),
+)
+UNIFORM = dataclasses.replace(
+    CONFIG,
+    algorithm_options=SACOptions(
+        replay=UniformReplayConfig(replay_capacity=42, replay_min_size=4, updates_per_step=0.5)
+    ),
 )
 
 
@@ -76,27 +83,43 @@ def test_what_a_regime_makes(name: RegimeName, source: type, collector: type, ca
 
 
 def test_transitions_are_drawn_where_an_algorithm_wants_them() -> None:
+    """Capacity, first draw and ratio count them: 11 unrolls of 4 hold 42, and for each U updates of 3 are due."""
     layout = dataclasses.replace(numbers_layout(6, 4, 1, trained_rows=range(4)), state_specs=())
-    made, _ = REGIMES["replay"].make(CONFIG, Learner("transitions"), store(layout))
+    made, _ = REGIMES["replay"].make(UNIFORM, Learner("transitions"), store(layout))
     assert isinstance(made, TransitionReplay)
     assert made.contents is made
-    while made._limiter.inserts < 4:
-        made._limiter.inserts += 4
+    assert made.capacity == REGIMES["replay"].capacity(UNIFORM, layout.period) == 11
+    assert made._limiter.num_inserts_allowed() == 1
+    made._limiter.inserts = 4
     assert made._limiter.num_inserts_allowed() >= 40, "an unroll of every environment at once"
+    made._limiter.inserts, made._limiter.samples = 104, 150
+    assert made._limiter._deficit() == 0
+    assert made.metrics()["replay_updates_per_step"] == 0.5
     with pytest.raises(UsageError, match="--core none"):
-        REGIMES["replay"].make(CONFIG, Learner("transitions"), store())
+        REGIMES["replay"].make(UNIFORM, Learner("transitions"), store())
 
 
-@pytest.mark.parametrize(("draws", "most"), [("unrolls", 11), ("transitions", 44)])
-def test_a_replay_that_could_never_begin_is_refused(draws: Draws, most: int) -> None:
+def test_unrolls_are_drawn_evenly_where_an_algorithm_has_no_priorities() -> None:
+    """An unroll of 4 transitions is drawn for U updates of each of them."""
+    layout = dataclasses.replace(numbers_layout(6, 4, 1, trained_rows=range(4)))
+    made, _ = REGIMES["replay"].make(UNIFORM, Learner(), store(layout))
+    assert type(made) is Replay
+    assert (made._prioritisation.alpha, made._prioritisation.beta) == (0.0, 0.0)
+    made._limiter.inserts, made._limiter.samples = 101, 600
+    assert made._limiter._deficit() == 0, "after the first unroll, 100 of 4 transitions, 200 updates of 3"
+
+
+@pytest.mark.parametrize(("config", "most"), [(CONFIG, 11), (UNIFORM, 42)], ids=["unrolls", "transitions"])
+def test_a_replay_that_could_never_begin_is_refused(config: ServerConfig, most: int) -> None:
     layout = dataclasses.replace(numbers_layout(6, 4, 1), state_specs=())
+    draws: Draws = "unrolls" if config is CONFIG else "transitions"
     for min_size in (most, most + 1):
-        config = override(CONFIG, {"algorithm_options.replay.replay_min_size": min_size})
+        changed = override(config, {"algorithm_options.replay.replay_min_size": min_size})
         if min_size == most:
-            REGIMES["replay"].make(config, Learner(draws), store(layout))
+            REGIMES["replay"].make(changed, Learner(draws), store(layout))
         else:
-            with pytest.raises(UsageError, match=f"--replay-min-size of at most {most} for --replay-capacity 11"):
-                REGIMES["replay"].make(config, Learner(draws), store(layout))
+            with pytest.raises(UsageError, match=f"--replay-min-size of at most {most} for --replay-capacity {most}"):
+                REGIMES["replay"].make(changed, Learner(draws), store(layout))
 
 
 def test_rounds_have_neither_burn_in_nor_overlap() -> None:

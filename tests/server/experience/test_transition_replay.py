@@ -211,7 +211,7 @@ def test_a_state_restored_draws_what_the_original_draws() -> None:
     assert one.metrics() == {**two.metrics(), "replay_batches_redrawn": one.num_redrawn}
     for _ in range(5):
         ours, theirs = one.sample(8), two.sample(8)
-        assert ours.provenance == theirs.provenance
+        assert list(ours.provenance) == list(theirs.provenance)
         for a, b in zip(ours.observations, theirs.observations, strict=True):
             assert torch.equal(a, b)
         assert torch.equal(ours.valid, theirs.valid)
