@@ -1,4 +1,4 @@
-"""Exploration by environment: each has a rate of its own, so that some try much and others show what is known."""
+"""Exploration: rates of taking any action instead of the best, each environment's own or one that falls for all."""
 
 from __future__ import annotations
 
@@ -49,6 +49,23 @@ def annealed_epsilon(environment_indices: Tensor, agent_steps: int, over_steps: 
     place = (environment_indices * _GOLDEN_RATIO) % 1.0
     final = torch.where(place < 0.4, 0.1, torch.where(place < 0.7, 0.01, 0.5))
     return 1.0 + (final - 1.0) * min(1.0, agent_steps / over_steps)
+
+
+def falling_epsilon(environment_indices: Tensor, agent_steps: int, over_steps: float, final: float) -> Tensor:
+    """One rate for all that falls from 1 in a line.
+
+    Args:
+        environment_indices: int64 `[N]`.
+        agent_steps: of the run so far.
+        over_steps: after which the final rate is reached; 0: at once.
+        final: that rate.
+
+    Returns:
+        float32 `[N]`.
+    """
+    share = min(1.0, agent_steps / over_steps) if over_steps > 0 else 1.0
+    rate = 1.0 + (final - 1.0) * share
+    return torch.full(environment_indices.shape, rate, device=environment_indices.device)
 
 
 def epsilon_greedy(q_values: Tensor, epsilon: Tensor, generator: torch.Generator, mask: Tensor | None = None) -> Tensor:

@@ -301,14 +301,25 @@ def has_one_discrete_action(spec: EnvironmentSpec) -> bool:
 
 
 def expect_one_discrete_action(spec: EnvironmentSpec, algorithm: str) -> None:
-    """Refuses other environments.
+    """Refuses other environments, and says which of the built-in algorithms can learn them.
 
     Raises:
         SpecError: it is another.
     """
+    from seedbed.server.algorithms.registry import suiting  # imports all of them
+
     if not has_one_discrete_action(spec):
         came = ", ".join(f"{action.name!r} {action}" for action in spec.actions)
-        raise SpecError(f"{spec.environment}: --algorithm {algorithm} expects one discrete action, got {came}")
+        others = ", ".join(suiting(spec))
+        raise SpecError(
+            f"{spec.environment}: --algorithm {algorithm} expects one discrete action, got {came}"
+            + (f"; take one of {others}" if others else "")
+        )
+
+
+def mask_of(batch: TrainBatch, rows: slice = slice(None)) -> Tensor | None:
+    """The action masks of some rows of a train batch, all unless given, `[L, B, M]`; None: everything is allowed."""
+    return batch.fields[ACTION_MASK][rows] if ACTION_MASK in batch.fields else None
 
 
 def batch_inputs(batch: TrainBatch) -> Inputs:

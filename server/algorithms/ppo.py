@@ -25,7 +25,8 @@ from seedbed.server.algorithms.actor_critic import (
     return_targets,
     value_moments,
 )
-from seedbed.server.algorithms.interface import EVERYTHING, Step
+from seedbed.server.algorithms.interface import Step
+from seedbed.server.algorithms.minibatches import NO_ROWS, minibatches_of, plan_of
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.ppo import clipped_surrogate_loss, normalise
 from seedbed.server.networks.array_kinds import shows_pixels
@@ -79,12 +80,12 @@ class PPO(ActorCriticAlgorithm):
 
     def plan(self, version: int) -> Sequence[str]:
         """Every minibatch of every epoch."""
-        return (EVERYTHING,) * (self._options.epochs * self._options.minibatches)
+        return plan_of(self._options.epochs, self._options.minibatches)
 
     def steps(self, learnt: nn.Module, target: nn.Module | None, batch: TrainBatch) -> Iterator[Step]:
         """All unrolls in random order, as many times as there are epochs, with their targets beside them."""
         for number, part in enumerate(self.minibatches(learnt, batch)):
-            step = self.step(learnt, part) if part is not None else _NO_ROWS
+            step = self.step(learnt, part) if part is not None else NO_ROWS
             yield step if number < self._options.minibatches else step._replace(moments=None)  # each transition once
 
     def minibatches(self, learnt: nn.Module, batch: TrainBatch) -> Iterator[TrainBatch | None]:
@@ -97,9 +98,7 @@ class PPO(ActorCriticAlgorithm):
             spread = statistics.scale(statistics.sums(targets.values, seen.valid)).spread
             fields["value_spread"] = spread.float().expand_as(targets.values)
         batch = replace(batch, fields=fields)
-        for _ in range(self._options.epochs):
-            for unrolls in torch.randperm(len(batch.provenance)).tensor_split(self._options.minibatches):
-                yield batch.select(unrolls) if len(unrolls) else None
+        yield from minibatches_of(batch, epochs=self._options.epochs, minibatches=self._options.minibatches)
 
     def targets(self, seen: Seen, batch: TrainBatch) -> Targets:
         """Those of the parameters that acted."""
@@ -115,6 +114,3 @@ class PPO(ActorCriticAlgorithm):
             clip_ratio=self._options.clip_ratio,
             reduction=self._options.reduction,
         )
-
-
-_NO_ROWS = Step(loss=None, group=EVERYTHING, weight=torch.zeros(()), metrics={})

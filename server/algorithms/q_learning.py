@@ -2,7 +2,7 @@
 
 Many environments, each exploring at a rate of its own, take the replay's place in making a batch diverse. A target
 network gives the values that returns bootstrap from. A member of the family says what a row is worth (`row_values`) and
-how far returns look (`lambda_`).
+how far returns look (`lambda_`). PQN, which needs no target network, shares `QLearning` with them.
 
 Shapes: L rows, T = L - 1 transitions, B unrolls, A actions.
 """
@@ -30,11 +30,12 @@ from seedbed.server.algorithms.interface import (
     batch_inputs,
     expect_one_discrete_action,
     has_one_discrete_action,
+    mask_of,
 )
 from seedbed.server.algorithms.published import ASYNCHRONOUS
 from seedbed.server.experience.batch import TrainBatch
-from seedbed.server.experience.unroll import ACTION_MASK, action_field
-from seedbed.server.losses.masking import masked_reduce, weight_of
+from seedbed.server.experience.unroll import action_field
+from seedbed.server.losses.masking import masked_reduce, only_valid, weight_of
 from seedbed.server.losses.q_learning import only_allowed, q_loss, values_of
 from seedbed.server.losses.returns import lambda_returns
 from seedbed.server.losses.rewards import clip_rewards
@@ -54,22 +55,83 @@ class QLearningOptions:
     )
 
 
-class AsynchronousQ(Algorithm):
-    """Base of the family.
+class QLearning(Algorithm):
+    """Base of Q-learning on the unrolls that the policy has just made; a member says how it explores (`epsilon`)."""
+
+    shows = "q_values"
+    evaluates_greedily = True
+
+    @classmethod
+    def suits(cls, spec: EnvironmentSpec) -> int | None:
+        """Any with one discrete action."""
+        return 0 if has_one_discrete_action(spec) else None
+
+    def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
+        """See the base class."""
+        super().__init__(config, spec)
+        expect_one_discrete_action(spec, config.algorithm)
+        self._action = action_field(spec.actions[0].name)
+        self.recorded = {}
+        self.num_rows = config.learning.unroll_length + 1
+        self.period = config.learning.unroll_length
+
+    def make_learnt(self) -> nn.Module:
+        """See the base class."""
+        return self.with_statistics(QNetwork(self._spec.shown, ActionSpace(self._spec.actions), self._network))
+
+    def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
+        """Epsilon-greedy, less and less."""
+        outputs, state = network.step(inputs, state)
+        epsilon = self.epsilon(acting)
+        if acting.greedy is not None:
+            epsilon = epsilon.masked_fill(acting.greedy, 0.0)
+        action = epsilon_greedy(outputs.q_values, epsilon, acting.generator, inputs.mask)
+        return Decision((action,), (action,), {}, state, shown_of(outputs.q_values, inputs.mask, acting))
+
+    @abstractmethod
+    def epsilon(self, acting: Acting) -> Tensor:
+        """How often each row takes any action instead of the best, `[N]`."""
+
+    def returns(self, batch: TrainBatch, values: Tensor, lambda_: float) -> Tensor:
+        """Lambda returns, `[T, B]`, from what each row is worth, `[L, B]`."""
+        return lambda_returns(
+            rewards=clip_rewards(batch.fields["reward"][1:], self._learning.reward_clipping),
+            discounts=self._learning.discount * batch.fields["discount"][1:],
+            values=values,
+            valid=batch.valid,
+            lambda_=lambda_,
+        )
+
+    def regress(self, q_values: Tensor, targets: Tensor, batch: TrainBatch) -> Step:
+        """Half the mean squared error of the actions taken.
+
+        Args:
+            q_values: of every row but the last, `[T, B, A]`; the gradient flows.
+            targets: `[T, B]`.
+            batch: that they belong to.
+        """
+        valid = batch.valid
+        action = only_valid(batch.fields[self._action][:-1], valid)
+        total = q_loss(q_values=q_values, actions=action, targets=targets, valid=valid, reduction="mean")
+        taken = values_of(q_values.detach(), action)
+        best = only_allowed(q_values.detach(), mask_of(batch, slice(-1))).amax(-1)
+        metrics = {
+            "loss": total.detach(),
+            "td_error_mean": masked_reduce((targets - taken).abs(), valid, "mean"),
+            "q_value_mean": masked_reduce(best, valid, "mean"),
+        }
+        return Step(total, EVERYTHING, weight_of(valid, "mean"), metrics)
+
+
+class AsynchronousQ(QLearning):
+    """Base of the three methods.
 
     Attributes:
         lambda_: of the returns: 0 looks one step ahead, 1 to the end of the unroll.
     """
 
     Options = QLearningOptions
-    shows = "q_values"
-    evaluates_greedily = True
     lambda_: float
-
-    @classmethod
-    def suits(cls, spec: EnvironmentSpec) -> int | None:
-        """Any with one discrete action."""
-        return 0 if has_one_discrete_action(spec) else None
 
     @classmethod
     def defaults(cls, spec: EnvironmentSpec) -> Mapping[str, Any]:
@@ -79,54 +141,21 @@ class AsynchronousQ(Algorithm):
     def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
         """See the base class."""
         super().__init__(config, spec)
-        expect_one_discrete_action(spec, config.algorithm)
-        options: QLearningOptions = config.algorithm_options
-        self._exploration_steps = options.exploration_steps
-        self._action = action_field(spec.actions[0].name)
-        self.recorded = {}
-        self.num_rows = config.learning.unroll_length + 1
-        self.period = config.learning.unroll_length
-        self.target = Target(period=options.target_period_updates)
+        self.target = Target(period=self._options.target_period_updates)
 
-    def make_learnt(self) -> nn.Module:
-        """See the base class."""
-        return self.with_statistics(QNetwork(self._spec.shown, ActionSpace(self._spec.actions), self._network))
-
-    def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
-        """Epsilon-greedy, less and less, each environment down to an epsilon of its own."""
-        outputs, state = network.step(inputs, state)
-        epsilon = annealed_epsilon(acting.environment_indices, acting.agent_steps, self._exploration_steps)
-        if acting.greedy is not None:
-            epsilon = epsilon.masked_fill(acting.greedy, 0.0)
-        action = epsilon_greedy(outputs.q_values, epsilon, acting.generator, inputs.mask)
-        return Decision((action,), (action,), {}, state, shown_of(outputs.q_values, inputs.mask, acting))
+    def epsilon(self, acting: Acting) -> Tensor:
+        """Each environment's own in the end."""
+        return annealed_epsilon(acting.environment_indices, acting.agent_steps, self._options.exploration_steps)
 
     def steps(self, learnt: nn.Module, target: nn.Module | None, batch: TrainBatch) -> Iterator[Step]:
         """One, on half the mean squared error of the actions taken."""
         assert target is not None
-        fields, valid, inputs = batch.fields, batch.valid, batch_inputs(batch)
-        mask = fields.get(ACTION_MASK)
+        inputs = batch_inputs(batch)
         q_values = self.acting(learnt).unroll(inputs, batch.state)[0].q_values[:-1]
         with torch.no_grad():
             q_target = self.acting(target).unroll(inputs, batch.state)[0].q_values
-            values = self.row_values(q_target, fields[self._action], mask)
-        targets = lambda_returns(
-            rewards=clip_rewards(fields["reward"][1:], self._learning.reward_clipping),
-            discounts=self._learning.discount * fields["discount"][1:],
-            values=values,
-            valid=valid,
-            lambda_=self.lambda_,
-        )
-        action = fields[self._action][:-1]
-        total = q_loss(q_values=q_values, actions=action, targets=targets, valid=valid, reduction="mean")
-        taken = values_of(q_values.detach(), action)
-        best = only_allowed(q_values.detach(), None if mask is None else mask[:-1]).amax(-1)
-        metrics = {
-            "loss": total.detach(),
-            "td_error_mean": masked_reduce((targets - taken).abs(), valid, "mean"),
-            "q_value_mean": masked_reduce(best, valid, "mean"),
-        }
-        yield Step(total, EVERYTHING, weight_of(valid, "mean"), metrics)
+            values = self.row_values(q_target, batch.fields[self._action], mask_of(batch))
+        yield self.regress(q_values, self.returns(batch, values, self.lambda_), batch)
 
     @abstractmethod
     def row_values(self, q_values: Tensor, action: Tensor, mask: Tensor | None) -> Tensor:

@@ -23,6 +23,7 @@ ALGORITHMS: Mapping[str, str] = {
     "sac": "seedbed.server.algorithms.sac:SAC",
     "one_step_q": "seedbed.server.algorithms.q_learning:OneStepQ",
     "one_step_sarsa": "seedbed.server.algorithms.q_learning:OneStepSarsa",
+    "pqn": "seedbed.server.algorithms.pqn:PQN",
     "n_step_q": "seedbed.server.algorithms.q_learning:NStepQ",
 }
 """Name -> MODULE:CLASS."""
@@ -46,13 +47,18 @@ def find_algorithm(name: str, trust: Trust = NOTHING_TYPED) -> type[Algorithm]:
     return found
 
 
+def suiting(spec: EnvironmentSpec) -> Mapping[str, int]:
+    """The built-in algorithms that can learn an environment, with their ranks."""
+    return {name: rank for name in ALGORITHMS if (rank := find_algorithm(name).suits(spec)) is not None}
+
+
 def choose_algorithm(spec: EnvironmentSpec) -> str:
     """The name of the built-in one that suits an environment best; of equals the first.
 
     Raises:
         SpecError: none can learn it.
     """
-    ranks = {name: rank for name in ALGORITHMS if (rank := find_algorithm(name).suits(spec)) is not None}
+    ranks = suiting(spec)
     if not ranks:
         actions = ", ".join(f"{action.name!r} {action}" for action in spec.actions)
         raise SpecError(

@@ -43,10 +43,11 @@ from seedbed.server.algorithms.interface import (
     batch_inputs,
     expect_one_discrete_action,
     has_one_discrete_action,
+    mask_of,
 )
 from seedbed.server.algorithms.published import dqn_torso
 from seedbed.server.experience.batch import TrainBatch
-from seedbed.server.experience.unroll import ACTION_MASK, FieldSpec, action_field
+from seedbed.server.experience.unroll import FieldSpec, action_field
 from seedbed.server.losses.masking import masked_reduce, only_valid
 from seedbed.server.losses.q_learning import only_allowed, values_of
 from seedbed.server.losses.rewards import clip_rewards
@@ -180,9 +181,10 @@ class ReplayedQ(Algorithm):
         total = (batch.sample.weights * unroll_losses(errors, valid)).mean()
         errors = errors.detach()
         priorities = unroll_priorities(errors, valid, self._priority_eta)
+        mask = mask_of(batch, slice(self._burn_in, None))
         recorded = batch.fields["q_values"][self._burn_in :]
-        drift = (q_online.detach() - recorded).abs().amax(-1)[:-1]
-        best = only_allowed(q_online.detach(), self._mask(batch)).amax(-1)[:-1]
+        drift = only_allowed((q_online.detach() - recorded).abs(), mask).amax(-1)[:-1]
+        best = only_allowed(q_online.detach(), mask).amax(-1)[:-1]
         metrics = {
             "loss": total.detach(),
             "td_error_mean": masked_reduce(errors.abs(), valid, "mean"),
@@ -218,7 +220,7 @@ class ReplayedQ(Algorithm):
     def _errors(self, q_online: Tensor, q_target: Tensor, batch: TrainBatch) -> Errors:
         """Of rows and Q-values after the burn-in."""
         fields, valid = batch.fields, batch.valid[self._burn_in :]
-        values = double_q_values(q_online.detach(), q_target, self._mask(batch))
+        values = double_q_values(q_online.detach(), q_target, mask_of(batch, slice(self._burn_in, None)))
         rewards = clip_rewards(fields["reward"][self._burn_in + 1 :], self._learning.reward_clipping)
         targets = n_step_targets(
             rewards=rewards,
@@ -233,10 +235,6 @@ class ReplayedQ(Algorithm):
         q_taken = values_of(only_valid(q_online[:-1], valid), action)
         trained = torch.arange(len(valid), device=valid.device)[:, None] < len(valid) - self._lookahead
         return Errors(targets - q_taken, valid & trained)
-
-    def _mask(self, batch: TrainBatch) -> Tensor | None:
-        """Of rows after the burn-in."""
-        return batch.fields[ACTION_MASK][self._burn_in :] if ACTION_MASK in batch.fields else None
 
 
 class R2D2(ReplayedQ):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seedbed.common.errors import UsageError
 
-OptimiserName = Literal["adam", "rmsprop", "rmsprop_tf"]
+OptimiserName = Literal["adam", "radam", "rmsprop", "rmsprop_tf"]
 
 
 class RMSPropTF(torch.optim.Optimizer):
@@ -90,15 +90,16 @@ def make_optimiser(
 
     Args:
         parameters: what it updates.
-        name: "adam", "rmsprop" as in PyTorch, or "rmsprop_tf" as in TensorFlow.
+        name: "adam", "radam" (Liu et al. 2020, arXiv 1908.03265: Adam whose steps are small while few gradients are
+            known), "rmsprop" as in PyTorch, or "rmsprop_tf" as in TensorFlow.
         learning_rate: at the start; `set_learning_rate` changes it.
-        epsilon: of all three, though each adds it in another place. It scales with the gradient: going from a summed
-            to a mean loss over n steps divides the epsilon of the same behaviour by n (Adam, rmsprop), or by n^2
+        epsilon: of all four, though each adds it in another place. It scales with the gradient: going from a summed
+            to a mean loss over n steps divides the epsilon of the same behaviour by n (both Adams, rmsprop), or by n^2
             (rmsprop_tf, inside the root).
         decay: of the mean square, in both RMSProps.
         momentum: of both RMSProps.
         centred: of "rmsprop": the variance of the gradient instead of its mean square (Graves 2013, arXiv 1308.0850).
-        beta1, beta2: of Adam.
+        beta1, beta2: of both Adams.
 
     Raises:
         UsageError: an option that this optimiser does not have.
@@ -107,6 +108,8 @@ def make_optimiser(
         raise UsageError(f"expected --centred with --optimiser rmsprop, got it with {name}")
     if name == "adam":
         return torch.optim.Adam(parameters, lr=learning_rate, betas=(beta1, beta2), eps=epsilon, fused=True)
+    if name == "radam":
+        return torch.optim.RAdam(parameters, lr=learning_rate, betas=(beta1, beta2), eps=epsilon, foreach=True)
     if name == "rmsprop":
         return torch.optim.RMSprop(
             parameters,
@@ -119,7 +122,7 @@ def make_optimiser(
         )
     if name == "rmsprop_tf":
         return RMSPropTF(parameters, learning_rate, decay=decay, epsilon=epsilon, momentum=momentum)
-    raise ValueError(f"expected optimiser 'adam', 'rmsprop' or 'rmsprop_tf', got {name!r}")
+    raise ValueError(f"expected optimiser 'adam', 'radam', 'rmsprop' or 'rmsprop_tf', got {name!r}")
 
 
 def linear_decay(start: float, end_fraction: float, progress: float) -> float:

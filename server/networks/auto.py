@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from seedbed.common.specs import ArraySpec
 from seedbed.server.networks.array_kinds import image_of
 from seedbed.server.networks.images import ImpalaShallow, SmallImage
-from seedbed.server.networks.layers import HIDDEN_GAIN, Linear, initialise
+from seedbed.server.networks.layers import HIDDEN_GAIN, Linear, initialise, layer_norm
 from seedbed.server.networks.torso import Torso
 from seedbed.server.networks.vectors import MLP
 from seedbed.server.options.network import NetworkConfig
@@ -41,13 +41,14 @@ class Auto(Torso):
         if len(sizes) > 1:
             self.merge = Linear(sum(sizes), _MERGED_SIZE)
             initialise(self.merge, HIDDEN_GAIN)
+            self.norm = layer_norm(_MERGED_SIZE, config)
 
     def forward(self, observations: tuple[Tensor, ...]) -> Tensor:
         """See `Torso`."""
         features = [encoder((x,)) for encoder, x in zip(self.encoders, observations, strict=True)]
         if self.merge is None:
             return features[0]
-        return torch.relu(self.merge(torch.cat([part.float() for part in features], dim=-1)))
+        return torch.relu(self.norm(self.merge(torch.cat([part.float() for part in features], dim=-1))))
 
     def store_for_acting(self) -> None:
         """See `Torso`: each encoder for itself, since they may differ in what they compute in."""

@@ -12,7 +12,7 @@ from seedbed.common.specs import ArraySpec
 from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.headed import HeadedNetwork
 from seedbed.server.networks.interface import ActionValues
-from seedbed.server.networks.layers import HIDDEN_GAIN, initialise
+from seedbed.server.networks.layers import HIDDEN_GAIN, initialise, layer_norm
 from seedbed.server.options.network import NetworkConfig
 
 
@@ -36,8 +36,8 @@ class Dueling(HeadedNetwork):
         self, shown: tuple[ArraySpec, ...], space: ActionSpace, config: NetworkConfig, *, head_size: int
     ) -> None:
         super().__init__(shown, space, config)
-        self.value = _Head(self.body.output_size, head_size, 1, bias=True)
-        self.advantage = _Head(self.body.output_size, head_size, space.param_size, bias=False)
+        self.value = _Head(self.body.output_size, head_size, 1, config, bias=True)
+        self.advantage = _Head(self.body.output_size, head_size, space.param_size, config, bias=False)
 
     def heads(self, features: Tensor) -> ActionValues:
         """See the base class."""
@@ -48,14 +48,15 @@ class Dueling(HeadedNetwork):
 class _Head(nn.Module):
     """One hidden layer, then a linear one: `[..., F]` to `[..., outputs]`."""
 
-    def __init__(self, num_features: int, size: int, num_outputs: int, *, bias: bool) -> None:
+    def __init__(self, num_features: int, size: int, num_outputs: int, config: NetworkConfig, *, bias: bool) -> None:
         super().__init__()
         self.hidden = nn.Linear(num_features, size)
+        self.norm = layer_norm(size, config)
         self.output = nn.Linear(size, num_outputs, bias=bias)
         initialise(self.hidden, HIDDEN_GAIN)
         initialise(self.output, 0.1)  # values start near 0, where most rewards are
 
     def forward(self, features: Tensor) -> Tensor:
         """See the class."""
-        result: Tensor = self.output(torch.relu(self.hidden(features)))
+        result: Tensor = self.output(torch.relu(self.norm(self.hidden(features))))
         return result

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from seedbed.common.errors import SpecError
 from seedbed.common.specs import ArraySpec
 from seedbed.server.networks.array_kinds import computes_in_half
-from seedbed.server.networks.layers import HIDDEN_GAIN, Conv2d, Linear, initialise
+from seedbed.server.networks.layers import HIDDEN_GAIN, Conv2d, Linear, channel_norm, initialise, layer_norm
 from seedbed.server.networks.observations import (
     block_shape,
     flatten_image,
@@ -91,6 +91,7 @@ class ConvTorso(ImageTorso):
         self._squashed = self.squashes and has_many_values(spec)
         scale = 1.0 if self._squashed else input_scale(spec)
         self.convolutions = nn.ModuleList()
+        self.norms = nn.ModuleList(channel_norm(layer[0], config) for layer in filters)
         for num_filters, kernel, stride in filters:
             layer = Conv2d(channels, num_filters, kernel, stride=stride, input_scale=scale)
             initialise(layer, HIDDEN_GAIN)
@@ -103,6 +104,7 @@ class ConvTorso(ImageTorso):
                     "take 'auto', 'impala_deep' or 'mlp'"
                 )
         self.hidden = Linear(channels * height * width, self.output_size)
+        self.hidden_norm = layer_norm(self.output_size, config)
         initialise(self.hidden, HIDDEN_GAIN)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # an overload the stubs lack
 
@@ -115,10 +117,11 @@ class ConvTorso(ImageTorso):
         pixels = read_pixels(frames if apart else stack_channels(frames), self.dtype, self.background)
         if self._squashed:
             pixels = squash(pixels)
-        x = torch.relu(first.over_frames(pixels) if apart else first(pixels))
-        for layer in others:
-            x = torch.relu(layer(x))
-        return torch.relu(self.hidden(flatten_image(x)))
+        first_norm, *other_norms = self.norms
+        x = torch.relu(first_norm(first.over_frames(pixels) if apart else first(pixels)))
+        for layer, norm in zip(others, other_norms, strict=True):
+            x = torch.relu(norm(layer(x)))
+        return torch.relu(self.hidden_norm(self.hidden(flatten_image(x))))
 
     def _in_blocks(self, frames: Tensor) -> Tensor:
         if tuple(frames.shape[2:]) == self._frame_shape:
@@ -164,7 +167,7 @@ class ResidualSection(nn.Module):
     would multiply the variance by 64.
     """
 
-    def __init__(self, channels: int, filters: int, input_scale: float) -> None:
+    def __init__(self, channels: int, filters: int, input_scale: float, config: NetworkConfig) -> None:
         super().__init__()
         self.entry = Conv2d(channels, filters, 3, padding=1, input_scale=input_scale)
         initialise(self.entry, HIDDEN_GAIN)
@@ -172,12 +175,14 @@ class ResidualSection(nn.Module):
         for layer in blocks:
             initialise(layer, 1.0)
         self.blocks = nn.ModuleList(blocks)
+        self.norms = nn.ModuleList(channel_norm(filters, config) for _ in blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         """One section; sizes are halved upwards."""
         x = F.max_pool2d(self.entry(x), kernel_size=3, stride=2, padding=1)
-        for first, second in zip(self.blocks[::2], self.blocks[1::2], strict=True):
-            x = x + second(torch.relu(first(torch.relu(x))))
+        layers = list(zip(self.blocks, self.norms, strict=True))
+        for (first, before), (second, between) in zip(layers[::2], layers[1::2], strict=True):
+            x = x + second(torch.relu(between(first(torch.relu(before(x))))))
         return x
 
 
@@ -194,10 +199,12 @@ class ImpalaDeep(ImageTorso):
         scale = input_scale(spec)
         self.sections = nn.ModuleList()
         for filters in (16, 32, 32):
-            self.sections.append(ResidualSection(channels, filters, scale))
+            self.sections.append(ResidualSection(channels, filters, scale, config))
             channels, scale = filters, 1.0
             height, width = (height + 1) // 2, (width + 1) // 2
+        self.norm = channel_norm(channels, config)
         self.hidden = Linear(channels * height * width, self.output_size)
+        self.hidden_norm = layer_norm(self.output_size, config)
         initialise(self.hidden, HIDDEN_GAIN)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # an overload the stubs lack
 
@@ -206,4 +213,4 @@ class ImpalaDeep(ImageTorso):
         x = read_pixels(stack_channels(observations[0]), self.dtype, self.background)
         for section in self.sections:
             x = section(x)
-        return torch.relu(self.hidden(flatten_image(torch.relu(x))))
+        return torch.relu(self.hidden_norm(self.hidden(flatten_image(torch.relu(self.norm(x))))))

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seedbed.server.options.network import NetworkConfig
+
 HIDDEN_GAIN = 2.0**0.5  # keeps the second moment through a ReLU (He et al. 2015, arXiv 1502.01852)
 
 
@@ -61,6 +63,32 @@ class Conv2d(nn.Conv2d):
             weight = weight * self.input_scale
         assert self.bias is not None
         return weight, self.bias.to(dtype)
+
+
+class LayerNorm(nn.LayerNorm):
+    """`nn.LayerNorm` (arXiv 1607.06450) in the dtype of its input, whatever its weights are stored in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., features]` to the same."""
+        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
+class ChannelNorm(LayerNorm):
+    """Layer normalisation over the channels of each pixel, as in purejaxql's convolutions: any size of image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, channels, h, w]` to the same."""
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+def layer_norm(size: int, config: NetworkConfig) -> nn.Module:
+    """What stands between a layer of `size` outputs and its activation: nothing, unless `--normalise-layers`."""
+    return LayerNorm(size) if config.normalise_layers else nn.Identity()
+
+
+def channel_norm(channels: int, config: NetworkConfig) -> nn.Module:
+    """The same behind a convolution."""
+    return ChannelNorm(channels) if config.normalise_layers else nn.Identity()
 
 
 def initialise(layer: nn.Linear | nn.Conv2d, gain: float) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from seedbed.common.specs import ArraySpec
 from seedbed.server.networks.array_kinds import image_of
-from seedbed.server.networks.layers import HIDDEN_GAIN, Linear, initialise
+from seedbed.server.networks.layers import HIDDEN_GAIN, Linear, initialise, layer_norm
 from seedbed.server.networks.observations import has_many_values, input_scale, squash
 from seedbed.server.networks.torso import Torso
 from seedbed.server.options.network import NetworkConfig
@@ -63,13 +63,14 @@ class MLP(Flat):
         for layer in layers:
             initialise(layer, HIDDEN_GAIN)
         self.layers = nn.ModuleList(layers)
+        self.norms = nn.ModuleList(layer_norm(size, config) for size in _SIZES)
         self.output_size = _SIZES[-1]
 
     def forward(self, observations: tuple[Tensor, ...]) -> Tensor:
         """See `Torso`."""
         x = super().forward(observations)
-        for layer in self.layers:
-            x = torch.tanh(layer(x))
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = torch.tanh(norm(layer(x)))
         return x
 
 

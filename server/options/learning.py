@@ -32,8 +32,11 @@ class LearningConfig:
 class OptimiserConfig:
     """optimiser"""
 
-    optimiser: Literal["adam", "rmsprop", "rmsprop_tf"] = option(
-        "adam", "optimiser; rmsprop_tf has epsilon inside the root and a mean square that begins at 1", fixed=True
+    optimiser: Literal["adam", "radam", "rmsprop", "rmsprop_tf"] = option(
+        "adam",
+        "optimiser; radam is Adam with small first steps; rmsprop_tf has epsilon inside the root and a mean square "
+        "that begins at 1",
+        fixed=True,
     )
     learning_rate: float = option(6e-4, "learning rate at the start of the run", minimum=0)
     final_learning_rate_share: float = option(
@@ -43,8 +46,8 @@ class OptimiserConfig:
     decay: float = option(0.99, "RMSProp: decay of the mean square")
     centred: bool = option(False, "RMSProp: divide by the spread of gradients, not their size", fixed=True)
     momentum: float = option(0.0, "RMSProp: momentum")
-    beta1: float = option(0.9, "Adam: decay of the first moment")
-    beta2: float = option(0.999, "Adam: decay of the second moment")
+    beta1: float = option(0.9, "Adam, RAdam: decay of the first moment")
+    beta2: float = option(0.999, "Adam, RAdam: decay of the second moment")
     clip_norm: float = option(40.0, "largest global gradient norm", minimum=0)
 
 

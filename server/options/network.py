@@ -28,6 +28,12 @@ class NetworkConfig:
         fixed=True,
     )
     core_size: int = option(256, "H, width of the memory", minimum=1, fixed=True)
+    normalise_layers: bool = option(
+        False,
+        "layer normalisation before every activation of torso and heads, over the channels of each pixel in "
+        "convolutions",
+        fixed=True,
+    )
     background: float = option(
         0.0, "value subtracted from the pixels of images: what means nothing should be 0", fixed=True
     )

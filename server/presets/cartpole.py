@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from seedbed.server.presets.small import ON_POLICY, ONE_TORSO, SMALL, SMALL_PPO, SMALL_Q
+from seedbed.server.presets.small import ON_POLICY, ONE_TORSO, SMALL, SMALL_PPO, SMALL_PQN, SMALL_Q
 
 TASK: Mapping[str, Any] = {
     **SMALL,
@@ -92,6 +92,12 @@ ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
     },
     "one_step_sarsa": {
         **SMALL_Q,
+    },
+    "pqn": {
+        **SMALL_PQN,
+        "learning.discount": 0.98,
+        "algorithm_options.lambda_": 0.65,
+        "optimiser.learning_rate": 2e-3,
     },
     # Returns over several steps of environments that explore say less about a far future.
     "n_step_q": {

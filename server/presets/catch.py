@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from seedbed.server.presets.small import ON_POLICY, ONE_TORSO, SMALL, SMALL_PPO, SMALL_Q
+from seedbed.server.presets.small import ON_POLICY, ONE_TORSO, SMALL, SMALL_PPO, SMALL_PQN, SMALL_Q
 
 TASK: Mapping[str, Any] = {
     **SMALL,
@@ -60,6 +60,9 @@ ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
     },
     "one_step_sarsa": {
         **SMALL_Q,
+    },
+    "pqn": {
+        **SMALL_PQN,
     },
     "n_step_q": {
         **SMALL_Q,

@@ -40,6 +40,22 @@ SMALL_PPO: Mapping[str, Any] = {
 }
 """PPO, over `ON_POLICY`."""
 
+SMALL_PQN: Mapping[str, Any] = {
+    "fleet.num_envs": 32,
+    "fleet.num_greedy_envs": 12,
+    "learning.unroll_length": 32,
+    "learning.discount": 0.99,
+    "algorithm_options.lambda_": 0.95,
+    "algorithm_options.epochs": 4,
+    "algorithm_options.minibatches": 5,
+    "algorithm_options.exploration_share": 0.1,
+    "algorithm_options.final_epsilon": 0.1,
+    "optimiser.learning_rate": 1e-3,
+    "optimiser.final_learning_rate_share": 0.0,
+    "run.max_steps": 500_000,
+}
+"""PQN: four unrolls in a minibatch. The environments that learn go on exploring, so a third of all show the score."""
+
 SMALL_Q: Mapping[str, Any] = {
     "fleet.num_envs": 32,
     "fleet.num_greedy_envs": 12,

@@ -25,3 +25,25 @@ def n_step_returns(
             following = values[t]
             returns.append(None)
     return returns[::-1]
+
+
+def q_lambda_returns(
+    rewards: Sequence[float], discounts: Sequence[float], values: Sequence[float], valid: Sequence[bool], lambda_: float
+) -> list[float | None]:
+    """G <- r + gamma (lambda G + (1 - lambda) max Q(s')), as PQN's paper has it (arXiv 2407.04811, section 4).
+
+    Args:
+        rewards, discounts, valid: as above.
+        values: max Q of T + 1 rows.
+        lambda_: 0 to 1.
+    """
+    returns: list[float | None] = []
+    following = values[-1]
+    for t in reversed(range(len(rewards))):
+        if valid[t]:
+            following = rewards[t] + discounts[t] * (lambda_ * following + (1 - lambda_) * values[t + 1])
+            returns.append(following)
+        else:
+            following = values[t]
+            returns.append(None)
+    return returns[::-1]

@@ -26,6 +26,7 @@ from seedbed.server.experience.unroll import ACTION_MASK
 from seedbed.server.learning.learner import Learner
 from seedbed.server.networks.action_values import QNetwork
 from seedbed.server.networks.distributions import ActionSpace
+from seedbed.server.networks.interface import ActionValues, AgentState, Inputs
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.options.learning import LearningConfig, OptimiserConfig
 from seedbed.server.options.network import NetworkConfig
@@ -229,8 +230,11 @@ def test_q_learning_refuses_other_actions_by_name(actions: tuple[ArraySpec, ...]
         algorithm = find_algorithm(name)
         if issubclass(algorithm, (ActorCriticAlgorithm, SAC)) or actions == SPACES["discrete"]:
             continue
-        with pytest.raises(SpecError, match=r"any: --algorithm it expects one discrete action, got '/"):
+        with pytest.raises(SpecError, match=r"any: --algorithm it expects one discrete action, got '/") as refused:
             made(algorithm, spec)
+        named = str(refused.value).partition("; take one of ")[2].split(", ")
+        assert {"vtrace", "a2c", "a3c", "ppo"} <= set(named), "those that can are named"
+        assert name not in named
 
 
 def test_golden_epsilon_greedy_under_a_mask() -> None:
@@ -257,6 +261,50 @@ def forbidding(batch: TrainBatch) -> TrainBatch:
     mask[..., 3] = 0
     action = batch.fields["action.action"]
     return with_fields(batch, **{ACTION_MASK: mask, "action.action": torch.where(action == 3, 0, action)})
+
+
+class Poisoned(QNetwork):
+    """A network whose values of action 3, which nobody may take, are no numbers, unless nothing is allowed at all."""
+
+    def step(self, inputs: Inputs, state: AgentState) -> tuple[ActionValues, AgentState]:
+        outputs, state = super().step(inputs, state)
+        return _poisoned(outputs, inputs), state
+
+    def unroll(self, inputs: Inputs, state: AgentState) -> tuple[ActionValues, AgentState]:
+        outputs, state = super().unroll(inputs, state)
+        return _poisoned(outputs, inputs), state
+
+
+def _poisoned(outputs: ActionValues, inputs: Inputs) -> ActionValues:
+    assert inputs.mask is not None
+    allowed = inputs.mask != 0
+    return ActionValues(outputs.q_values.masked_fill(~allowed & allowed.any(-1, keepdim=True), torch.nan))
+
+
+@pytest.mark.parametrize("name", ["pqn", "one_step_q", "n_step_q", "one_step_sarsa", "r2d2", "apex"])
+def test_nan_at_forbidden_actions_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In play, first priorities, losses, gradients, priorities and metrics."""
+    spec, seen = spec_of(SPACES["discrete"], masked=True), []
+    for network in (QNetwork, Poisoned):
+        make = find_algorithm(name)
+        monkeypatch.setattr(make, "make_learnt", lambda self, n=network: n(spec.shown, SPACE, MLP))
+        algorithm = made(make, spec)
+        learner = learner_of(algorithm, 1e-3)
+        torch.manual_seed(0)
+        batch = record(algorithm, learner.network, spec)
+        update = learner.update(batch, 0.0)
+        first = algorithm.initial_priorities(batch) if algorithm.regime == "replay" else torch.zeros(())
+        numbers = [
+            batch.fields["action.action"],
+            first,
+            torch.zeros(()) if update.priorities is None else update.priorities,
+        ]
+        seen.append([*numbers, *update.metrics.values(), *learner.learnt.parameters()])
+    assert all(bool(x.isfinite().all()) for x in seen[1])
+    assert all(torch.equal(x, y) for x, y in zip(*seen, strict=True))
+
+
+SPACE = ActionSpace(SPACES["discrete"])
 
 
 @pytest.mark.parametrize("name", ["one_step_q", "n_step_q", "one_step_sarsa"])
@@ -302,7 +350,7 @@ def test_values_of_forbidden_actions_reach_no_error_and_no_first_priority(name: 
     assert update.weights[0] == 8
 
 
-@pytest.mark.parametrize("name", ["one_step_q", "r2d2", "apex"])
+@pytest.mark.parametrize("name", ["pqn", "one_step_q", "r2d2", "apex"])
 @pytest.mark.parametrize("greedy", [False, True])
 def test_exploration_keeps_to_the_mask(name: str, greedy: bool) -> None:
     algorithm, learner, spec = masked_q(name)

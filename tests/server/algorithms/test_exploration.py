@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seedbed.server.algorithms.exploration import annealed_epsilon, epsilon_greedy, epsilon_ladder
+from seedbed.server.algorithms.exploration import annealed_epsilon, epsilon_greedy, epsilon_ladder, falling_epsilon
 
 
 def test_the_ladder_of_eight_environments() -> None:
@@ -68,3 +68,22 @@ def test_rates_fall_in_a_line_and_stay() -> None:
     assert annealed_epsilon(indices, 0, 100).tolist() == [1, 1, 1]
     assert annealed_epsilon(indices, 50, 100).tolist() == pytest.approx([0.55, 0.505, 0.75])
     assert annealed_epsilon(indices, 5000, 100).tolist() == pytest.approx([0.1, 0.01, 0.5])
+
+
+def test_one_rate_for_all_falls_in_a_line_and_stays() -> None:
+    indices = torch.arange(2)
+    rates = [falling_epsilon(indices, steps, 100, 0.2).tolist() for steps in (0, 50, 100, 1000)]
+    assert rates == [[1, 1], pytest.approx([0.6] * 2), pytest.approx([0.2] * 2), pytest.approx([0.2] * 2)]
+    assert falling_epsilon(indices, 0, 0, 0.2).tolist() == pytest.approx([0.2] * 2), "no time to fall in"
+
+
+def test_nan_at_forbidden_actions_changes_nothing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    q_values = torch.randn(500, 4, generator=generator)
+    mask = torch.tensor([1, 0, 1, 1]).expand(500, 4)
+    poisoned = q_values.masked_fill(mask == 0, torch.nan)
+    chosen = [
+        epsilon_greedy(values, torch.full((500,), 0.4), torch.Generator().manual_seed(1), mask)
+        for values in (q_values, poisoned)
+    ]
+    assert torch.equal(*chosen)

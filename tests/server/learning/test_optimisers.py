@@ -61,6 +61,7 @@ def test_rmsprop_tf_leaves_parameters_without_gradient() -> None:
         # After one step from a gradient of 2: Adam has m/(sqrt(v)+eps) = 2/(2+.5); the RMSProps see a mean square of
         # .1 * 4, with .9 more in TensorFlow's.
         ("adam", 1 - 0.1 * 2 / 2.5),
+        ("radam", 1 - 0.1 * 2),  # of one gradient nothing is known of the spread: no denominator
         ("rmsprop", 1 - 0.1 * 2 / (math.sqrt(0.4) + 0.5)),
         ("rmsprop_tf", 1 - 0.1 * 2 / math.sqrt(1.3 + 0.5)),
     ],
@@ -73,6 +74,27 @@ def test_options_reach_the_optimiser(name: str, expected: float) -> None:
     assert weight.item() == pytest.approx(expected, rel=1e-9)
 
 
+def test_radam_takes_the_steps_of_its_paper() -> None:
+    """Algorithm 2 of arXiv 1908.03265: from the sixth step on, gradients are divided by their size, rectified."""
+    weight, expected, beta1, beta2 = parameter(1.0), 1.0, 0.9, 0.99
+    optimiser = make_optimiser([weight], name="radam", learning_rate=0.1, epsilon=1e-12, beta1=beta1, beta2=beta2)
+    first = second = 0.0
+    longest = 2 / (1 - beta2) - 1
+    for t, gradient in enumerate([2.0, -1.0, 0.5, 3.0, -0.2, 1.0, 4.0, -2.0], start=1):
+        weight.grad = torch.tensor([gradient], dtype=torch.float64)
+        optimiser.step()
+        first = beta1 * first + (1 - beta1) * gradient
+        second = beta2 * second + (1 - beta2) * gradient**2
+        length = longest - 2 * t * beta2**t / (1 - beta2**t)
+        step = 0.1 * first / (1 - beta1**t)
+        if length > 5:
+            known = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
+            step *= math.sqrt(known * (1 - beta2**t) / second)
+        assert (length > 5) == (t > 5)
+        expected -= step
+        assert weight.item() == pytest.approx(expected, rel=1e-9)
+
+
 def test_betas_and_momentum_reach_the_optimiser() -> None:
     adam = make_optimiser([parameter(1.0)], name="adam", learning_rate=1, epsilon=1, beta1=0.1, beta2=0.2)
     assert adam.defaults["betas"] == (0.1, 0.2)
@@ -81,7 +103,7 @@ def test_betas_and_momentum_reach_the_optimiser() -> None:
         assert made.defaults["momentum"] == 0.3
 
 
-@pytest.mark.parametrize("name", ["adam", "rmsprop", "rmsprop_tf"])
+@pytest.mark.parametrize("name", ["adam", "radam", "rmsprop", "rmsprop_tf"])
 def test_a_restored_optimiser_takes_the_same_next_step(name: str) -> None:
     def make(weight: torch.Tensor) -> torch.optim.Optimizer:
         return make_optimiser([weight], name=name, learning_rate=0.1, epsilon=0.01, momentum=0.9)  # type: ignore[arg-type]
@@ -121,5 +143,5 @@ def test_what_makes_no_sense_is_refused() -> None:
         RMSPropTF([parameter(1.0)], 0.1, epsilon=-1)
     with pytest.raises(ValueError, match="expected decay between 0 and 1, got 2"):
         RMSPropTF([parameter(1.0)], 0.1, decay=2)
-    with pytest.raises(ValueError, match="expected optimiser 'adam', 'rmsprop' or 'rmsprop_tf', got 'sgd'"):
+    with pytest.raises(ValueError, match="expected optimiser 'adam', 'radam', 'rmsprop' or 'rmsprop_tf', got 'sgd'"):
         make_optimiser([parameter(1.0)], name="sgd", learning_rate=0.1, epsilon=0.1)  # type: ignore[arg-type]
