@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from types import FrameType
 from typing import NamedTuple
 
 from seedbed.common.environment_name import EnvironmentName
@@ -24,6 +23,7 @@ from seedbed.common.options import parse
 from seedbed.common.plugins import WIRE, is_module
 from seedbed.common.report import report
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.common.stop_signals import URGENT, on_stop
 from seedbed.env_client.actor import IndicesChanged, RunFinished, Stopped, run_actor
 from seedbed.env_client.config import EnvConfig
 from seedbed.env_client.connection import Endpoint, describe_server
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
         argv: without the program's name.
 
     Returns:
-        0, also after SIGTERM and SIGINT.
+        0, also after a signal that says stop.
 
     Raises:
         SeedbedError: wrong options, an environment that cannot be made, or a server that refused or stayed away.
@@ -192,15 +192,14 @@ def _stop_at_end_of_input() -> None:
 
 
 def _on_signals(action: Callable[[], None]) -> None:
-    """Calls `action` on the first SIGTERM or SIGINT; a second one ends the process the hard way."""
+    """Calls `action` on the first signal that says stop; an urgent one after it ends the process the hard way."""
 
-    def handle(_signal: int, _frame: FrameType | None) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
+    def handle(_signal: int, _frame: object) -> None:
+        for number in URGENT:
             signal.signal(number, signal.SIG_DFL)
         action()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handle)
+    on_stop(handle)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ import numpy as np
 from seedbed.common.errors import SeedbedError
 from seedbed.common.logs import setup_logging
 from seedbed.common.plugins import Trust
+from seedbed.common.stop_signals import ignore_stop
 from seedbed.env_client.environments.interface import Asides, Environment, Status, info_of
 from seedbed.env_client.environments.registry import builder
 
@@ -140,7 +141,7 @@ def _serve(end: socket.socket) -> None:
 def main(file: int) -> None:
     """Serves the socket with this descriptor to its end, and ends with the process at the other one."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # an environment that hangs would never notice
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal: the client decides
+    ignore_stop(but=[signal.SIGTERM])  # Ctrl-C reaches all processes of a terminal: the client decides
     faulthandler.enable()
     with socket.socket(fileno=file) as end, contextlib.suppress(EOFError, ConnectionError):
         _serve(end)

@@ -7,10 +7,10 @@ import contextlib
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from types import FrameType
 
 from seedbed.common.logs import run_main, setup_logging
 from seedbed.common.options import parse
+from seedbed.common.stop_signals import on_stop
 from seedbed.env_client.loadtest import files, plot, report
 from seedbed.env_client.loadtest.options import LoadTestOptions
 from seedbed.env_client.loadtest.points import Load, make_loads
@@ -42,16 +42,16 @@ def main(argv: Sequence[str]) -> int:
     if options.plot is not None:
         plot.require_matplotlib()
     setup_logging("loadtest")
-    # Both end what was started on their way out. (A shell starts background jobs with SIGINT ignored.)
+    # All end what was started on their way out. (A shell starts background jobs with SIGINT ignored.)
+    on_stop(_interrupt)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _interrupt)
     points: list[LoadPoint] = []
     with _server(options, loads) as address:
         asyncio.run(_run(options, address, loads, points))
     return _check_frames(options, report.best_of(points))
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+def _interrupt(_signal: int, _frame: object) -> None:
     signal.raise_signal(signal.SIGINT)
 
 

@@ -13,7 +13,6 @@ import logging
 import multiprocessing
 import os
 import select
-import signal
 import socket
 import ssl
 import time
@@ -26,6 +25,7 @@ from seedbed.common.credentials import Reloaded, ServerCredentials, watch_tokens
 from seedbed.common.errors import UsageError
 from seedbed.common.logs import setup_logging
 from seedbed.common.plugins import without_start_directories
+from seedbed.common.stop_signals import ignore_stop
 from seedbed.server.dashboard.facts import DashboardFacts
 from seedbed.server.shared.spawning import uninterrupted
 
@@ -117,8 +117,7 @@ class Dashboard:
 
 def run_dashboard(listener: socket.socket, host: str, credentials: ServerCredentials, facts: DashboardFacts) -> None:
     """Main function of the process; returns when its parent is gone, or nobody has asked for long."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the device process decides
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ignore_stop()  # the device process decides
     os.nice(_NICENESS)
     setup_logging("dashboard")
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # requests that are none could fill the log

@@ -17,6 +17,7 @@ from seedbed.common import codec
 from seedbed.common.errors import InvalidMessageError, SeedbedError, UnavailableError
 from seedbed.common.logs import setup_logging
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.common.stop_signals import ignore_stop
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto import seedbed_pb2_grpc
 from seedbed.server.frontend.admission import MAX_SPEC_BYTES, FrontendConfig, check_hello
@@ -40,7 +41,7 @@ def run_first_hello(config: FrontendConfig, free_bytes: int, found: Connection) 
         free_bytes: what the server may use for rows.
         found: gets the spec.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server decides when to stop
+    ignore_stop(but=[signal.SIGTERM])  # the server decides when to stop
     setup_logging("first hello")
     found.send(json.dumps(asyncio.run(_wait(config, free_bytes)).to_json()))
 

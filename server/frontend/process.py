@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import resource
-import signal
 
 import grpc
 
 from seedbed.common.credentials import Reloaded, ServerCredentials, watch_tokens
 from seedbed.common.logs import setup_logging
+from seedbed.common.stop_signals import ignore_stop
 from seedbed.proto import seedbed_pb2_grpc
 from seedbed.server.frontend.admission import MAX_SPEC_BYTES, FrontendConfig
 from seedbed.server.frontend.authentication import TokenRequired
@@ -45,8 +45,7 @@ _MAX_FILES = 1 << 16  # the usual soft limit, 1024, is a fleet of 1,000 clients 
 
 def run_frontend(config: FrontendConfig, slots: SlotTable, vitals: VitalsTable, channel: IdChannel) -> None:
     """Main function of a frontend process; returns when the device process says so or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the device process decides when to stop, and drains first
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ignore_stop()  # the device process decides when to stop, and drains first
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_FILES if hard < 0 else min(hard, _MAX_FILES), hard))
     setup_logging(f"frontend {config.number}")

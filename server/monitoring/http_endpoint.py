@@ -12,7 +12,6 @@ import contextlib
 import logging
 import multiprocessing
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from seedbed.common.binding import bind_patiently
 from seedbed.common.errors import UsageError
 from seedbed.common.logs import setup_logging
 from seedbed.common.plugins import without_start_directories
+from seedbed.common.stop_signals import ignore_stop
 from seedbed.server.monitoring.prometheus import CONTENT_TYPE, ServerFacts, metrics_page
 from seedbed.server.shared.spawning import uninterrupted
 
@@ -85,8 +85,7 @@ class HttpEndpoint:
 
 def run_http(listener: socket.socket, facts: ServerFacts) -> None:
     """Main function of the process; returns when its parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the device process decides; until then health is told
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ignore_stop()  # the device process decides; until then health is told
     os.nice(_NICENESS)
     setup_logging("http")
     asyncio.run(_serve(listener, facts))

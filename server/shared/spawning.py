@@ -11,15 +11,17 @@ import signal
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
+from seedbed.common.stop_signals import STOP_SIGNALS
+
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Processes that are started within the block inherit that SIGINT and SIGTERM are blocked.
+    """Processes that are started within the block inherit that signals which say stop are blocked.
 
     What this process is sent meanwhile reaches it at the end of the block.
     """
     resource_tracker.ensure_running()  # done for the first process that is spawned, it would lift the block
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:

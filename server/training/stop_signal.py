@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first asks to finish in order, the second ends the process at once.
+"""What has asked a server to stop: the first signal to finish in order, a second urgent one to end the process at once.
 
 Caught before anything slow is imported, so that a server may be told to stop at any moment of its life.
 """
@@ -6,6 +6,8 @@ Caught before anything slow is imported, so that a server may be told to stop at
 from __future__ import annotations
 
 import signal
+
+from seedbed.common.stop_signals import URGENT, on_stop
 
 
 class StopSignal:
@@ -17,15 +19,18 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.name: str | None = None
+        self._urgent = False
 
     def catch(self) -> StopSignal:
-        """Takes the two signals over; from the main thread. Returns itself."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
+        """Takes all signals over that say stop; from the main thread. Returns itself."""
+        on_stop(self._on_signal)
         return self
 
     def _on_signal(self, number: int, _: object) -> None:
-        if self.name is not None:
+        """A terminal that closes sends two of its own, a service manager one beside SIGTERM: these hurry nobody."""
+        urgent = number in URGENT
+        if self._urgent and urgent:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self.name = signal.Signals(number).name
+        self._urgent = self._urgent or urgent
+        self.name = self.name or signal.Signals(number).name

@@ -69,7 +69,7 @@ def _run(command: Sequence[str], stop: StopSignal) -> int:
     try:
         while process.poll() is None and stop.name is None:
             time.sleep(_POLL_S)
-        if stop.name == signal.Signals.SIGTERM.name:
+        if stop.name not in (None, signal.Signals.SIGINT.name):
             process.terminate()
         return process.wait()
     finally:

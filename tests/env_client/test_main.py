@@ -94,7 +94,7 @@ def test_errors_are_one_line_and_an_exit_code(arguments: list[str], code: int, m
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_end_it_politely_and_soon(server: EchoServer, number: signal.Signals) -> None:
     client = start(server, "--env", "seedbed/Echo-v0,check=1", "--num-envs", "3", "--first-index", "40")
     wait_for(lambda: len(server.tape) > 200)

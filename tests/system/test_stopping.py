@@ -7,6 +7,7 @@ and nothing that it never sent.
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import random
 import signal
@@ -182,3 +183,16 @@ def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:
         for client in program.clients():
             client.resume()
         program.assert_alone()
+
+
+def test_a_terminal_that_closes_costs_nothing(tmp_path: Path) -> None:
+    """All processes of its group get SIGHUP, from the kernel and once more from the shell."""
+    with Program("train", "--preset", "cartpole", *FAST, "--run-dir", tmp_path / "run") as program:
+        program.eventually(lambda: "connected to" in program.stderr, "a client")
+        for _ in range(2):
+            os.killpg(program.process.pid, signal.SIGHUP)
+            time.sleep(0.05)
+        assert program.wait() == 0
+        program.assert_alone()
+        assert "is gone" not in program.stderr, "frontends outlive it too"
+    assert saved_state(tmp_path / "run").learner is not None

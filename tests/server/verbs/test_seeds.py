@@ -62,9 +62,12 @@ def test_one_that_fails_is_the_last(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert len(commands.started) == 1
 
 
-def test_a_signal_is_handed_on_and_no_other_run_begins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1"])
+def test_a_signal_is_handed_on_and_no_other_run_begins(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     commands, stop = Commands(monkeypatch, "import time; time.sleep(60)"), StopSignal()
-    stop.name = "SIGTERM"
+    stop.name = name
     assert run_seeds("train", [], [3, 4], tmp_path, stop) == -signal.SIGTERM
     assert len(commands.started) == 1
 
