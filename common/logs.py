@@ -27,6 +27,10 @@ LEVELS = ("debug", "info", "warning", "error")
 # The variable is read when gRPC is imported; children inherit it.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
+# gRPC takes its threads and locks along when a process forks, so that a child could go on with its channels. No child
+# of ours does, and children of environments that fork (simulators, drivers) were ended by SIGSEGV at it.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 # What a shell shows for a program that was ended by the signal: 128 + SIGINT, 128 + SIGPIPE.
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import subprocess
 from typing import Any
 
 import gymnasium
@@ -31,6 +33,21 @@ class Sound(gymnasium.Env[Any, Any]):
     def step(self, action: Any) -> Any:
         self.steps += 1
         return self.show(), self.pay(action), self.steps >= self.length, False, {}
+
+
+class Forks(Sound):
+    """Forks at every reset, in three ways."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        subprocess.run(["true"], check=True)
+        if (child := os.fork()) == 0:
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0, "a forked child failed"
+        process = multiprocessing.get_context("fork").Process(target=sum, args=([1],))
+        process.start()
+        process.join()
+        assert process.exitcode == 0, f"a forked child ended with {process.exitcode}"
+        return super().reset(seed=seed)
 
 
 class FloatInUint8(Sound):
