@@ -17,6 +17,7 @@ SeedbedError                exit code  gRPC status            retry?
 |- CapacityError            75         RESOURCE_EXHAUSTED     yes    no row is free now
 |- RunInUseError            75         -                      no     another process works in the run directory
 |- BrokenError              75         -                      no     an environment, or a client, breaks again and again
+|- UnsavedError             74         -                      no     the last checkpoint of a run could not be written
 |- DeviceMemoryError        75         -                      no     the device has no memory left
 `- UnavailableError         75         UNAVAILABLE            yes    the server is away, draining or restarting
 
@@ -139,6 +140,12 @@ class BrokenError(SeedbedError):
     """An environment, or a whole client, raises, hangs or dies again and again. A supervisor may start it once more."""
 
     exit_code = 75
+
+
+class UnsavedError(SeedbedError):
+    """A run has ended, and its last checkpoint is not on the disk."""
+
+    exit_code = 74
 
 
 class DeviceMemoryError(SeedbedError):

@@ -45,6 +45,11 @@ class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not ge
         self.stream = sys.stderr
         super().emit(record)
 
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Says nothing where nothing can be said; what is wrong with a record itself is told."""
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
 
 class _FileHandler(logging.handlers.RotatingFileHandler):
     """Keeps two files of that size; a disk that is full costs the lines, and stderr has them."""
@@ -109,12 +114,24 @@ def run_main(main: Callable[[list[str]], int], argv: Sequence[str] | None = None
     """
     claim()
     try:
+        return _run(main, argv)
+    finally:
+        # What cannot be written now cannot be at the interpreter's end either, and there it would make exit code 120.
+        try:
+            sys.stderr.flush()
+        except OSError:
+            sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # stays open until the process ends
+
+
+def _run(main: Callable[[list[str]], int], argv: Sequence[str] | None) -> int:
+    try:
         code = main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
         return code
     except SeedbedError as error:
         report_error(error)
-        print(f"seedbed: error: {'; '.join(str(error).splitlines())}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # nobody reads it; the exit code says it too
+            print(f"seedbed: error: {'; '.join(str(error).splitlines())}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED

@@ -6,6 +6,7 @@ written to sys.stderr above it; see `logs.py`.
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ from rich.text import Text
 
 from seedbed.common.counting import count
 from seedbed.server.run.cohorts import CohortRecord
+
+logger = logging.getLogger(__name__)
 
 _PLAIN_INTERVAL_S = 10.0
 _COLUMN_WIDTHS = (8, 26, 8, 24)  # fixed for numbers of usual size, so that they do not dance
@@ -137,6 +140,37 @@ class LiveProgress:
         """Leaves the table as it is and writes the summary below it."""
         self._live.stop()
         self._console.print(Text("\n".join([summary, *advice])))
+
+
+class TolerantProgress:
+    """Another display, whose failures end no run: a terminal or reader that is gone, a full disk below a file."""
+
+    def __init__(self, shown: Progress) -> None:
+        self._shown = shown
+        self._fails = False
+
+    def introduce(self, lines: Sequence[str]) -> None:
+        """See `Progress`."""
+        self._try(lambda: self._shown.introduce(lines))
+
+    def update(self, status: Status) -> None:
+        """See `Progress`."""
+        self._try(lambda: self._shown.update(status))
+
+    def close(self, summary: str, advice: Sequence[str] = ()) -> None:
+        """See `Progress`."""
+        self._try(lambda: self._shown.close(summary, advice))
+
+    def _try(self, show: Callable[[], None]) -> None:
+        """Says once that it fails, to a log that may have a reader: the next call tries again."""
+        try:
+            show()
+        except OSError as error:
+            if not self._fails:
+                logger.warning("the progress of the run cannot be shown: %s", error)
+            self._fails = True
+        else:
+            self._fails = False
 
 
 def make_progress(stream: TextIO | None = None) -> Progress:

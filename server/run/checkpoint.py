@@ -97,7 +97,7 @@ class CheckpointStore:
         partial = self._directory / f"{_HIDDEN_PREFIX}{final.name}"
         try:
             self._remove_leftovers()
-            partial.mkdir()
+            partial.mkdir(parents=True)  # somebody may have removed the whole folder
             _write_durably(partial / TENSORS_FILE, tensors)
             _write_durably(partial / MANIFEST_FILE, manifest)
             _sync_directory(partial)

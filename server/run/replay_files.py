@@ -92,10 +92,12 @@ class ReplayFiles:
 
 
 def _write(file: Path, tensor: Tensor) -> None:
-    array = np.lib.format.open_memmap(file, mode="w+", dtype=_numpy_dtype(tensor), shape=tuple(tensor.shape))
-    for start in range(0, len(tensor), _PIECE):
-        array[start : start + _PIECE] = _bits(tensor[start : start + _PIECE]).cpu().numpy()
-    array.flush()
+    """Piece by piece. Through a file: a disk that is full under a memory map ends the process by SIGBUS."""
+    header = {"descr": _numpy_dtype(tensor).str, "fortran_order": False, "shape": tuple(tensor.shape)}
+    with file.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        for start in range(0, len(tensor), _PIECE):
+            stream.write(np.ascontiguousarray(_bits(tensor[start : start + _PIECE]).cpu().numpy()).data)
 
 
 def _open(file: Path, like: Tensor) -> NDArray[Any]:

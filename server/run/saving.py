@@ -37,18 +37,21 @@ class Saver:
         """Whether a cohort is better than the one that belongs to the best checkpoint."""
         return self._best is None or verdict.mean > self._best
 
-    def save(self, state: RunState, verdict: Verdict | None = None) -> None:
+    def save(self, state: RunState, verdict: Verdict | None = None) -> bool:
         """Writes a checkpoint, unless nothing has changed; a full disk costs the checkpoint, not the run.
 
         Args:
             state: where the run stands.
             verdict: of a cohort that has just been judged; None: there is none.
 
+        Returns:
+            Whether a checkpoint on the disk has this state.
+
         Raises:
             DivergedError: a number in it is not finite. The checkpoints from before are as they were.
         """
         if _progress_of(state) == self._saved:
-            return
+            return True
         checkpoint = state.to_checkpoint()
         lost = [name for name, tensor in checkpoint.tensors.items() if not bool(tensor.isfinite().all())]
         if lost:
@@ -61,11 +64,12 @@ class Saver:
         except OSError as error:
             self._vitals.add("checkpoint_failures")
             logger.error("no checkpoint was written, the one before it stays: %s", error)
-            return
+            return False
         self._saved = _progress_of(state)
         self._vitals["saved_s"] = time.monotonic()
         self._vitals.add("checkpoints")
         logger.info("saved %s", path)
+        return True
 
 
 def _progress_of(state: RunState) -> tuple[int, int, str | None]:

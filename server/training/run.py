@@ -14,7 +14,7 @@ from importlib.metadata import version
 
 import torch
 
-from seedbed.common.errors import DivergedError
+from seedbed.common.errors import DivergedError, UnsavedError
 from seedbed.common.plugins import NOTHING_TYPED, Trust
 from seedbed.common.report import report
 from seedbed.server.inference.insight import InsightWriter
@@ -85,17 +85,23 @@ class TrainingRun:
         self._next_best_s = time.monotonic()
 
     def run(self) -> str:
-        """Trains until a stop condition or a signal, then saves. Returns why it ended, for people."""
+        """Trains until a stop condition or a signal, then saves. Returns why it ended, for people.
+
+        Raises:
+            UnsavedError: what it has learnt last is not on the disk.
+        """
         self._watch.start()
         try:
             reached = self._train()
             self._shut_down(reached)
             self._learner.check()
-            self._save(reached, last=True)
+            saved = self._save(reached, last=True)
         finally:
             self._watch.stop()
             self._episode_log.close()
         self._interval_log.close(reached, self._clock.now())
+        if not saved:
+            raise UnsavedError("the last checkpoint could not be written: the run would go on from the one before it")
         return reached or f"stopped by {self._stop.name}"
 
     def _train(self) -> str | None:
@@ -182,18 +188,19 @@ class TrainingRun:
         self._learner.join()
         self._parts.sink.finish()
 
-    def _save(self, reached: str | None, *, last: bool = False) -> None:
-        """Writes a checkpoint, and with the last one of this start the replay."""
+    def _save(self, reached: str | None, *, last: bool = False) -> bool:
+        """Writes a checkpoint, and with the last one of this start the replay. Returns whether nothing is unsaved."""
         state = self._clock.now()
         if last and not state.has_begun:
-            return  # nothing is left of a start that failed, or was told to stop, before its first step
+            return True  # nothing is left of a start that failed, or was told to stop, before its first step
         learner = self._learner.loop.snapshot()
         random = self._parts.inference.random_state
         verdict = self._new_verdict(state)
         self._judged = state.cohort_record.judged
-        self._saver.save(replace(state, finished=reached, random=random, learner=learner), verdict)
+        saved = self._saver.save(replace(state, finished=reached, random=random, learner=learner), verdict)
         if last:
             self._replay_files.save(state.agent_steps)
+        return saved
 
     def _log(self, state: RunState) -> None:
         loop, account = self._learner.loop, self._parts.sink.account

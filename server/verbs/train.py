@@ -14,7 +14,7 @@ from seedbed.common.errors import DeviceMemoryError, SeedbedError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.plugins import Trust, check_trusted
 from seedbed.server.monitoring.next_commands import continuation
-from seedbed.server.monitoring.progress import make_progress
+from seedbed.server.monitoring.progress import TolerantProgress, make_progress
 from seedbed.server.run.checkpoint import load_newest
 from seedbed.server.run.resuming import remarks
 from seedbed.server.run.state import RunState
@@ -67,7 +67,7 @@ def _train(opened: OpenedRun, trust: Trust, stop: StopSignal, held: ExitStack, *
         print(f"to go on: {continuation(config, 'train' if local else 'server', reached)}")
         print("to begin anew: the same command with another --run-dir")
         return 0
-    progress = make_progress()
+    progress = TolerantProgress(make_progress())
     if sys.stderr.isatty():  # lines that other processes write would tear the live table
         os.environ.setdefault(LEVEL_VARIABLE, "warning")
     early = "the run did not start"

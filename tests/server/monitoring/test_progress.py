@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import re
@@ -16,6 +17,7 @@ from seedbed.server.monitoring.progress import (
     LiveProgress,
     PlainProgress,
     Status,
+    TolerantProgress,
     describe,
     make_progress,
 )
@@ -188,3 +190,25 @@ def test_log_lines_stand_above_the_table(monkeypatch: pytest.MonkeyPatch) -> Non
     assert at_the_end[:8] == after, "the table stays"
     assert at_the_end[8:] == ["finished: 1,234,567 agent steps", "score  seedbed eval runs/x"]
     assert sys.stderr is terminal
+
+
+class Broken(io.StringIO):
+    """A reader that is gone, or a disk that is full, for a while."""
+
+    broken = False
+
+    def write(self, text: str) -> int:
+        if self.broken:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+        return super().write(text)
+
+
+def test_what_cannot_be_shown_ends_nothing_and_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    stream = Broken()
+    progress = TolerantProgress(PlainProgress(stream, interval_s=0.0))
+    progress.introduce(["a run"])
+    for stream.broken in (True, True, False, True):
+        progress.update(STATUS)
+    progress.close("finished")
+    assert stream.getvalue().count("elapsed") == 1
+    assert caplog.text.count("cannot be shown") == 2, "once each time it begins to fail"

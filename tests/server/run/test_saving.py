@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,9 +61,22 @@ def test_a_full_disk_is_counted_and_survived(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(CheckpointStore, "save", full)
-    make_saver(tmp_path, vitals).save(state(2.0, 10))
+    saver = make_saver(tmp_path, vitals)
+    assert not saver.save(state(2.0, 10))
     assert (vitals["checkpoints"], vitals["checkpoint_failures"], vitals["saved_s"]) == (0, 1, 0)
     assert "No space left" in caplog.text
+    monkeypatch.undo()
+    assert saver.save(state(2.0, 10)), "tried again, with room"
+    assert saver.save(state(2.0, 10)), "nothing is unsaved where nothing has changed"
+    assert newest_steps(tmp_path) == 10
+
+
+def test_a_folder_that_was_removed_is_made_again(tmp_path: Path, vitals: Vitals) -> None:
+    saver = make_saver(tmp_path / "checkpoints", vitals)
+    saver.save(state(2.0, 10))
+    shutil.rmtree(tmp_path / "checkpoints")
+    assert saver.save(state(2.0, 20))
+    assert newest_steps(tmp_path / "checkpoints") == 20
 
 
 def saved(directory: Path) -> list[str]:
