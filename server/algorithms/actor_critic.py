@@ -16,7 +16,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,16 +25,16 @@ from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.interface import EVERYTHING, Acting, Algorithm, Decision, Step, batch_inputs
 from seedbed.server.algorithms.published import ASYNCHRONOUS
+from seedbed.server.algorithms.seen import Seen, Targets, diagnostics
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.unroll import ACTION_MASK, FieldSpec, action_field
-from seedbed.server.losses.importance import effective_sample_share
-from seedbed.server.losses.masking import masked_reduce, masked_variance, only_valid, weight_of
+from seedbed.server.losses.masking import only_valid, weight_of
 from seedbed.server.losses.policy_gradient import baseline_loss, entropy_loss, policy_gradient_loss
 from seedbed.server.losses.returns import lambda_returns
 from seedbed.server.losses.rewards import clip_rewards
 from seedbed.server.networks.actor_critic import ActorCritic
 from seedbed.server.networks.array_kinds import as_read, shows_pixels
-from seedbed.server.networks.distributions import ActionDistribution, ActionSpace
+from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.gaussians import Deviation
 from seedbed.server.networks.interface import AgentState, Inputs, Outputs, PolicyNetwork
 from seedbed.server.networks.learnt import Learnt
@@ -47,46 +47,6 @@ VALUE_TARGETS = "value_targets"
 
 BEHAVIOUR = "behaviour"
 """Recorded field: the parameters of the policy that acted, as its head gave them."""
-
-
-class Targets(NamedTuple):
-    """What a loss pulls towards; no gradient flows through either.
-
-    Attributes:
-        values: `[T, B]`.
-        advantages: `[T, B]`, with whatever importance weights they need.
-        spreads: of the values, `[T, B]` or a single number; None: they are not scaled.
-    """
-
-    values: Tensor
-    advantages: Tensor
-    spreads: Tensor | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A train batch as the parameters being learnt see it; policies are those of zero where it is not valid.
-
-    Attributes:
-        policy, behaviour: the learnt and the acting one, `[T, B]`.
-        actions: the samples, `[T, B, ...]` for each array.
-        log_probs: log pi(a), `[T, B]`.
-        log_ratios: log pi(a) - log mu(a), `[T, B]`; the gradient flows.
-        rewards: clipped, `[T, B]`.
-        discounts: gamma times the environment's, `[T, B]`.
-        values: of every row, `[T+1, B]`.
-        valid: bool `[T, B]`.
-    """
-
-    policy: ActionDistribution
-    behaviour: ActionDistribution
-    actions: tuple[Tensor, ...]
-    log_probs: Tensor
-    log_ratios: Tensor
-    rewards: Tensor
-    discounts: Tensor
-    values: Tensor
-    valid: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +177,7 @@ class ActorCriticAlgorithm(Algorithm):
                 entropies=seen.policy.continuous_entropy_bonus(), valid=seen.valid, reduction=config.reduction
             )
         terms = {"loss": total, "policy_loss": policy, "baseline_loss": baseline}
-        metrics = {**{name: term.detach() for name, term in terms.items()}, **_diagnostics(seen)}
+        metrics = {**{name: term.detach() for name, term in terms.items()}, **diagnostics(seen)}
         log_rho = torch.where(seen.valid, seen.log_ratios.detach(), torch.nan)
         weight = weight_of(seen.valid, config.reduction)
         return Step(total, EVERYTHING, weight, metrics, moments=moments, histograms={"log_rho": log_rho})
@@ -331,23 +291,6 @@ def return_targets(seen: Seen, lambda_: float) -> Targets:
         rewards=seen.rewards, discounts=seen.discounts, values=values, valid=seen.valid, lambda_=lambda_
     )
     return Targets(returns, returns - values[:-1])
-
-
-@torch.no_grad()
-def _diagnostics(seen: Seen) -> Mapping[str, Tensor]:
-    """How far the acting policy was from the learnt one, over valid transitions."""
-    valid, log_rhos = seen.valid, seen.log_ratios.detach()
-    absolute = torch.where(valid, log_rhos.abs(), 0.0)
-    watched = {"entropy": seen.policy.entropy(), **seen.policy.watched(seen.actions)}
-    return {
-        **{name: masked_reduce(of_rows, valid, "mean") for name, of_rows in watched.items()},
-        "kl_behaviour": masked_reduce(seen.behaviour.kl(seen.policy), valid, "mean"),
-        "abs_log_rho_mean": masked_reduce(absolute, valid, "mean"),
-        "abs_log_rho_max": absolute.max(),
-        "log_rho_variance": masked_variance(log_rhos, valid),
-        "effective_sample_share": effective_sample_share(log_rhos, valid),
-        "rho_clipped_share": masked_reduce((log_rhos > 0).float(), valid, "mean"),
-    }
 
 
 def _where_rows(chosen: Tensor, x: Tensor, y: Tensor) -> Tensor:

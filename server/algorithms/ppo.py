@@ -19,14 +19,13 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.actor_critic import (
     ActorCriticAlgorithm,
     ActorCriticOptions,
-    Seen,
-    Targets,
     has_boxes,
     return_targets,
     value_moments,
 )
 from seedbed.server.algorithms.interface import Step
 from seedbed.server.algorithms.minibatches import NO_ROWS, minibatches_of, plan_of
+from seedbed.server.algorithms.seen import Seen, Targets
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.ppo import clipped_surrogate_loss, normalise
 from seedbed.server.networks.array_kinds import shows_pixels

@@ -14,10 +14,9 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.actor_critic import (
     ActorCriticAlgorithm,
     ActorCriticOptions,
-    Seen,
-    Targets,
     has_boxes,
 )
+from seedbed.server.algorithms.seen import Seen, Targets
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.vtrace import vtrace
 

@@ -78,7 +78,8 @@ def _network(spec: EnvironmentSpec, config: ServerConfig) -> str:
     stacked = [f"{stack} frames of {describe(array)} at once" for array, stack in pairs if stack > 1]
     half = network.precision == "bfloat16" and any(map(computes_in_half, spec.shown))
     core = "no memory" if network.core == "none" else f"memory {network.core} of {network.core_size}"
-    return "; ".join([torso, *stacked, "images in bfloat16" if half else "float32", core])
+    normalised = ["numbers to mean 0 and spread 1"] if network.normalise_observations == "on" else []
+    return "; ".join([torso, *stacked, *normalised, "images in bfloat16" if half else "float32", core])
 
 
 def _environments(spec: EnvironmentSpec, config: ServerConfig, local: bool) -> str:

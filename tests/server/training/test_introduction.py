@@ -26,9 +26,8 @@ def test_a_start_says_what_was_chosen_and_why() -> None:
     assert lines["environment"] == "x (modern): shows a grey image of 84 x 84 and 4 numbers; takes one of 3 values"
     assert lines["algorithm"] == "vtrace: unrolls of 20 steps; rewards clipped to [-1, 1], as is usual for Atari"
     network = lines["network"]
-    assert network.startswith(
-        "torso auto, an encoder for each array; 4 frames of a grey image of 84 x 84 at once; images in bf"
-    )
+    assert network.startswith("torso auto, an encoder for each array; 4 frames of a grey image of 84 x 84 at once; ")
+    assert "; numbers to mean 0 and spread 1; images in bf" in network
     assert network.endswith("; 1,684,128 parameters")
     assert lines["device"] == "cuda"
     assert lines["environments"] == "64 on this machine, the number for pixels; 2 of them only show the score"
