@@ -29,7 +29,7 @@ MOST_ONE_HOT = 64
 MOST_EMBEDDED = 2**16
 
 _EMBEDDING_SIZE = 64
-_SIZES = (64, 64)
+_ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
 
 
 class Flat(Torso):
@@ -51,7 +51,7 @@ class Flat(Torso):
 
 
 class MLP(Flat):
-    """Two fully connected layers over all observations.
+    """Fully connected layers over all observations, `--layer-sizes` and `--activation`.
 
     Tanh does better than ReLU on small control tasks (arXiv 2006.05990, section 3.2).
     """
@@ -59,18 +59,19 @@ class MLP(Flat):
     def __init__(self, shown: Sequence[ArraySpec], config: NetworkConfig, frame_stacks: Sequence[int]) -> None:
         """See `Torso`."""
         super().__init__(shown, config, frame_stacks)
-        layers = [Linear(*pair) for pair in itertools.pairwise((self.output_size, *_SIZES))]
+        layers = [Linear(*pair) for pair in itertools.pairwise((self.output_size, *config.widths))]
         for layer in layers:
             initialise(layer, HIDDEN_GAIN)
         self.layers = nn.ModuleList(layers)
-        self.norms = nn.ModuleList(layer_norm(size, config) for size in _SIZES)
-        self.output_size = _SIZES[-1]
+        self.norms = nn.ModuleList(layer_norm(size, config) for size in config.widths)
+        self.output_size = config.widths[-1]
+        self._activation = _ACTIVATIONS[config.activation]
 
     def forward(self, observations: tuple[Tensor, ...]) -> Tensor:
         """See `Torso`."""
         x = super().forward(observations)
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = torch.tanh(norm(layer(x)))
+            x = self._activation(norm(layer(x)))
         return x
 
 

@@ -34,6 +34,13 @@ class NetworkConfig:
         "convolutions",
         fixed=True,
     )
+    layer_sizes: str = option(
+        "64,64",
+        "widths of the layers over numbers, of torso mlp and of auto's encoder, first to last",
+        metavar="N,N",
+        fixed=True,
+    )
+    activation: Literal["tanh", "relu"] = option("tanh", "activation of these layers", fixed=True)
     background: float = option(
         0.0, "value subtracted from the pixels of images: what means nothing should be 0", fixed=True
     )
@@ -58,6 +65,14 @@ class NetworkConfig:
         fixed=True,
     )
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of the layers over numbers."""
+        return tuple(map(int, self.layer_sizes.split(",")))
+
     def __post_init__(self) -> None:
+        widths = self.layer_sizes.split(",")
+        if not all(width.isdigit() and int(width) > 0 for width in widths):
+            raise UsageError(f"expected --layer-sizes of numbers of at least 1, as in 64,64, got {self.layer_sizes!r}")
         if self.frame_stack is not None and self.frame_stack < 1:
             raise UsageError(f"expected --frame-stack of at least 1, got {self.frame_stack}")

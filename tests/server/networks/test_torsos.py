@@ -306,3 +306,20 @@ def test_discrete_values_are_counted_from_zero() -> None:
         x = torch.ones(stays.shape)
         assert AsRead(stays)(x) is x
     assert not one.state_dict()
+
+
+def test_layers_over_numbers_are_as_wide_as_asked() -> None:
+    config = NetworkConfig(layer_sizes="200", activation="relu")
+    torso = find_torso("mlp")((vector(3),), config, (1,))
+    assert torso.output_size == 200
+    assert [(name, tuple(x.shape)) for name, x in torso.named_parameters()] == [
+        ("layers.0.weight", (200, 3)),
+        ("layers.0.bias", (200,)),
+    ]
+    x = random_frames(5, 1, 3).float() - 128
+    features, (weight, bias) = torso((x,)), torso.parameters()
+    torch.testing.assert_close(features, torch.relu(nn.functional.linear(x.flatten(1), weight, bias)))
+    assert find_torso("auto")((vector(3),), NetworkConfig(layer_sizes="7,5"), (1,)).output_size == 5
+    for wrong in ("", "64,", "0", "6.5", "-3"):
+        with pytest.raises(UsageError, match="expected --layer-sizes of numbers of at least 1"):
+            NetworkConfig(layer_sizes=wrong)
