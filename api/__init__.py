@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from seedbed.env_client.actor import RunFinished
     from seedbed.policy import Memory, Policy, load
     from seedbed.remote import ConnectedPolicy, EpisodeLost, connect
+    from seedbed.server.monitoring.episodes import read_episodes
+    from seedbed.server.monitoring.metrics import read_metrics
     from seedbed.spaces import spec_of
     from seedbed.training import Result, StopTraining, evaluate, train
 
@@ -31,6 +33,8 @@ __all__ = [
     "connect",
     "evaluate",
     "load",
+    "read_episodes",
+    "read_metrics",
     "spec_of",
     "train",
 ]
@@ -41,6 +45,8 @@ _HOMES = {
     "RunFinished": "seedbed.env_client.actor",
     **dict.fromkeys(("Memory", "Policy", "load"), "seedbed.policy"),
     **dict.fromkeys(("ConnectedPolicy", "EpisodeLost", "connect"), "seedbed.remote"),
+    "read_episodes": "seedbed.server.monitoring.episodes",
+    "read_metrics": "seedbed.server.monitoring.metrics",
     **dict.fromkeys(("spec_of",), "seedbed.spaces"),
     **dict.fromkeys(("Result", "StopTraining", "evaluate", "train"), "seedbed.training"),
 }

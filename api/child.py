@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from seedbed.common.logs import run_main
+from seedbed.common.logs import run_main, stderr_is_kept
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -20,6 +20,7 @@ def main(argv: Sequence[str]) -> int:
         argv: process id of whoever started this one, then the command line.
     """
     _end_with(int(argv[0]))
+    stderr_is_kept()
     from seedbed.server.__main__ import main as run  # frontends are spawned, and import this file again
 
     return run(argv[1:])

@@ -14,12 +14,12 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seedbed.child_process import ChildLog, NewLines, run_child
+from seedbed.child_process import ChildLog, Facts, NewEpisodes, NewLines, run_child
 from seedbed.common.errors import UsageError
 from seedbed.common.option_fields import Option, options_of
 from seedbed.server.monitoring.metrics import read_metrics
@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from seedbed.policy import Policy
 
 OnLog = Callable[[dict[str, Any]], object]
+OnCheckpoint = Callable[[Path], object]
+OnEpisode = Callable[[dict[str, Any]], object]
 
 
 class StopTraining(Exception):
-    """Raised by `on_log` to end a run in order; `train` then returns as usual."""
+    """Raised by a callback to end a run in order; `train` then returns as usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ def train(
     preset: str | None = None,
     run_dir: str | os.PathLike[str] | None = None,
     on_log: OnLog | None = None,
+    on_checkpoint: OnCheckpoint | None = None,
+    on_episode: OnEpisode | None = None,
     **options: Any,
 ) -> Result:
     """Runs `seedbed train` to its end: a new run, or one that goes on.
@@ -78,7 +82,9 @@ def train(
         preset: settings that work.
         run_dir: where the run lives.
         on_log: gets every line of `metrics.jsonl` as soon as it is written. `StopTraining` raised by it ends the run
-            in order, as does every other exception, which is then raised here.
+            in order, as does every other exception, which is then raised here; so do the other callbacks.
+        on_checkpoint: gets the folder of every checkpoint as soon as it is complete.
+        on_episode: gets every line of `episodes.jsonl`.
         options: of `seedbed train`, e.g. `learning_rate=1e-3`, `algorithm="ppo"`; None is the command line's `none`.
 
     Raises:
@@ -93,17 +99,18 @@ def train(
         argv.append(f"--import-from={_place_of(env.__module__)}")
     if env is None and preset is None and run_dir is None and "config" not in options:
         raise UsageError("expected env=, preset= or config=, or the run_dir= of a run that is to go on, got none")
+    if on_episode is not None and options.get("episode_records") is False:
+        raise UsageError("expected on_episode= or episode_records=False, got both: the records are what it gets")
     directory = read_command_line(argv, prog="seedbed train").directory.path
-    with ChildLog(directory) as log:
-        lines = NewLines(directory / METRICS_FILE)
+    callbacks = _Callbacks(directory, on_log, on_checkpoint, on_episode)
+    with ChildLog(directory) as log, contextlib.closing(callbacks):
 
-        def watch(serving: bool) -> None:
-            if not serving:
-                return
-            log.settle()
-            for line in lines.read():
-                if on_log is not None:
-                    on_log(line)
+        def watch(reports: Sequence[Facts]) -> None:
+            for facts in reports:
+                callbacks.hear(facts)
+            if callbacks.serving:
+                log.settle()
+                callbacks.look()
 
         with contextlib.suppress(StopTraining):
             run_child(["train", *argv], log, watch)
@@ -111,25 +118,79 @@ def train(
     return Result(directory, (read_metrics(directory) or [{}])[-1] if written else {})
 
 
+class _Callbacks:
+    """Calls them, one after another in the caller's own thread."""
+
+    def __init__(
+        self,
+        directory: Path,
+        on_log: OnLog | None,
+        on_checkpoint: OnCheckpoint | None,
+        on_episode: OnEpisode | None,
+    ) -> None:
+        self.serving = False
+        self._directory = directory
+        self._on_log, self._on_checkpoint, self._on_episode = on_log, on_checkpoint, on_episode
+        self._lines = NewLines(directory / METRICS_FILE)
+        self._episodes: NewEpisodes | None = None
+
+    def hear(self, facts: Facts) -> None:
+        """The run has reported something."""
+        self.serving = self.serving or "serving" in facts
+        if self._on_episode is not None and (size := facts.get("episodes_bytes")) is not None:
+            self._episodes = NewEpisodes(self._directory, size)
+        if self._on_checkpoint is not None and "checkpoint" in facts:
+            self._call("on_checkpoint", self._on_checkpoint, Path(facts["checkpoint"]))
+
+    def look(self) -> None:
+        """Looks for new lines."""
+        if self._episodes is not None and self._on_episode is not None:
+            for episode in self._episodes.read():
+                self._call("on_episode", self._on_episode, episode)
+        for line in self._lines.read():
+            if self._on_log is not None:
+                self._call("on_log", self._on_log, line)
+
+    def close(self) -> None:
+        """Closes what is open."""
+        if self._episodes is not None:
+            self._episodes.close()
+
+    def _call(self, name: str, callback: Callable[[Any], object], value: Any) -> None:
+        try:
+            callback(value)
+        except StopTraining:
+            raise
+        except Exception as error:
+            error.add_note(f"raised by {name}: the run in {self._directory} was ended in order, and may go on")
+            raise
+
+
 def evaluate(
     run: str | os.PathLike[str],
     *,
+    best: bool = False,
     episodes: int = 100,
     num_envs: int = 16,
     greedy: bool | None = None,
     seed: int = 0,
     device: str = "auto",
+    video: str | os.PathLike[str] | None = None,
+    video_episodes: int = 3,
     allow_import: bool = False,
 ) -> dict[str, Any]:
     """Runs `seedbed eval`: plays episodes with a run's policy.
 
     Args:
         run: its directory, or the folder of one checkpoint in it.
+        best: the checkpoint of the best cohort instead of the newest.
         episodes: in all; rounded up to the same number for every environment.
         num_envs: environments.
         greedy: the best action instead of exploring; None: as the algorithm has it.
         seed: of the evaluation.
         device: of inference.
+        video: an mp4 or gif to write, of one environment's first episodes.
+        video_episodes: how many these are.
         allow_import: import the modules that the run's config.json names, its environment among them.
 
     Returns:
@@ -143,8 +204,9 @@ def evaluate(
         values = {"eval_envs": num_envs, "episodes": episodes, "eval_seed": seed, "device": device}
         words = [f"--checkpoint={Path(run)}", f"--json={file}", *_words(values)]
         words += [] if greedy is None else _words({"greedy": greedy})
-        words += ["--allow-import"] if allow_import else []
-        run_child(["eval", *words], log, lambda serving: None)
+        words += [] if video is None else _words({"video": Path(video), "video_episodes": video_episodes})
+        words += [flag for flag, wanted in (("--best", best), ("--allow-import", allow_import)) if wanted]
+        run_child(["eval", *words], log, lambda reports: None)
         scores: dict[str, Any] = json.loads(file.read_text())
         return scores
 

@@ -36,6 +36,7 @@ _INTERRUPTED = 130
 _BROKEN_PIPE = 141
 
 _LOG_BYTES = 10_000_000
+_stderr_is_kept = False
 
 
 class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not generic at run time in Python 3.11
@@ -61,9 +62,18 @@ class _FileHandler(logging.handlers.RotatingFileHandler):
         """Says nothing: it would be said for each line."""
 
 
+def stderr_is_kept() -> None:
+    """Whoever started this process keeps all that it writes in the file that `log_to` would add to."""
+    global _stderr_is_kept
+    _stderr_is_kept = True
+
+
 @contextlib.contextmanager
 def log_to(file: Path) -> Iterator[None]:
     """Within the block this process's log goes to a file too; `setup_logging` before."""
+    if _stderr_is_kept:
+        yield
+        return
     root = logging.getLogger()
     handler = _FileHandler(file)
     handler.setFormatter(root.handlers[0].formatter if root.handlers else None)

@@ -111,6 +111,11 @@ class EpisodeLog:
         if writes:
             self._file = LineFile(self._path)
 
+    @property
+    def file_bytes(self) -> int | None:
+        """Size of the file; None if there is none."""
+        return None if self._file is None else self._file.size
+
     def take(self) -> None:
         """Writes down what has ended since the last call."""
         records = self._queue.take()

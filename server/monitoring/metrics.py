@@ -177,7 +177,7 @@ class EpisodeWindow:
             return math.inf
 
 
-def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+def read_metrics(run_dir: Path | str) -> list[dict[str, Any]]:
     """All lines of a run's `metrics.jsonl`, oldest first; a last line that is not complete is left out.
 
     Args:
@@ -186,7 +186,7 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     Raises:
         ConfigError: there is no such file, or a line in its midst is damaged.
     """
-    path = run_dir / METRICS_FILE
+    path = Path(run_dir) / METRICS_FILE
     try:
         text = path.read_text()
     except OSError as error:

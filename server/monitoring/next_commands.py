@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from seedbed.common.plugins import is_module
 from seedbed.server.options.config import ServerConfig
+from seedbed.server.trackers.registry import names_in
 
 
 def next_commands(config: ServerConfig, verb: str, reached: str | None) -> list[str]:
@@ -37,5 +38,11 @@ def continuation(config: ServerConfig, verb: str, reached: str | None) -> str:
 
 def _allowance(config: ServerConfig) -> str:
     """Names in a run's files have no module imported unless that is said."""
-    names = (config.environment.env, config.algorithm, config.network.torso, config.network.core)
+    names = (
+        config.environment.env,
+        config.algorithm,
+        config.network.torso,
+        config.network.core,
+        *names_in(config.monitoring.track),
+    )
     return " --allow-import" if any(name is not None and is_module(name) for name in names) else ""

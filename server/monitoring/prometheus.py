@@ -114,6 +114,13 @@ METRICS: tuple[Entry, ...] = (
     ),
     Entry("seedbed_episodes_total", "counter", "episodes that ended", _total("episodes")),
     Entry("seedbed_episode_return_mean", "gauge", "over the latest 100", _after_first_log("episode_return_mean")),
+    Entry(
+        "seedbed_episode_info_mean",
+        "gauge",
+        "numbers of the environment's own, over the latest 100 episodes that had them",
+        lambda facts: facts.vitals.info.read(),
+        "name",
+    ),
     Entry("seedbed_cohort_return_mean", "gauge", "of the newest cohort", _after_first_log("cohort_return_mean")),
     Entry("seedbed_clients_connected", "gauge", "client processes that hold a live lease", _device("clients")),
     Entry("seedbed_streams", "gauge", "open Act calls", _total("streams")),

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from seedbed.common.errors import DivergedError
+from seedbed.common.report import mention
 from seedbed.server.run.checkpoint import CheckpointStore, find_best
 from seedbed.server.run.cohorts import Verdict
 from seedbed.server.run.state import RunState
@@ -69,6 +70,7 @@ class Saver:
         self._vitals["saved_s"] = time.monotonic()
         self._vitals.add("checkpoints")
         logger.info("saved %s", path)
+        mention({"checkpoint": str(path)})
         return True
 
 

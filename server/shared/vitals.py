@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from seedbed.common.errors import SeedbedError
 from seedbed.server.shared.memory import anonymous_file, map_file
+from seedbed.server.shared.named_numbers import NamedNumbers
 
 NUM_BUCKETS = 26
 """Durations up to 2^24 us, 17 s, are told apart; batch sizes up to 2^24 rows."""
@@ -183,10 +184,12 @@ class VitalsTable:
     Attributes:
         device: of the device process.
         frontends: by number; a frontend that replaces another goes on with its numbers.
+        info: means of what environments tell of their episodes; of the device process.
     """
 
     def __init__(self, num_frontends: int) -> None:
         self._num_frontends = num_frontends
+        self.info = NamedNumbers()
         self._map(anonymous_file((1 + num_frontends) * _NUM_VALUES * 8))
 
     @property
@@ -215,19 +218,20 @@ class VitalsTable:
     def read_only(self) -> Self:
         """The same numbers for somebody who may only read: here, and in a process that they are handed to."""
         reader = object.__new__(type(self))
-        reader._num_frontends = self._num_frontends
+        reader._num_frontends, reader.info = self._num_frontends, self.info.read_only()
         reader._map(self._file, read_only=True)
         return reader
 
     def __getstate__(self) -> dict[str, Any]:
         return {
             "num_frontends": self._num_frontends,
+            "info": self.info,
             "file": reduction.DupFd(self._file),
             "read_only": self._read_only,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._num_frontends = state["num_frontends"]
+        self._num_frontends, self.info = state["num_frontends"], state["info"]
         self._map(state["file"].detach(), read_only=state["read_only"])
 
     def _map(self, file: int, *, read_only: bool = False) -> None:

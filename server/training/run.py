@@ -129,7 +129,7 @@ class TrainingRun:
         if self._clients is not None:
             self._clients.start()
         logger.info("serving on %s", self._server.address)
-        report({"serving": self._server.address})
+        report({"serving": self._server.address, "episodes_bytes": self._episode_log.file_bytes})
 
     def _supervise(self) -> str | None:
         """Watches, logs and saves. Returns the stop condition that was reached, or None after a signal."""
@@ -204,13 +204,15 @@ class TrainingRun:
 
     def _log(self, state: RunState) -> None:
         loop, account = self._learner.loop, self._parts.sink.account
+        info = self._episode_log.numbers.means()
+        self._server.vitals.info.write(info)
         metrics = loop.take_metrics() | {
             **self._parts.source.metrics(),
             "optimiser_steps": loop.learner.optimiser_steps,
             "transitions_trained": loop.trained,
             "transitions_dropped": account.dropped,
             "unrolls_cut": account.cut_unrolls,
-            **{f"info/{name}": mean for name, mean in self._episode_log.numbers.means().items()},
+            **{f"info/{name}": mean for name, mean in info.items()},
         }
         cohorts, spreads = self._clock.cohorts, loop.take_spreads()
         scored, vitals = cohorts.num_present > 0, self._server.vitals

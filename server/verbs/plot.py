@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from seedbed.common.cli import naming_extras
 from seedbed.common.errors import ConfigError
 from seedbed.common.options import OptionParser, add_options, explicit, option, override
+from seedbed.server.monitoring.episodes import read_episodes
 from seedbed.server.monitoring.metrics import read_metrics
-from seedbed.server.run.directory import METRICS_FILE, read_run_file
+from seedbed.server.run.directory import CHECKPOINTS_FOLDER, METRICS_FILE, read_run_file
 from seedbed.server.verbs.seeds import FOLDER
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GRID_POINTS = 500
+_MOST_DOTS = 5000
 _RETURNS = {"episodes": ("episode_return_mean", "episode"), "cohorts": ("cohort_return_mean", "cohort")}
 _WIDTH_INCHES, _HEIGHT_INCHES, _DOTS_PER_INCH = 6.5, 4.2, 150
 _MAX_COLUMNS, _LEGEND_ROW_INCHES = 4, 0.22
@@ -50,6 +52,7 @@ class PlotOptions:
     group: Literal["run", "parent", "env"] = option(
         "run", "what is drawn as one curve: every run, all runs of a parent folder, or of an environment"
     )
+    dots: bool = option(False, "a dot for each episode of episodes.jsonl too")
     title: str | None = option(None, "over the picture")
 
 
@@ -60,12 +63,16 @@ class Curve:
     Attributes:
         label: names the group it belongs to.
         agent_steps, minutes, returns: float64 `[P]`, P log intervals with at least one episode so far.
+        best: agent steps, minutes and return of the best checkpoint's cohort; None: there is none.
+        episodes: float64 `[3, E]`, agent steps, minutes and return of single episodes that count; empty if not asked.
     """
 
     label: str
     agent_steps: NDArray[np.float64]
     minutes: NDArray[np.float64]
     returns: NDArray[np.float64]
+    best: tuple[float, float, float] | None = None
+    episodes: NDArray[np.float64] = field(default_factory=lambda: np.empty((3, 0)))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -81,7 +88,12 @@ def main(argv: Sequence[str]) -> int:
     namespace = parser.parse(argv)
     options = override(PlotOptions(), explicit(namespace, PlotOptions()))
     found = [(run, folder) for folder in namespace.runs for run in _runs_in(folder)]
-    curves = [read_curve(run, options.group if run == folder else "parent", options.smooth) for run, folder in found]
+    curves = [
+        read_curve(run, options.group if run == folder else "parent", options.smooth, options.returns)
+        for run, folder in found
+    ]
+    if options.dots:
+        curves = [replace(curve, episodes=_dots(run)) for curve, (run, _) in zip(curves, found, strict=True)]
     figure = draw(curves, options)
     out = options.out or _beside(namespace.runs) / "learning_curve.png"
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +134,32 @@ def read_curve(run_dir: Path, group: str, smooth: int, returns_of: str = "episod
     agent_steps, wall_s, returns = (
         np.array([line[name] for line in lines], np.float64) for name in ("agent_steps", "wall_s", key)
     )
-    return Curve(_label(run_dir, group), agent_steps, wall_s / 60, smoothed(returns, smooth))
+    best = _best(run_dir, agent_steps, wall_s / 60)
+    return Curve(_label(run_dir, group), agent_steps, wall_s / 60, smoothed(returns, smooth), best)
+
+
+def _best(
+    run_dir: Path, agent_steps: NDArray[np.float64], minutes: NDArray[np.float64]
+) -> tuple[float, float, float] | None:
+    """Where the best checkpoint lies, as `seedbed eval --best` finds it."""
+    from seedbed.server.run.checkpoint import find_best  # brings torch
+
+    found = find_best(run_dir / CHECKPOINTS_FOLDER)
+    if found is None:
+        return None
+    folder, mean = found
+    steps = float(folder.name.rpartition("-")[2])
+    return steps, float(np.interp(steps, agent_steps, minutes)), mean
+
+
+def _dots(run_dir: Path) -> NDArray[np.float64]:
+    """`[3, E]`, the episodes that count; of very many every second, third ..."""
+    rows = [
+        (entry["agent_steps"], entry["wall_s"] / 60, entry["return"])
+        for entry in read_episodes(run_dir)
+        if entry["counts"]
+    ]
+    return np.array(rows[:: max(1, len(rows) // _MOST_DOTS)], np.float64).reshape(-1, 3).T
 
 
 def smoothed(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
@@ -196,6 +233,13 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve], kind: str) -> None:
         members = [curve for curve in curves if curve.label == label]
         xs = [member.agent_steps if kind == "steps" else member.minutes for member in members]
         ys = [member.returns for member in members]
+        axis = 0 if kind == "steps" else 1
+        for member in members:
+            if member.episodes.size:
+                dots = member.episodes[axis], member.episodes[2]
+                axes.plot(*dots, ".", color=colour, markersize=2, alpha=0.25, zorder=1)
+            if member.best is not None:
+                axes.plot(member.best[axis], member.best[2], "*", color=colour, markersize=11, markeredgecolor="white")
         if len(members) == 1:
             axes.plot(xs[0], ys[0], color=colour, linewidth=1.8, label=label)
             continue

@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 import seedbed
-from seedbed.child_process import NewLines
+from seedbed.child_process import ChildLog, NewEpisodes, NewLines
 from seedbed.common.errors import BrokenError, ConfigError, UsageError
-from seedbed.training import _command_line, _name_of
+from seedbed.training import _Callbacks, _command_line, _name_of
 from tests.system.processes import eventually, is_alive
 
 FAST: dict[str, Any] = {
@@ -94,6 +94,85 @@ def test_only_new_lines_are_told(tmp_path: Path) -> None:
         stream.write('5}\n{"n": 6}\n')
     assert lines.read() == [{"n": 5}, {"n": 6}]
     assert NewLines(tmp_path / "none").read() == []
+
+
+def test_new_episodes_are_told_across_a_change_of_files(tmp_path: Path) -> None:
+    file = tmp_path / "episodes.jsonl"
+    file.write_text('{"n": 1}\n')
+    episodes = NewEpisodes(tmp_path, file.stat().st_size)
+    assert episodes.read() == []
+    with file.open("a") as stream:
+        stream.write('{"n": 2}\n{"n": ')
+        stream.flush()
+        assert episodes.read() == [{"n": 2}]
+        stream.write("3}\n")
+    file.rename(tmp_path / "episodes.1.jsonl")
+    file.write_text('{"n": 4}\n')
+    assert episodes.read() == [{"n": 3}, {"n": 4}]
+    with file.open("a") as stream:
+        stream.write('{"n": 5}\n')
+    assert episodes.read() == [{"n": 5}]
+    episodes.close()
+
+
+def test_new_episodes_are_found_where_the_file_was_changed_before_the_first_look(tmp_path: Path) -> None:
+    (tmp_path / "episodes.1.jsonl").write_text('{"n": 1}\n{"n": 2}\n{"n": 3}\n')
+    (tmp_path / "episodes.jsonl").write_text('{"n": 4}\n')
+    episodes = NewEpisodes(tmp_path, len('{"n": 1}\n{"n": 2}\n'))
+    assert episodes.read() == [{"n": 3}, {"n": 4}]
+    episodes.close()
+
+
+def test_the_log_of_a_start_that_fails_late_can_still_be_read(tmp_path: Path) -> None:
+    with ChildLog(tmp_path / "run") as log:
+        log.file.write(b"the last words")
+        log.file.flush()
+        (tmp_path / "run").mkdir()
+        log.settle()
+        (tmp_path / "run" / "log").unlink()
+        assert log.tail() == "the last words"
+
+
+class TestCallbacks:
+    """Without a run: what is reported and written is told, in this thread, and what is raised says where."""
+
+    def test_each_is_told(self, tmp_path: Path) -> None:
+        told: list[Any] = []
+        callbacks = _Callbacks(tmp_path, told.append, told.append, told.append)
+        (tmp_path / "episodes.jsonl").write_text('{"n": 1}\n')
+        callbacks.hear({"serving": "127.0.0.1:7777", "episodes_bytes": 0})
+        (tmp_path / "metrics.jsonl").write_text('{"n": 2}\n')
+        callbacks.hear({"checkpoint": "runs/a/checkpoints/checkpoint-1"})
+        callbacks.look()
+        assert told == [Path("runs/a/checkpoints/checkpoint-1"), {"n": 1}, {"n": 2}]
+        callbacks.close()
+
+    @pytest.mark.parametrize("name", ["on_log", "on_checkpoint", "on_episode"])
+    def test_what_is_raised_says_by_which(self, tmp_path: Path, name: str) -> None:
+        def raises(value: Any) -> None:
+            raise KeyError("mine")
+
+        chosen = {
+            callback: raises if callback == name else None for callback in ("on_log", "on_checkpoint", "on_episode")
+        }
+        callbacks = _Callbacks(tmp_path, *chosen.values())
+        (tmp_path / "episodes.jsonl").write_text('{"n": 1}\n')
+        (tmp_path / "metrics.jsonl").touch()
+
+        def run() -> None:
+            callbacks.hear({"serving": "127.0.0.1:7777", "episodes_bytes": 0})
+            (tmp_path / "metrics.jsonl").write_text('{"n": 2}\n')
+            callbacks.hear({"checkpoint": "x"})
+            callbacks.look()
+
+        with pytest.raises(KeyError, match="mine") as raised:
+            run()
+        callbacks.close()
+        assert raised.value.__notes__ == [f"raised by {name}: the run in {tmp_path} was ended in order, and may go on"]
+
+    def test_records_that_are_not_written_are_told_to_nobody(self) -> None:
+        with pytest.raises(UsageError, match="on_episode= or episode_records=False"):
+            seedbed.train("CartPole-v1", on_episode=print, episode_records=False)
 
 
 def test_a_crash_comes_with_the_end_of_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

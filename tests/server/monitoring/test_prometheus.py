@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from seedbed.common.errors import InvalidMessageError
+from seedbed.common.info_numbers import MAX_NUMBERS
 from seedbed.server.monitoring.prometheus import METRICS, ServerFacts, metrics_page
 from seedbed.server.shared.vitals import COUNTERS, GAUGES, STAGES, Phase, VitalsTable
 
@@ -69,6 +70,17 @@ def test_what_is_not_known_yet_is_not_a_number(facts: ServerFacts) -> None:
     found = samples(facts)
     for name in ("policy_lag", "loss", "episode_return_mean", "checkpoint_age_seconds", "learner_update_age_seconds"):
         assert math.isnan(found[f"seedbed_{name}", ""]), name
+
+
+def test_numbers_of_environments_have_their_names_as_labels(facts: ServerFacts) -> None:
+    facts.vitals.info.write({"is_success": 0.5, "lap/time": -3.0})
+    facts.vitals.info.write({f"made-up-{number}": 1.0 for number in range(100)})
+    facts.vitals.info.write({"is_success": 0.75})
+    found = samples(facts)
+    assert found["seedbed_episode_info_mean", "is_success"] == 0.75
+    assert found["seedbed_episode_info_mean", "lap/time"] == -3
+    assert sum(name == "seedbed_episode_info_mean" for name, _ in found) == MAX_NUMBERS
+    assert facts.vitals.read_only().info.read() == facts.vitals.info.read()
 
 
 def test_health_is_a_number_too(facts: ServerFacts) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from seedbed.common.errors import ConfigError, MissingExtraError, UsageError
 from seedbed.server.run.directory import METRICS_FILE
-from seedbed.server.verbs.plot import Curve, PlotOptions, average, draw, main, read_curve, smoothed
+from seedbed.server.verbs import plot
+from seedbed.server.verbs.plot import Curve, PlotOptions, _dots, average, draw, main, read_curve, smoothed
 
 pytest.importorskip("matplotlib")
 
@@ -133,3 +136,37 @@ def test_missing_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sys, "path_importer_cache", {})
     with pytest.raises(MissingExtraError, match=r'the extra "plot" .*matplotlib is missing'):
         main([str(run), "--out", str(tmp_path / "x.png")])
+
+
+def test_the_best_checkpoint_and_single_episodes_are_marked(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "pong", level=20.0)
+    (run / "checkpoints" / "checkpoint-000000030000").mkdir(parents=True)
+    (run / "checkpoints" / "best.json").write_text('{"checkpoint": "checkpoint-000000030000", "mean_return": 17.5}')
+    lines = [
+        {"agent_steps": 1000 * number, "wall_s": 60.0 * number, "return": float(number), "counts": number != 2}
+        for number in range(4)
+    ]
+    (run / "episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = read_curve(run, "run", 1)
+    assert found.best == (30000.0, 15.0, 17.5)
+    assert main([str(run), "--dots", "--out", str(tmp_path / "curve.png")]) == 0
+    assert _dots(run).tolist() == [[0, 1000, 3000], [0, 1, 3], [0, 1, 3]]
+    [axes] = draw([found], PlotOptions(x="steps")).axes
+    [star] = [line for line in axes.lines if line.get_marker() == "*"]
+    assert (np.asarray(star.get_xdata()).tolist(), np.asarray(star.get_ydata()).tolist()) == ([30000.0], [17.5])
+
+
+def test_means_of_cohorts_are_drawn_where_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [
+        {"agent_steps": x, "wall_s": x, "episode_return_mean": 9.0, "cohort_return_mean": 70.0 + x} for x in (0, 60)
+    ]
+    (tmp_path / METRICS_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    drawn: list[Curve] = []
+
+    def noting(curves: Sequence[Curve], options: PlotOptions) -> Any:
+        drawn.extend(curves)
+        return draw(curves, options)
+
+    monkeypatch.setattr(plot, "draw", noting)
+    main([str(tmp_path), "--returns", "cohorts", "--out", str(tmp_path / "curve.png")])
+    assert [curve.returns.tolist() for curve in drawn] == [[70.0, 130.0]]

@@ -1,0 +1,54 @@
+"""Numbers whose names are only known as a run goes on, in shared memory: one process writes, anybody reads.
+
+There is room for so many names; the first that come have it. A name is written before its number counts.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from multiprocessing import reduction
+from typing import Any, Self
+
+from seedbed.common.info_numbers import MAX_NUMBERS
+from seedbed.server.shared.memory import anonymous_file, map_file
+
+_PLACE = struct.Struct("<64sd")
+
+
+class NamedNumbers:
+    """A table of names, of at most 64 ASCII characters each, and numbers."""
+
+    def __init__(self) -> None:
+        self._map(anonymous_file(MAX_NUMBERS * _PLACE.size))
+
+    def write(self, numbers: Mapping[str, float]) -> None:
+        """Replaces the numbers of these names; those that find no place are left out."""
+        for name, value in numbers.items():
+            if name not in self._places and len(self._places) < MAX_NUMBERS:
+                self._places[name] = len(self._places)
+            if name in self._places:
+                _PLACE.pack_into(self._memory, self._places[name] * _PLACE.size, name.encode("ascii"), value)
+
+    def read(self) -> dict[str, float]:
+        """All that are there."""
+        rows = (_PLACE.unpack_from(self._memory, place * _PLACE.size) for place in range(MAX_NUMBERS))
+        return {name.rstrip(b"\0").decode("ascii"): value for name, value in rows if name.strip(b"\0")}
+
+    def read_only(self) -> Self:
+        """The same for somebody who may only read."""
+        reader = object.__new__(type(self))
+        reader._map(self._file, read_only=True)
+        return reader
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"file": reduction.DupFd(self._file), "read_only": self._read_only}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._map(state["file"].detach(), read_only=state["read_only"])
+
+    def _map(self, file: int, *, read_only: bool = False) -> None:
+        self._file = file
+        self._read_only = read_only
+        self._memory = map_file(file, read_only=read_only)
+        self._places: dict[str, int] = {}
