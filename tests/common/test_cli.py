@@ -133,6 +133,7 @@ def test_extras_are_those_of_the_distribution() -> None:
         "pyyaml": "yaml",
         "grpcio-health-checking": "grpc_health",
         "prometheus-client": "prometheus_client",
+        "mlflow-skinny": "mlflow",
     }
     for extra, requirements in project["optional-dependencies"].items():
         names = [requirement.partition(">")[0].partition("[")[0] for requirement in requirements]

@@ -182,7 +182,8 @@ def test_lag_is_counted_over_valid_transitions() -> None:
     batch = next(batch for batch in batches if not batch.valid.all())
     version = torch.arange(batch.fields["reward"].numel()).reshape(batch.fields["reward"].shape)
     world.learner.num_updates = 100
-    metrics = world.learner.update(with_fields(batch, policy_version=version), 0.0).metrics
+    update = world.learner.update(with_fields(batch, policy_version=version), 0.0)
+    metrics = update.metrics
     lags = [
         100 - int(version[t, b])
         for t in range(batch.valid.shape[0])
@@ -191,6 +192,13 @@ def test_lag_is_counted_over_valid_transitions() -> None:
     ]
     assert float(metrics["policy_lag_mean"]) == pytest.approx(sum(lags) / len(lags))
     assert int(metrics["policy_lag_max"]) == max(lags)
+    shown = update.histograms["policy_lag"]
+    assert sorted(shown[shown.isfinite()].tolist()) == sorted(lags), "the same, each one"
+    log_rho = update.histograms["log_rho"]
+    assert torch.equal(log_rho.isfinite(), shown.isfinite())
+    assert float(log_rho[log_rho.isfinite()].abs().mean()) == pytest.approx(
+        float(metrics["abs_log_rho_mean"]), abs=1e-6
+    )
 
 
 def test_a_batch_without_any_valid_transition_is_harmless() -> None:
