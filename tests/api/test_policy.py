@@ -40,6 +40,11 @@ MASKED = spaces.Dict({"arm": VECTOR, "action_mask": spaces.MultiBinary(5)})
 MLP = {"network.torso": "mlp", "network.precision": "float32", "network.frame_stack": 1}
 CONV = {"network.torso": "impala_shallow"}
 LSTM = {"network.core": "lstm", "network.core_size": 16}
+SQUASHED = {
+    "algorithm_options.squash": True,
+    "algorithm_options.deviation": "each",
+    "algorithm_options.separate_value_torso": True,
+}
 
 # observation space, action space, entries of a mask in info, algorithm, other options
 CASES: dict[str, tuple[Any, Any, int, str, dict[str, Any]]] = {
@@ -51,6 +56,13 @@ CASES: dict[str, tuple[Any, Any, int, str, dict[str, Any]]] = {
     "q-values": (VECTOR, spaces.Discrete(5, start=-2), 0, "apex", MLP),
     "q-values with lstm": (IMAGE, spaces.Discrete(5), 0, "r2d2", {**CONV, **LSTM}),
     "box": (VECTOR, spaces.Box(-3, 1, (2, 2), np.float32), 0, "ppo", {**MLP, **LSTM}),
+    "squashed box, two memories": (
+        VECTOR,
+        spaces.Box(-3, 1, (2, 2), np.float32),
+        0,
+        "vtrace",
+        {**MLP, **LSTM, **SQUASHED},
+    ),
     "everything": (DICT, ACTIONS, 0, "ppo", {**MLP, **LSTM, "network.frame_stack": 2}),
     "mask in the observation": (MASKED, spaces.MultiDiscrete([3, 2]), 0, "ppo", MLP),
     "mask in info": (VECTOR, spaces.Discrete(6), 6, "r2d2", {**MLP, **LSTM}),

@@ -18,6 +18,7 @@ from tests.system.processes import FAST, Program, read_metrics, run
 pytestmark = pytest.mark.system
 
 MASKED = "seedbed/CatchMasked-v0,strict=1"
+PENDULUM = ("--env", "Pendulum-v1", "--core", "lstm", "--core-size", 16)
 FORBIDDEN = "it is forbidden here"
 SMALL = (*FAST, "--unroll-length", 5)
 
@@ -43,7 +44,7 @@ def scores(run_dir: Path, *options: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "options",
     [
-        ("--env", "Pendulum-v1", "--algorithm", "vtrace", "--core", "lstm", "--core-size", 16, "--squash"),
+        pytest.param((*PENDULUM, "--algorithm", "vtrace", "--squash"), marks=pytest.mark.slow),
         pytest.param(
             ("--env", "seedbed/Lights-v0,space=dict", "--algorithm", "a3c", "--deviation", "shared"),
             marks=pytest.mark.slow,
@@ -59,6 +60,15 @@ def test_learner_and_inference_agree(options: tuple[Any, ...], tmp_path: Path) -
     assert max(line["policy_lag_max"] for line in lines) > 0, "nothing was off-policy by version: nothing was tested"
     assert max(line["abs_log_rho_max"] for line in lines) < 1e-4
     assert min(line["effective_sample_share"] for line in lines) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_in_rounds_they_agree_while_moments_of_observations_move(tmp_path: Path) -> None:
+    """Merged before the steps of their update, they would give a row another policy than that which acted."""
+    still = ("--algorithm", "a2c", "--learning-rate", 0, "--normalise-observations", "on")
+    lines = trained(tmp_path, *SMALL, *PENDULUM, *still, "--max-steps", 1500)
+    assert max(line["policy_lag_max"] for line in lines) == 0
+    assert max(line["observation_shift"] for line in lines) > 1e-3, "they do not move: nothing was tested"
+    assert max(line["abs_log_rho_max"] for line in lines) < 1e-4
 
 
 def test_several_switches_are_learnt(tmp_path: Path) -> None:
