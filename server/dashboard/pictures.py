@@ -24,6 +24,12 @@ MAX_BARS = 64
 _MAX_PIXELS = 1 << 20
 """Of an atlas; with more environments tiles are thinned out to every second or third pixel."""
 
+_SMALL = 32
+"""Pixels; an image with a shorter side may hold kinds of things instead of shades."""
+
+_FEW = 63
+"""Greatest byte of an image whose values are kinds of things."""
+
 _PALETTE = np.array(
     [
         [230, 230, 230],
@@ -54,13 +60,31 @@ def layout_of(spec: ArraySpec) -> ImageLayout | None:
     return image_layout(replace(spec, kind="box") if spec.kind == "binary" else spec)
 
 
-def to_pixels(spec: ArraySpec, rows: NDArray[Any], step: int = 1) -> NDArray[np.uint8]:
+def white_of(spec: ArraySpec, rows: NDArray[Any], white: int) -> int:
+    """The byte that is shown as white: 255, or the greatest seen of a small image that counts kinds of things.
+
+    MiniGrid, for one, has values up to 10 in a space up to 255.
+
+    Args:
+        spec: of the array; an image.
+        rows: `[N, *spec.shape]`, seen now.
+        white: of what was seen before; 0 at first.
+    """
+    layout = layout_of(spec)
+    if layout is None or spec.dtype != "uint8" or max(spec.high) < 255 or min(layout.sides) >= _SMALL:
+        return 255
+    seen = max(white, int(rows.max(initial=0)))
+    return seen if seen <= _FEW else 255
+
+
+def to_pixels(spec: ArraySpec, rows: NDArray[Any], step: int = 1, white: int = 255) -> NDArray[np.uint8]:
     """Rows of an image array as pixels: the newest frame where several are stacked.
 
     Args:
         spec: of the array; an image.
         rows: `[N, *spec.shape]`.
         step: every how manyth pixel is taken.
+        white: byte that is shown as white, see `white_of`.
 
     Returns:
         `[N, H, W]`, or `[N, H, W, 3]` where there are colours.
@@ -78,6 +102,8 @@ def to_pixels(spec: ArraySpec, rows: NDArray[Any], step: int = 1) -> NDArray[np.
     if (spec.dtype, spec.low, spec.high) != ("uint8", (0.0,), (255.0,)):
         low, high = (_arranged(bound[None], layout, step)[..., newest] for bound in (spec.lower, spec.upper))
         pixels = _scaled(pixels, low, high)
+    elif white != 255:
+        pixels = _scaled(pixels, np.zeros(1), np.full(1, max(1, white)))
     return np.ascontiguousarray(pixels if pixels.shape[-1] == 3 else pixels[..., 0])
 
 
@@ -85,7 +111,7 @@ def _arranged(rows: NDArray[Any], layout: ImageLayout, step: int) -> NDArray[Any
     """`[N, *shape]` to `[N, H, W, channels]`, oldest frame first."""
     height, width = (place + 1 for place in layout.places)
     moved = np.moveaxis(rows, (height, width), (1, 2))[:, ::step, ::step]
-    return moved.reshape(*moved.shape[:3], -1)
+    return moved.reshape(*moved.shape[:3], math.prod(moved.shape[3:]))
 
 
 def _scaled(values: NDArray[Any], low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ from seedbed.server.dashboard.curves import Curves
 from seedbed.server.dashboard.facts import DashboardFacts
 from seedbed.server.dashboard.figures import Figures
 from seedbed.server.dashboard.observations import Observations
-from seedbed.server.dashboard.pictures import PartKind, compose, part_kind, plan_atlas, to_pixels
+from seedbed.server.dashboard.pictures import PartKind, compose, part_kind, plan_atlas, to_pixels, white_of
 from seedbed.server.dashboard.png import encode_png
 from seedbed.server.dashboard.policy_numbers import numbers_of
 from seedbed.server.shared.fleet import Fleet
@@ -46,6 +46,7 @@ class _Part:
         self.kind: PartKind = part_kind(self.spec)
         self.observations = Observations(facts.slots, facts.insight, number)
         self.bars = Bars(self.spec)
+        self.white = 0
 
     def describe(self) -> dict[str, Any]:
         """For the list of parts."""
@@ -140,7 +141,9 @@ class Views:
             raise UsageError(f"expected a scale of 1 or {_MAX_SCALE}, got {scale}")
         wanted = self._wanted(slots)
         atlas = plan_atlas(shown.spec, len(wanted))
-        pixels = compose(to_pixels(shown.spec, shown.observations.take(wanted), atlas.step), atlas.columns)
+        rows = shown.observations.take(wanted)
+        shown.white = white_of(shown.spec, rows, shown.white)
+        pixels = compose(to_pixels(shown.spec, rows, atlas.step, shown.white), atlas.columns)
         if scale > 1:
             pixels = pixels.repeat(scale, 0).repeat(scale, 1)
         return Picture(encode_png(pixels), atlas.columns, scale * atlas.width, scale * atlas.height, wanted.tolist())
