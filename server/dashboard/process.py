@@ -8,6 +8,7 @@ when somebody knocks. It ends when nobody has for long, and is replaced when it 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import multiprocessing
@@ -31,6 +32,7 @@ from seedbed.server.shared.spawning import uninterrupted
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
+    from uvicorn.server import ServerState
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ _BACKLOG = 16
 _RESTART_AFTER_S, _LONGEST_WAIT_S = 1.0, 60.0
 _IDLE_S = 600.0
 _LOOK_AROUND_S = 5.0
+_HANDSHAKE_S = 5.0
 
 
 class Dashboard:
@@ -131,6 +134,29 @@ def run_dashboard(listener: socket.socket, host: str, credentials: ServerCredent
 
 async def serve(listener: socket.socket, app: ASGIApp, credentials: ServerCredentials) -> None:
     """Answers until the parent is gone or nobody is there."""
+    context = _tls_context(credentials)
+    certificates = None if context is None else Reloaded(credentials.files, lambda: _load(context, credentials))
+    _, state = await open_server(listener, app, context)
+    gone = asyncio.Event()
+    if (parent := multiprocessing.parent_process()) is not None:
+        asyncio.get_running_loop().add_reader(parent.sentinel, gone.set)
+    before, since_s = -1, time.monotonic()
+    while not gone.is_set():
+        if state.connections or state.total_requests != before:
+            before, since_s = state.total_requests, time.monotonic()
+        elif time.monotonic() - since_s > _IDLE_S:
+            break
+        if certificates is not None:
+            certificates.get()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(gone.wait(), _LOOK_AROUND_S)
+    os._exit(0)  # there is nothing to be saved, and connections that hang need not be waited for
+
+
+async def open_server(
+    listener: socket.socket, app: ASGIApp, context: ssl.SSLContext | None
+) -> tuple[asyncio.Server, ServerState]:
+    """Answers from now on, in this event loop; returns who does, and who is connected."""
     import uvicorn
     from uvicorn.server import ServerState
 
@@ -150,33 +176,14 @@ async def serve(listener: socket.socket, app: ASGIApp, credentials: ServerCreden
     )
     config.load()
     state = ServerState()
-    context = _tls_context(credentials)
-    certificates = None if context is None else Reloaded(credentials.files, lambda: _load(context, credentials))
     server = await asyncio.get_running_loop().create_server(
         lambda: Connection(config=config, server_state=state, app_state={}),
         sock=listener,
         backlog=_BACKLOG,
         ssl=context,
-        ssl_handshake_timeout=None if context is None else _LOOK_AROUND_S,
+        ssl_handshake_timeout=None if context is None else _HANDSHAKE_S,
     )
-    parent = multiprocessing.parent_process()
-    gone = asyncio.Event()
-    if parent is not None:
-        asyncio.get_running_loop().add_reader(parent.sentinel, gone.set)
-    before, since_s = -1, time.monotonic()
-    while not gone.is_set():
-        if state.connections or state.total_requests != before:
-            before, since_s = state.total_requests, time.monotonic()
-        elif time.monotonic() - since_s > _IDLE_S:
-            break
-        if certificates is not None:
-            certificates.get()
-        try:
-            await asyncio.wait_for(gone.wait(), _LOOK_AROUND_S)
-        except TimeoutError:
-            continue
-    server.close()
-    os._exit(0)  # there is nothing to be saved, and connections that hang need not be waited for
+    return server, state
 
 
 def _tls_context(credentials: ServerCredentials) -> ssl.SSLContext | None:
