@@ -19,7 +19,7 @@ from seedbed.server.shared.insight import InsightTable, Look
 from seedbed.server.shared.slots import SlotTable
 from seedbed.server.shared.vitals import Phase, VitalsTable
 
-IMAGE = ArraySpec(name="observation", dtype="uint8", shape=(8, 6, 1), low=(0,), high=(255,))
+IMAGE = ArraySpec(name="observation", dtype="uint8", shape=(40, 36, 1), low=(0,), high=(255,))
 ACTION = discrete("action", 3)
 NUM_SLOTS = 12
 

@@ -47,7 +47,7 @@ def scene(tmp_path: Path) -> Scene:
 
 def _images(indices: tuple[int, ...]) -> np.ndarray[Any, Any]:
     """Every pixel is the environment's index."""
-    return np.broadcast_to(np.array(indices, np.uint8)[:, None, None, None], (len(indices), 8, 6, 1))
+    return np.broadcast_to(np.array(indices, np.uint8)[:, None, None, None], (len(indices), 40, 36, 1))
 
 
 def picture_of(png: bytes) -> np.ndarray[Any, Any]:
@@ -66,7 +66,7 @@ def test_state_names_tiles_in_the_order_of_environments(scene: Scene) -> None:
     assert state["gauges"]["return"] is None
     assert state["totals"]["agent_steps"] == 1000
     tiles = state["tiles"]
-    assert (tiles["kind"], tiles["width"], tiles["height"], tiles["columns"]) == ("image", 6, 8, 3)
+    assert (tiles["kind"], tiles["width"], tiles["height"], tiles["columns"]) == ("image", 36, 40, 3)
     assert tiles["environments"] == [1, 3, 4, 5, 100]
     assert tiles["slots"] == [4, 1, 2, 0, 3]
     assert tiles["clients"][1:4] == ["a"] * 3
@@ -85,10 +85,10 @@ def test_mosaic_shows_each_environment_where_its_header_says(scene: Scene) -> No
 
 def test_mosaic_of_chosen_slots_twice_as_large(scene: Scene) -> None:
     response = client_of(scene).get("/api/mosaic.png?slots=2,0&scale=2")
-    assert json.loads(response.headers["X-Seedbed-Tiles"]) == {"columns": 2, "width": 12, "height": 16, "slots": [2, 0]}
+    assert json.loads(response.headers["X-Seedbed-Tiles"]) == {"columns": 2, "width": 72, "height": 80, "slots": [2, 0]}
     pixels = picture_of(response.content)
-    assert pixels.shape[:2] == (16, 24)
-    assert (pixels[0, 0].max(), pixels[0, 12].max()) == (4, 5)
+    assert pixels.shape[:2] == (80, 72 * 2)
+    assert (pixels[0, 0].max(), pixels[0, 72].max()) == (4, 5)
 
 
 def test_watch_tells_all_about_one_slot(scene: Scene) -> None:

@@ -108,7 +108,7 @@ def test_a_frozen_one_holds_nobody_up(dashboard: Dashboard, scene: Scene) -> Non
         lease = scene.join("a", 1, 2)
         begun_s = time.monotonic()
         for _ in range(50):
-            scene.send(lease, np.zeros((2, 8, 6, 1), np.uint8))
+            scene.send(lease, np.zeros((2, 40, 36, 1), np.uint8))
             scene.answer(lease, torch.tensor([1.0, 0.0]), 0.0, time.monotonic())
             dashboard.check()
         assert time.monotonic() - begun_s < 5.0
@@ -249,7 +249,7 @@ def test_rubbish_and_long_heads_are_refused(tmp_path: Path) -> None:
 def test_fifteen_pictures_a_second_for_all_viewers_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene(tmp_path)
     lease = scene.join("a", *range(8))
-    scene.send(lease, np.zeros((8, 8, 6, 1), np.uint8))
+    scene.send(lease, np.zeros((8, 40, 36, 1), np.uint8))
     made = 0
     from seedbed.server.dashboard.views import Views
 

@@ -14,7 +14,7 @@ from seedbed.common.timestep import StepType
 from seedbed.server.shared.insight import LOOK_S, MAX_NUMBERS, TRAIL_STEPS, InsightTable, Look
 from tests.server.dashboard.scene import ACTION, IMAGE, Scene, spec_of
 
-FRAMES = np.zeros((2, 8, 6, 1), np.uint8)
+FRAMES = np.zeros((2, 40, 36, 1), np.uint8)
 
 
 @pytest.fixture
