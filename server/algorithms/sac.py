@@ -216,7 +216,8 @@ class SAC(Algorithm):
                 torch.where(acting.greedy.reshape(-1, *[1] * (action.dim() - 1)), best, action)
                 for best, action in pairs
             )
-        return Decision(sent, sent, {}, state)
+        shown = {"policy": policy.shown()} if acting.watched else None
+        return Decision(sent, sent, {}, state, shown)
 
     def steps(self, learnt: nn.Module, target: nn.Module | None, batch: TrainBatch) -> Iterator[Step]:
         """Critics, actor, temperature; each uses the temperature from before the update."""

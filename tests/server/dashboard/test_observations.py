@@ -53,6 +53,8 @@ def take_tiles(folder: Path, num_tiles: int, seconds: float) -> tuple[int, int, 
     try:
         while taken < num_tiles and writer.is_alive():
             found = observations.take(slots)
+            if not found.any():  # nothing whole has been there yet
+                continue
             seq = int(scene.slots.accepted_seq[lease.first])
             if seq == last_seq or not seq:
                 continue
