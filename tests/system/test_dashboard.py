@@ -46,6 +46,7 @@ def port(program: Program) -> int:
     found = program.eventually(
         lambda: re.search(r"dashboard +http://127\.0\.0\.1:(\d+)", program.stderr), "the dashboard's address"
     )
+    assert found is not None
     return int(found[1])
 
 

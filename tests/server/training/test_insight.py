@@ -13,6 +13,7 @@ from seedbed.common.extras import install_command
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.options.serving import MonitoringConfig
 from seedbed.server.run.directory import RunDirectory
+from seedbed.server.run.resuming import unexposed
 from seedbed.server.run.state import RunState
 from seedbed.server.shared.insight import Sight
 from seedbed.server.training import insight
@@ -60,3 +61,9 @@ def test_without_the_packages_one_line_says_how_to_get_it(tmp_path: Path, monkey
 def test_ports_that_are_none(port: str) -> None:
     with pytest.raises(UsageError, match="--dashboard-port auto, off, or a number"):
         MonitoringConfig(dashboard_port=port)
+
+
+def test_where_it_listens_is_said_at_every_start() -> None:
+    config = ServerConfig(monitoring=MonitoringConfig(dashboard_host="0.0.0.0", dashboard_port="7780"))
+    again = unexposed(config).monitoring
+    assert (again.dashboard_host, again.dashboard_port) == ("127.0.0.1", "7780")
