@@ -263,8 +263,8 @@ def test_fifteen_pictures_a_second_for_all_viewers_together(tmp_path: Path, monk
     monkeypatch.setattr(Views, "picture", counted)
 
     def look(number: int, different: bool) -> None:
-        for turn in range(15):
-            assert ask(server.port, f"/api/mosaic.png?slots={(number + turn) % 8 if different else 'all'}") == 200
+        for _ in range(15):
+            assert ask(server.port, f"/api/mosaic.png?slots={number if different else 'all'}") == 200
 
     with Here(scene) as server:
         for different in (True, False):
@@ -275,8 +275,7 @@ def test_fifteen_pictures_a_second_for_all_viewers_together(tmp_path: Path, monk
             for viewer in viewers:
                 viewer.join()
             assert made <= 15 * (time.monotonic() - begun_s) + 2
-            assert made == 45 or not different  # who looks at the same gets the same picture
-        assert made < 45
+        assert made < 45  # who looks at the same got the same picture
 
 
 def test_tls(tmp_path: Path) -> None:
