@@ -49,7 +49,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     esac
 COPY --from=wheel /wheels /wheels
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/seedbed/bin/python install --constraint /constraints.txt "$(echo /wheels/*.whl)[atari,server]"
+    pip --python /opt/seedbed/bin/python install --constraint /constraints.txt "$(echo /wheels/*.whl)[atari,server,dashboard]"
 
 FROM base AS env
 LABEL org.opencontainers.image.title="seedbed environment client" \
