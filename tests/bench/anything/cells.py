@@ -29,6 +29,9 @@ EPISODES = 100
 SEEDBED = str(Path(sys.executable).with_name("seedbed"))
 _ROOT = Path(__file__).parents[3]
 _EVALUATION_LIMIT_S = 3600.0
+_SEVERAL_OPTIMISERS = ("sac", "td3")
+"""Algorithms that make several optimiser steps of one minibatch; an update is a minibatch then."""
+
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -40,7 +43,8 @@ class Cell:
         row, side, seed: of it.
         algorithm: that was chosen.
         version: of what was run.
-        agent_steps, updates: that it made.
+        agent_steps: that it made.
+        minibatches: from which a gradient of the policy was taken.
         wall_s, cpu_s: of the training command.
         load: mean number of processes that wanted a core of this machine during its last minutes.
         returns: of the greedy episodes.
@@ -54,7 +58,7 @@ class Cell:
     algorithm: str
     version: str
     agent_steps: int
-    updates: int
+    minibatches: int
     wall_s: float
     cpu_s: float
     load: float
@@ -132,14 +136,15 @@ def _run_own(row: Row, seed: int, folder: Path) -> Cell:
     _measured([*evaluation, "--json", str(scores), *(["--allow-import"] if ":" in row.env else [])], log)
     metrics = read_metrics(run)
     curve = curve_of_metrics(metrics)
+    algorithm = read_run_file(run / CONFIG_FILE).config["algorithm"]
     return Cell(
         row=row.name,
         side="seedbed",
         seed=seed,
-        algorithm=read_run_file(run / CONFIG_FILE).config["algorithm"],
+        algorithm=algorithm,
         version=version,
         agent_steps=metrics[-1]["agent_steps"],
-        updates=metrics[-1]["updates"],
+        minibatches=metrics[-1]["updates" if algorithm in _SEVERAL_OPTIMISERS else "optimiser_steps"],
         returns=tuple(json.loads(scores.read_text())["returns"]),
         steps_to_threshold=steps_to(curve, row.threshold),
         curve=thinned(curve),

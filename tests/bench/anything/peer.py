@@ -47,11 +47,19 @@ def train(row: Row, seed: int, folder: Path) -> None:
     facts = {
         "algorithm": row.peer,
         "agent_steps": model.num_timesteps,
-        "updates": model._n_updates,
+        "minibatches": minibatches_of(model),
         "version": f"Stable-Baselines3 {stable_baselines3.__version__}",
     }
     (folder / FACTS_FILE).write_text(json.dumps(facts))
     (folder / EPISODES_FILE).write_text(json.dumps(episodes))
+
+
+def minibatches_of(model: Any) -> int:
+    """Gradient steps of the policy: PPO counts epochs over a whole rollout, SAC what it draws."""
+    epochs = int(model._n_updates)
+    if not hasattr(model, "n_epochs"):
+        return epochs
+    return epochs * -(-model.n_steps * model.n_envs // model.batch_size)
 
 
 def evaluate(row: Row, seed: int, folder: Path, episodes: int) -> None:

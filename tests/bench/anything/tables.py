@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 
 from tests.bench.anything.cells import Cell, Side
@@ -14,9 +15,9 @@ _RETURNS = (
     "|---|---|---|---|---|---|---|",
 )
 _COSTS = (
-    "| environment | threshold | seedbed: steps to it (1000) | SB3: steps to it (1000) | seedbed: minutes "
-    "| SB3: minutes | seedbed: CPU minutes | SB3: CPU minutes | seedbed: updates | SB3: updates |",
-    "|---|---|---|---|---|---|---|---|---|---|",
+    "| environment | threshold | steps to it (1000): seedbed | SB3 | minutes: seedbed | SB3 | ratio "
+    "| CPU minutes: seedbed | SB3 | ratio | minibatches (1000): seedbed | SB3 |",
+    "|---|---|---|---|---|---|---|---|---|---|---|---|",
 )
 
 
@@ -43,15 +44,13 @@ def return_row(row: Row, own: Sequence[Cell], peer: Sequence[Cell]) -> str:
 
 
 def cost_row(row: Row, own: Sequence[Cell], peer: Sequence[Cell]) -> str:
-    """Steps to the threshold, time and updates of every seed."""
-    readings: tuple[Callable[[Cell], str], ...] = (
-        lambda cell: "-" if cell.steps_to_threshold is None else f"{cell.steps_to_threshold / 1000:.0f}",
-        lambda cell: f"{cell.wall_s / 60:.1f}",
-        lambda cell: f"{cell.cpu_s / 60:.1f}",
-        lambda cell: str(cell.updates),
-    )
-    columns = [_each(side, reading) for reading in readings for side in (own, peer)]
-    return _line(row.title, number(row.threshold), *columns)
+    """Steps to the threshold, time and minibatches of every seed; ratios of mean times: below 1 seedbed takes less."""
+    columns = [number(row.threshold)]
+    columns += [_each(side, _to_threshold) for side in (own, peer)]
+    for cost in ("wall_s", "cpu_s"):
+        columns += [_minutes(own, cost), _minutes(peer, cost), _ratio(own, peer, cost)]
+    columns += [_each(side, lambda cell: number(cell.minibatches / 1000)) for side in (own, peer)]
+    return _line(row.title, *columns)
 
 
 def tally(entries: Sequence[tuple[Row, Sequence[Cell], Sequence[Cell]]], num_rows: int) -> str:
@@ -94,6 +93,21 @@ def _named(cells: Sequence[Cell], reading: Callable[[Cell], str]) -> str:
 
 def _each(cells: Sequence[Cell], reading: Callable[[Cell], str]) -> str:
     return ", ".join(map(reading, cells)) or "-"
+
+
+def _to_threshold(cell: Cell) -> str:
+    return "-" if cell.steps_to_threshold is None else f"{cell.steps_to_threshold / 1000:.0f}"
+
+
+def _minutes(cells: Sequence[Cell], cost: str) -> str:
+    return _each(cells, lambda cell: f"{getattr(cell, cost) / 60:.1f}")
+
+
+def _ratio(own: Sequence[Cell], peer: Sequence[Cell], cost: str) -> str:
+    if not (own and peer):
+        return "-"
+    means = [statistics.fmean(getattr(cell, cost) for cell in side) for side in (own, peer)]
+    return f"{means[0] / means[1]:.2f}"
 
 
 def _line(*columns: str) -> str:

@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.bench.anything import __main__ as program
 from tests.bench.anything import cells as cells_module
 from tests.bench.anything.cells import Cell, CellFailedError, own_command, path_of, read_cells, run_cell, write_cell
 from tests.bench.anything.curves import WINDOW, curve_of_episodes, curve_of_metrics, steps_to, thinned
+from tests.bench.anything.peer import minibatches_of
 from tests.bench.anything.rows import ROW_BY_NAME, ROWS
 from tests.bench.anything.tables import cost_row, number, return_row, tables
 from tests.bench.anything.verdicts import Score, compare, score_of
@@ -29,7 +31,7 @@ def cell(side: Any = "seedbed", seed: int = 0, returns: tuple[float, ...] = (1.0
         "algorithm": f"{side}-algorithm",
         "version": f"{side} 0",
         "agent_steps": 100_000,
-        "updates": 11 + seed,
+        "minibatches": 11_000 + 1000 * seed,
         "wall_s": 60.0 * (seed + 1),
         "cpu_s": 120.0 * (seed + 1),
         "load": 2.0,
@@ -138,7 +140,10 @@ def test_a_verdict_without_all_seeds_is_in_brackets() -> None:
 def test_row_of_costs_stands_side_by_side() -> None:
     own = [cell("seedbed", 0, steps_to_threshold=61_234), cell("seedbed", 1)]
     line = cost_row(CARTPOLE, own, [cell("sb3", 2)])
-    assert line == "| CartPole-v1 | 475 | 61, - | - | 1.0, 2.0 | 3.0 | 2.0, 4.0 | 6.0 | 11, 12 | 13 |"
+    assert (
+        line == "| CartPole-v1 | 475 | 61, - | - | 1.0, 2.0 | 3.0 | 0.50 | 2.0, 4.0 | 6.0 | 0.50 | 11.0, 12.0 | 13.0 |"
+    )
+    assert "| 1.0 | - | - | 2.0 | - | - |" in cost_row(CARTPOLE, own[:1], [])
 
 
 def test_tables_count_rows_by_what_they_are_worth() -> None:
@@ -175,6 +180,35 @@ def test_a_finished_cell_is_never_run_again(tmp_path: Path, monkeypatch: pytest.
     run_cell(CARTPOLE, "sb3", 6, tmp_path)
     assert ran == [("sb3-5", 5), ("sb3-6", 6)]
     assert [each.seed for each in read_cells(tmp_path, ["pendulum", "cartpole"])] == [5, 6]
+
+
+@pytest.mark.parametrize(("algorithm", "minibatches"), [("ppo", 640), ("sac", 21)])
+def test_cell_of_seedbed_is_read_from_its_run(
+    algorithm: str, minibatches: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def measured(command: list[str], log: Path) -> dict[str, float]:
+        commands.append(command)
+        run = tmp_path / "run"
+        run.mkdir(exist_ok=True)
+        line = {"agent_steps": 999, "updates": 21, "optimiser_steps": 640, "episodes": 100, "episode_return_mean": 480}
+        (run / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+        (tmp_path / "scores.json").write_text(json.dumps({"returns": [1.0, 500.0]}))
+        return {"wall_s": 3.0 if "train" in command else 999.0, "cpu_s": 4.0, "load": 5.0}
+
+    monkeypatch.setattr(cells_module, "_measured", measured)
+    monkeypatch.setattr(cells_module, "read_run_file", lambda _: SimpleNamespace(config={"algorithm": algorithm}))
+    result = cells_module._run_own(CARTPOLE, 4, tmp_path)
+    assert [command[1] for command in commands] == ["train", "eval"]
+    assert (result.seed, result.algorithm, result.minibatches) == (4, algorithm, minibatches)
+    assert (result.wall_s, result.returns, result.steps_to_threshold) == (3.0, (1.0, 500.0), 999)
+
+
+def test_minibatches_of_the_peer_are_counted_alike() -> None:
+    ppo = SimpleNamespace(_n_updates=30, n_epochs=10, n_steps=2048, n_envs=1, batch_size=60)
+    assert minibatches_of(ppo) == 30 * 35, "the last minibatch of an epoch is smaller"
+    assert minibatches_of(SimpleNamespace(_n_updates=30)) == 30
 
 
 def test_an_interrupted_cell_starts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
