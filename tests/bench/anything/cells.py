@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from seedbed.server.monitoring.metrics import read_metrics
+from seedbed.server.run import directory
 from seedbed.server.run.directory import CONFIG_FILE, read_run_file
 from tests.bench.anything.curves import Curve, curve_of_episodes, curve_of_metrics, steps_to, thinned
 from tests.bench.anything.peer import EPISODES_FILE, FACTS_FILE, RETURNS_FILE
@@ -201,6 +202,6 @@ def _measured(command: Sequence[str], log: Path) -> dict[str, Any]:
 
 def revision() -> str:
     """The state of the sources: defaults change with it."""
-    command = ["git", "describe", "--always", "--dirty"]
-    answer = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
+    command = ["git", "-C", str(Path(directory.__file__).parent), "describe", "--always", "--dirty"]
+    answer = subprocess.run(command, capture_output=True, text=True)
     return f"seedbed {answer.stdout.strip() or 'unknown'}"
