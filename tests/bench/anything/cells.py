@@ -17,10 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from seedbed.server.monitoring.episodes import read_episodes
 from seedbed.server.monitoring.metrics import read_metrics
 from seedbed.server.run import directory
 from seedbed.server.run.directory import CONFIG_FILE, read_run_file
-from tests.bench.anything.curves import Curve, curve_of_episodes, curve_of_metrics, steps_to, thinned
+from tests.bench.anything.curves import Curve, curve_of_episodes, steps_to, thinned
 from tests.bench.anything.peer import EPISODES_FILE, FACTS_FILE, RETURNS_FILE
 from tests.bench.anything.rows import Row
 
@@ -136,7 +137,7 @@ def _run_own(row: Row, seed: int, folder: Path) -> Cell:
     evaluation = [SEEDBED, "eval", str(run), "--greedy", "--episodes", str(EPISODES), "--eval-envs", "20"]
     _measured([*evaluation, "--json", str(scores), *(["--allow-import"] if ":" in row.env else [])], log)
     metrics = read_metrics(run)
-    curve = curve_of_metrics(metrics)
+    curve = curve_of_episodes((each["agent_steps"], each["return"]) for each in read_episodes(run) if each["counts"])
     algorithm = read_run_file(run / CONFIG_FILE).config["algorithm"]
     return Cell(
         row=row.name,

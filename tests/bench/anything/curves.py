@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 Curve = tuple[tuple[int, float], ...]
 
@@ -25,15 +24,6 @@ def curve_of_episodes(episodes: Iterable[tuple[int, float]]) -> Curve:
         if len(window) == WINDOW:
             points.append((int(steps), sum(window) / WINDOW))
     return tuple(points)
-
-
-def curve_of_metrics(lines: Iterable[Mapping[str, Any]]) -> Curve:
-    """One point for each line of a run's metrics with 100 episodes or more: a threshold is seen a line late at most."""
-    return tuple(
-        (line["agent_steps"], line["episode_return_mean"])
-        for line in lines
-        if line["episodes"] >= WINDOW and line["episode_return_mean"] is not None
-    )
 
 
 def steps_to(curve: Sequence[tuple[int, float]], threshold: float) -> int | None:

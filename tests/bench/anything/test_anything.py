@@ -14,7 +14,7 @@ import pytest
 from tests.bench.anything import __main__ as program
 from tests.bench.anything import cells as cells_module
 from tests.bench.anything.cells import Cell, CellFailedError, own_command, path_of, read_cells, run_cell, write_cell
-from tests.bench.anything.curves import WINDOW, curve_of_episodes, curve_of_metrics, steps_to, thinned
+from tests.bench.anything.curves import WINDOW, curve_of_episodes, steps_to, thinned
 from tests.bench.anything.peer import minibatches_of
 from tests.bench.anything.rows import ROW_BY_NAME, ROWS
 from tests.bench.anything.tables import cost_row, number, return_row, tables
@@ -72,12 +72,6 @@ def test_threshold_counts_the_last_hundred_episodes_that_ended() -> None:
 
 def test_threshold_counts_a_fall_afterwards_for_nothing() -> None:
     assert steps_to(((10, 1.0), (20, 5.0), (30, 0.0)), 5) == 20
-
-
-def test_lines_of_metrics_count_from_the_hundredth_episode_on() -> None:
-    lines = [{"agent_steps": 10 * n, "episodes": n, "episode_return_mean": float(n)} for n in (0, 99, 100, 250)]
-    lines[0]["episode_return_mean"] = None  # type: ignore[assignment]
-    assert curve_of_metrics(lines) == ((1000, 100.0), (2500, 250.0))
 
 
 @pytest.mark.parametrize("length", [0, 1, 199, 200, 201, 1000])
@@ -192,8 +186,13 @@ def test_cell_of_seedbed_is_read_from_its_run(
         commands.append(command)
         run = tmp_path / "run"
         run.mkdir(exist_ok=True)
-        line = {"agent_steps": 999, "updates": 21, "optimiser_steps": 640, "episodes": 100, "episode_return_mean": 480}
+        line = {"agent_steps": 999, "updates": 21, "optimiser_steps": 640, "wall_s": 2.0}
         (run / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+        # Episode n ends after 9 n steps; what explores and counts for nothing returns far more.
+        ended = [
+            {"agent_steps": 9 * (n // 2), "return": 900 if n % 2 else 475, "counts": n % 2 == 0} for n in range(240)
+        ]
+        (run / "episodes.jsonl").write_text("".join(json.dumps(each) + "\n" for each in ended))
         (tmp_path / "scores.json").write_text(json.dumps({"returns": [1.0, 500.0]}))
         return {"wall_s": 3.0 if "train" in command else 999.0, "cpu_s": 4.0, "load": 5.0}
 
@@ -202,7 +201,8 @@ def test_cell_of_seedbed_is_read_from_its_run(
     result = cells_module._run_own(CARTPOLE, 4, tmp_path)
     assert [command[1] for command in commands] == ["train", "eval"]
     assert (result.seed, result.algorithm, result.minibatches) == (4, algorithm, minibatches)
-    assert (result.wall_s, result.returns, result.steps_to_threshold) == (3.0, (1.0, 500.0), 999)
+    assert (result.wall_s, result.returns, result.steps_to_threshold) == (3.0, (1.0, 500.0), 9 * 99)
+    assert result.curve[-1] == (9 * 119, 475)
 
 
 def test_minibatches_of_the_peer_are_counted_alike() -> None:
