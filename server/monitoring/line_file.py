@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -29,13 +30,19 @@ class LineFile:
         self._failed = False
 
     def write(self, lines: str) -> bool:
-        """Adds whole lines. A disk that is full costs them, and one line in the log; returns whether they are there."""
+        """Adds whole lines. A disk that is full costs them, and one line in the log; returns whether they are there.
+
+        What was written of them is taken back, so that readers never meet half a line in the midst.
+        """
         data = ("\n" + lines if self._torn else lines).encode()
         written = 0
         try:
             while written < len(data):
                 written += os.write(self._file, data[written:])
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self.size)
+                written = 0
             self._torn = self._torn or written > 0
             if not self._failed:
                 logger.error("%s misses lines: %s", self._path, error)

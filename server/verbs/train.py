@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import torch
 
-from seedbed.common.errors import DeviceMemoryError, SeedbedError
+from seedbed.common.errors import DeviceMemoryError, SeedbedError, UnsavedError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.plugins import Trust, check_trusted
 from seedbed.server.monitoring.next_commands import continuation
@@ -77,6 +77,8 @@ def _train(opened: OpenedRun, trust: Trust, stop: StopSignal, held: ExitStack, *
         gc.freeze()  # it all stays: no collection, which stops every thread, need look at it again, nor the very end
         early = "the run has ended early"
         run.run()
+    except UnsavedError:
+        raise  # it has come to its end, and has said so
     except (SeedbedError, torch.OutOfMemoryError) as error:
         progress.close(early)
         if isinstance(error, SeedbedError):

@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from seedbed.server.run.checkpoint import load_newest
 from seedbed.server.run.directory import METRICS_FILE
+from tests.reference.small_disk import fill, small_disk
 from tests.system.processes import FAST, START_S, Program
 
 pytestmark = pytest.mark.system
 
 UNSAVED = 74
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A filesystem of 8 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
-    with contextlib.suppress(FileNotFoundError):
-        if subprocess.run(mount, capture_output=True, check=False).returncode == 0:
-            yield disk
-            subprocess.run(["umount", "--lazy", str(disk)], check=True)
-            return
-    pytest.skip("no right to mount a filesystem")
-
-
-def fill(disk: Path) -> Path:
-    """To the last byte; the file that does it."""
-    ballast = disk / "ballast"
-    for piece in (65_536, 1):
-        with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as stream:
-            while True:
-                stream.write(b"x" * piece)
-    return ballast
 
 
 def steps_of(run_dir: Path) -> int:
@@ -57,20 +32,24 @@ def lines_of(run_dir: Path) -> list[dict[str, float]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_full_disk_costs_records_and_no_run(small_disk: Path) -> None:
+def test_a_full_disk_costs_records_and_no_run(tmp_path: Path) -> None:
     """Metrics, events and checkpoints go on when there is room again; without it at the end the exit code tells."""
-    run_dir = small_disk / "run"
+    with small_disk(tmp_path / "disk", "8m") as disk:
+        outlive(disk, disk / "run")
+
+
+def outlive(disk: Path, run_dir: Path) -> None:
     options = ("--checkpoint-interval-s", 0.5, "--run-dir", run_dir, "--target-return", 1000, "--max-steps", 10**8)
     with Program("train", "--preset", "cartpole", *FAST, *options) as program:
         program.eventually(lambda: run_dir.exists() and steps_of(run_dir) > 0 and len(lines_of(run_dir)) > 2, "records")
-        ballast = fill(small_disk)
+        ballast = fill(disk)
         program.eventually(lambda: program.stderr.count("no checkpoint was written") > 2, "failures")
         before, events = steps_of(run_dir), len(list(run_dir.glob("events.*")))
         ballast.unlink()
         program.eventually(lambda: steps_of(run_dir) > before, "a checkpoint again")
         program.eventually(lambda: lines_of(run_dir)[-1]["agent_steps"] > before, "metrics again")
         program.eventually(lambda: len(list(run_dir.glob("events.*"))) > events, "events again")
-        fill(small_disk)
+        fill(disk)
         program.send(signal.SIGTERM)
         assert program.wait() == UNSAVED
         assert "the last checkpoint could not be written" in program.stderr.splitlines()[-1]

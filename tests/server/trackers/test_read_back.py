@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from seedbed.server.trackers.identity import TRACKERS_FILE, identity
 from seedbed.server.trackers.interface import TrackedRun
 from seedbed.server.trackers.registry import find_trackers
 from seedbed.server.trackers.tracking import Tracking
+from tests.reference.small_disk import fill, small_disk
 from tests.system.processes import eventually
 
 CONFIG = {"algorithm": "vtrace", "optimiser": {"learning_rate": 0.25}}
@@ -79,6 +80,37 @@ def test_tensorboard(run_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert (value.min, value.max, value.num, value.sum) == (-1.0, 1.0, 10, 4.0)
     assert list(value.bucket)[-4:] == [1, 2, 3, 4]
     assert quiet(caplog) == []
+
+
+def test_tensorboard_outlives_a_full_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Many more lines than a tracker may have errors; with room again they are there."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        run = TrackedRun(name="pong", directory=disk, config=CONFIG, environment="X-v0", version="0", resume_step=None)
+        tracking = Tracking(find_trackers("tensorboard"), run, finish_s=60)
+
+        def log(steps: Iterable[int]) -> None:
+            for step in steps:
+                # A page of the file that is half full takes more: so many that one line fills it.
+                tracking.log({"train/loss": float(step), **{f"train/{n}": 0.0 for n in range(100)}}, {}, step)
+            eventually(lambda: tracking._lanes[0]._queue.empty(), "all lines to be taken")
+
+        log([1])
+        eventually(lambda: list(disk.glob("events.*")), "a file")
+        ballast = fill(disk)
+        log(range(2, 30))
+        eventually(lambda: "events for TensorBoard are missed" in caplog.text, "a line")
+        ballast.unlink()
+        log([100, 101])
+        tracking.close({})
+        events = EventAccumulator(str(disk))
+        events.Reload()
+        steps = [event.step for event in events.Scalars("train/loss")]
+    assert steps[0] == 1
+    assert {100, 101} <= set(steps)
+    assert caplog.text.count("are missed") == 1
+    assert "is off" not in caplog.text
 
 
 def test_wandb(run_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
