@@ -91,7 +91,7 @@ class TensorBoard:
 
 
 class _Hook:
-    """Called for threads that end by an exception, as what was before, but for those of events: `_write` is told too."""
+    """What is called for threads that end by an exception, but for those of events, of which `_write` hears too."""
 
     def __init__(self, before: Callable[[threading.ExceptHookArgs], object]) -> None:
         self._before: Callable[[threading.ExceptHookArgs], object]
