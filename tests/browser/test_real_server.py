@@ -87,13 +87,14 @@ def test_the_double_says_what_the_server_says(url: str) -> None:
     time.sleep(0.3)
     with serve(FakeRun()) as double:
         for path in ("api/state", "api/watch?slot=0", "api/fleet", "api/curves"):
-            for _ in range(2):  # the first look begins what the second sees
-                real = fetch(url + path)
-                time.sleep(0.4)
-            assert missing(fetch(double + path), real) == [], path
-        for path in ("api/mosaic.png?slots=all&scale=1&part=0",):
-            layouts = [dict(urllib.request.urlopen(where + path).headers)["X-Seedbed-Tiles"] for where in (url, double)]
-            assert json.loads(layouts[0]).keys() == json.loads(layouts[1]).keys()
+            fetch(url + path)
+            time.sleep(0.4)  # what the first look began the second one sees
+            assert missing(fetch(double + path), fetch(url + path)) == [], path
+        path = "api/mosaic.png?slots=all&scale=1&part=0"
+        ours, theirs = (urllib.request.urlopen(where + path) for where in (double, url))
+        with ours, theirs:
+            layouts = [json.loads(answer.headers["X-Seedbed-Tiles"]) for answer in (ours, theirs)]
+        assert layouts[0].keys() == layouts[1].keys()
 
 
 def fetch(url: str) -> Any:
