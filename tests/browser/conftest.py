@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.browser.fake_server import FakeRun, serve
+from tests.browser.fake_run import FakeRun
+from tests.browser.fake_server import serve
 
 CHROMIUM = Path("/usr/bin/chromium")
 WIDE, NARROW = (1280, 860), (400, 800)

@@ -14,7 +14,7 @@ import torch
 
 from seedbed.common.credentials import Tokens
 from seedbed.common.specs import ArraySpec
-from tests.browser.fake_server import SCRIPT_CLIENT, tile_grey
+from tests.browser.fake_run import SCRIPT_CLIENT, tile_grey
 from tests.server.dashboard.scene import Scene, spec_of
 
 TILE = ArraySpec(name="observation", dtype="uint8", shape=(24, 32, 1), low=(0,), high=(255,))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import NARROW, WIDE, Open, Opened
-from tests.browser.fake_server import SCRIPT_CLIENT, FakeRun, tile_grey
+from tests.browser.fake_run import SCRIPT_CLIENT, FakeRun, tile_grey
 
 pytestmark = pytest.mark.browser
 

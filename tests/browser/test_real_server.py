@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import Open
-from tests.browser.fake_server import HEADERS, SCRIPT_CLIENT, FakeRun, serve, tile_grey
+from tests.browser.fake_run import SCRIPT_CLIENT, FakeRun, tile_grey
+from tests.browser.fake_server import HEADERS, serve
 from tests.browser.real_server import CLIENTS, make_scene, serve_scene
 from tests.browser.test_page import click_tile, hide
 
