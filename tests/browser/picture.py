@@ -87,6 +87,7 @@ def _record(url: str, seconds: float, per_second: float) -> list[Any]:
         browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         context = browser.new_context(viewport={"width": _SIZE[0], "height": _SIZE[1]}, color_scheme="dark")
         page: Any = context.new_page()
+        page.set_default_timeout(_START_S * 1000)
         page.goto(url)
         page.wait_for_selector("#policy li")
         page.wait_for_timeout(15_000)  # the trail is full
