@@ -34,7 +34,7 @@ class FakeRun:
         policy: kind of what /api/watch shows: "probabilities", "q_values", "normal", "mixed".
         frames: whether observations are shown.
         token: what is demanded.
-        away: requests are cut off without an answer.
+        away: what requests are cut off without an answer, those whose path begins so; None: none.
         asked: (seconds, path) of each request.
     """
 
@@ -43,7 +43,7 @@ class FakeRun:
     policy: str = "probabilities"
     frames: bool = True
     token: str | None = None
-    away: bool = False
+    away: str | None = None
     asked: list[tuple[float, str]] = field(default_factory=list)
     begun_s: float = field(default_factory=time.monotonic)
 

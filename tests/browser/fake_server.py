@@ -40,7 +40,7 @@ def serve(run: FakeRun) -> Iterator[str]:
 
         def do_GET(self) -> None:
             run.asked.append((time.monotonic(), self.path))
-            if run.away:
+            if run.away is not None and self.path.startswith(run.away):
                 self.close_connection = True
                 return
             status, fields, body = _answer(run, self.path, self.headers.get("Authorization"))

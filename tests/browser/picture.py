@@ -90,21 +90,31 @@ def _record(url: str, seconds: float, per_second: float) -> list[Any]:
         page.set_default_timeout(_START_S * 1000)
         page.goto(url)
         page.wait_for_selector("#policy li")
-        page.wait_for_timeout(15_000)  # the trail is full
+        for _ in range(100):
+            _wait_for_a_picture(page, 0.15)  # meanwhile the trail fills
         count = round(seconds * per_second)
         stage = page.locator("#stage").bounding_box()
         clip = {"x": 0, "y": 0, "width": _SIZE[0], "height": round(stage["y"] + stage["height"]) + 12}
         marks = {count * (i + 1) // (len(_MARKS) + 1): key for i, key in enumerate(_MARKS)}
-        begun_s = time.monotonic()
         for number in range(count):
             if number in marks:
                 page.keyboard.press(marks[number])
+            _wait_for_a_picture(page, 1 / per_second)
             picture = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
             size = (_WIDTH, round(_WIDTH * clip["height"] / clip["width"]))
             frames.append(picture.resize(size, Image.Resampling.LANCZOS))
-            page.wait_for_timeout(max(0.0, 1000 * (begun_s + (number + 1) / per_second - time.monotonic())))
         browser.close()
     return frames
+
+
+def _wait_for_a_picture(page: Any, at_least_s: float) -> None:
+    """Until the mosaic shows another one: on a busy machine that takes longer than it shall."""
+    painted, begun_s = page.get_attribute("#mosaic", "data-painted"), time.monotonic()
+    while time.monotonic() - begun_s < _START_S:
+        page.wait_for_timeout(20)
+        if page.get_attribute("#mosaic", "data-painted") != painted and time.monotonic() - begun_s >= at_least_s:
+            return
+    raise TimeoutError(f"expected another picture within {_START_S:g} s")
 
 
 def _write(frames: list[Any], per_second: float, out: Path) -> None:

@@ -85,7 +85,7 @@ def test_nothing_is_asked_while_the_page_is_hidden(open_page: Open) -> None:
 def test_a_server_that_is_away_is_asked_ever_less_often(open_page: Open) -> None:
     opened = open_page()
     opened.is_alive()
-    opened.run.away = True
+    opened.run.away = "/"
     away_s = time.monotonic()
     opened.page.wait_for_selector("#notice:not([hidden])")
     assert "The server does not answer. Trying again" in opened.text("#notice")
@@ -97,11 +97,21 @@ def test_a_server_that_is_away_is_asked_ever_less_often(open_page: Open) -> None
     assert others == []
     gaps = [later - earlier for earlier, later in pairwise(asked) if later - earlier > 0.2]
     assert gaps == sorted(gaps)
-    opened.run.away = False
+    opened.run.away = None
     opened.until("document.getElementById('notice').hidden && document.getElementById('phase').textContent === 'live'")
     back_s = time.monotonic()
     time.sleep(0.6)
     assert opened.asked_since(back_s, "/api/mosaic")
+
+
+def test_pictures_that_are_late_are_told(open_page: Open) -> None:
+    """While numbers come: a server may be too busy for pictures alone."""
+    opened = open_page()
+    opened.is_alive()
+    opened.run.away = "/api/mosaic"
+    opened.until("document.getElementById('phase').textContent === 'pictures are late'")
+    opened.run.away = None
+    opened.until("document.getElementById('phase').textContent === 'live'")
 
 
 def test_a_token_in_the_fragment_goes_to_the_server_in_a_header_alone(open_page: Open) -> None:

@@ -11,6 +11,7 @@ import { Watch } from "./watch.js";
 
 const [PICTURE_MS, WATCH_MS, STATE_MS, FLEET_MS, CURVES_MS] = [125, 250, 1000, 1000, 5000];
 const LARGE_PICTURE = 500_000; // pixels
+const LATE_MS = 5000;
 const LONGEST_LIST = 4000; // characters of slots in an address
 const GREEDY = "greedy";
 const CLIENT = "client ";
@@ -23,7 +24,7 @@ const fleet = new Fleet((client) => choose(CLIENT + client));
 const mosaic = new Mosaic(find("mosaic"), find("view"), mark);
 const connection = new Connection(showConnection);
 const pollers = {};
-let [state, paused, filter, part, turn] = [null, false, "all", 0, 0];
+let [state, paused, filter, part, turn, paintedMs] = [null, false, "all", 0, 0, 0];
 
 /** Tiles of a state, each with what is known of its slot. */
 function tilesOf({ tiles, tasks: names = [] }) {
@@ -81,6 +82,7 @@ function showTiles() {
   text(find("empty"), reason);
   text(find("shown"), shown.length === all.length ? number(all.length) : `${number(shown.length)} of ${number(all.length)}`);
   showLegend(shown);
+  if (!mosaic.tiles.length) paintedMs = performance.now(); // the first picture has its time
   mosaic.show(shown, kindOf(state), part ? {} : state.tiles ?? {});
   if (!shown.length) watch.clear();
 }
@@ -130,6 +132,7 @@ async function askPicture() {
   const slots = filter === "all" || named.length > LONGEST_LIST ? "all" : named;
   if (mosaic.kind !== "image") {
     mosaic.fill(await connection.get(`api/bars?slots=${slots}&part=${part}`));
+    paintedMs = performance.now();
     return;
   }
   turn += 1;
@@ -142,6 +145,7 @@ async function askPicture() {
   }
   const { bitmap, layout } = await fetchPicture(slots);
   mosaic.paint(bitmap, layout);
+  paintedMs = performance.now();
   if (!thinned && mosaic.marked) watch.paint(mosaic.cut(mosaic.marked.slot));
 }
 
@@ -168,6 +172,7 @@ function mark(tile) {
 
 function pause(wanted = !paused) {
   paused = wanted;
+  paintedMs = performance.now();
   for (const poller of [pollers.picture, pollers.watch]) {
     if (paused) poller.stop();
     else poller.start();
@@ -193,7 +198,8 @@ function showConnection() {
   document.body.classList.toggle("away", away);
   const kinds = { starting: "away", draining: "paused", failed: "away", finished: "paused" };
   const phase = state?.phase ?? "connecting";
-  const [kind, word] = away ? ["away", "no answer"] : paused ? ["paused", "paused"] : [state ? kinds[phase] ?? "live" : "", phase === "serving" ? "live" : phase];
+  const late = !paused && mosaic.tiles.length > 0 && state.frames_shown !== false && performance.now() - paintedMs > LATE_MS;
+  const [kind, word] = away ? ["away", "no answer"] : paused ? ["paused", "paused"] : late ? ["paused", "pictures are late"] : [state ? kinds[phase] ?? "live" : "", phase === "serving" ? "live" : phase];
   find("phase").dataset.kind = kind;
   text(find("phase"), word);
   find("notice").hidden = !away;
@@ -231,6 +237,9 @@ find("part").addEventListener("change", (event) => {
 find("pause").addEventListener("click", () => pause());
 find("full").addEventListener("click", fullScreen);
 for (const button of document.querySelectorAll("[data-size]")) button.addEventListener("click", () => resize(Number(button.dataset.size)));
+document.addEventListener("visibilitychange", () => {
+  paintedMs = performance.now(); // nobody was late: nobody asked
+});
 document.addEventListener("fullscreenchange", () => {
   find("full").setAttribute("aria-pressed", String(Boolean(document.fullscreenElement)));
   mosaic.arrange();

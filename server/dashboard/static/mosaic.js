@@ -62,6 +62,7 @@ export class Mosaic {
   /** Takes a picture and how its tiles lie: { columns, width, height, slots }. */
   paint(bitmap, { columns, width, height, slots }) {
     this.#forget();
+    this.canvas.dataset.painted = Number(this.canvas.dataset.painted ?? 0) + 1;
     this.#picture = { bitmap, width, height, columns, places: new Map(slots.map((slot, place) => [slot, place])) };
     const turned = Math.abs(this.width * height - this.height * width) > Math.max(width, height); // more than thinning out does
     if (turned) {
