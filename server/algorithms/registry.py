@@ -21,6 +21,7 @@ ALGORITHMS: Mapping[str, str] = {
     "r2d2": "seedbed.server.algorithms.replayed_q:R2D2",
     "apex": "seedbed.server.algorithms.replayed_q:ApeX",
     "sac": "seedbed.server.algorithms.sac:SAC",
+    "td3": "seedbed.server.algorithms.td3:TD3",
     "one_step_q": "seedbed.server.algorithms.q_learning:OneStepQ",
     "one_step_sarsa": "seedbed.server.algorithms.q_learning:OneStepSarsa",
     "pqn": "seedbed.server.algorithms.pqn:PQN",

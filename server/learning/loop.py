@@ -113,12 +113,18 @@ class LearnerLoop:
         return int(self._trained)
 
     def take_metrics(self) -> dict[str, float]:
-        """Metrics since the last call: the maximum of those named `*_max`, the mean of the others."""
+        """Metrics since the last call: the maximum of those named `*_max`, the mean of the others.
+
+        Of one that some updates do not have, as of steps that are made now and then, over those that do.
+        """
         with self._between_updates:
             taken, self._metrics = self._metrics, []
         if not taken:
             return {}
-        columns = {name: torch.stack([metrics[name].float().cpu() for metrics in taken]) for name in taken[0]}
+        names = dict.fromkeys(name for metrics in taken for name in metrics)
+        columns = {
+            name: torch.stack([metrics[name].float().cpu() for metrics in taken if name in metrics]) for name in names
+        }
         self._count_lost(columns["gradient_norm"].isfinite().tolist())
         return {name: float(x.max() if name.endswith("_max") else x.mean()) for name, x in columns.items()}
 

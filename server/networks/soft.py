@@ -107,6 +107,21 @@ class SquashedPolicy(Policy):
         return torch.cat((mean, log_deviation.clamp(LEAST_LOG_DEVIATION, MOST_LOG_DEVIATION)), dim=-1)
 
 
+class SquashedMean(Policy):
+    """Of boxes: numbers whose tanh is the action; as a distribution, of deviation 1, of which the mode is meant."""
+
+    def __init__(
+        self, shown: tuple[ArraySpec, ...], space: ActionSpace, config: NetworkConfig, *, hidden: Sequence[int]
+    ) -> None:
+        """See the base class."""
+        super().__init__(shown, space, config, hidden=hidden, num_outputs=space.num_outputs)
+
+    def heads(self, features: Tensor) -> Tensor:
+        """See the base class."""
+        outputs = self.outputs(features)
+        return self._space.assemble(outputs, torch.zeros_like(outputs))
+
+
 class Critics(nn.Module):
     """N critics that read features of the body."""
 
@@ -136,20 +151,20 @@ class BoxCritics(Critics):
         self._space = space
         self.q = Ensemble(count, (num_features + space.encoded_size, *hidden, 1), layer_norm=layer_norm)
 
-    def _values(self, features: Tensor, encoded: Tensor) -> Tensor:
+    def values(self, features: Tensor, encoded: Tensor) -> Tensor:
         """`[..., F]` and `[..., E]` to `[N, ...]`."""
         result: Tensor = self.q(torch.cat((features, encoded), dim=-1)).squeeze(-1)
         return result
 
     def taken(self, features: Tensor, actions: tuple[Tensor, ...]) -> Tensor:
         """See the base class."""
-        return self._values(features, self._space.encode(actions))
+        return self.values(features, self._space.encode(actions))
 
     def soft_value(self, features: Tensor, outputs: Tensor, mask: Tensor | None, alpha: Tensor) -> SoftValue:
         """See the base class."""
         mean, log_deviation = outputs.chunk(2, -1)
         action, log_prob = squashed_sample(mean, log_deviation, torch.randn_like(mean))
-        q_value = self._values(features, action).amin(0)
+        q_value = self.values(features, action).amin(0)
         return SoftValue(q_value - alpha * log_prob, -log_prob)
 
 
@@ -233,6 +248,24 @@ class SoftNetwork(nn.Module):
         self.policy = policy
         self.critics = critics
         self.log_alpha = nn.Parameter(torch.tensor(alpha).log())
+
+
+class ActorAndCritics(nn.Module):
+    """A deterministic policy and its critics; also as a target network.
+
+    Attributes:
+        policy: the part that acts.
+        critics: on the features of its body.
+        observations: moments of what is shown; None: nothing is normalised.
+    """
+
+    def __init__(
+        self, policy: SquashedMean, critics: BoxCritics, observations: ObservationMoments | None = None
+    ) -> None:
+        super().__init__()
+        self.observations = observations
+        self.policy = policy
+        self.critics = critics
 
 
 class Valuing(nn.Module):

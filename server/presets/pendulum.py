@@ -14,6 +14,16 @@ TASK: Mapping[str, Any] = {
     "learning.reward_clipping": "none",
 }
 
+# Small networks and batches do as well here as the published ones, in a third of the time for an update.
+_FROM_REPLAY: Mapping[str, Any] = {
+    "fleet.num_envs": 16,
+    "learning.batch_size": 128,
+    "network.torso": "flat",
+    "algorithm_options.hidden_size": 64,
+    "optimiser.learning_rate": 1e-3,
+    "run.max_steps": 15_000,
+}
+
 ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
     # Returns go from -1,600 to -100: without scaled values and observations nothing is learnt in this time.
     "ppo": {
@@ -45,13 +55,6 @@ ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
         "algorithm_options.entropy_cost": 0.0,
         "algorithm_options.continuous_entropy_cost": 1e-4,
     },
-    # Small networks and batches do as well here as the published ones, in a third of the time for an update.
-    "sac": {
-        "fleet.num_envs": 4,
-        "learning.batch_size": 128,
-        "network.torso": "flat",
-        "algorithm_options.hidden_size": 64,
-        "optimiser.learning_rate": 1e-3,
-        "run.max_steps": 15_000,
-    },
+    "sac": _FROM_REPLAY,
+    "td3": _FROM_REPLAY,
 }

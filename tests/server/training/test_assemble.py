@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -25,8 +27,10 @@ SPEC = EnvironmentSpec(
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_the_layout_of_every_algorithm(name: str) -> None:
     config = override(defaults_of(name), {"network.frame_stack": 3, "network.torso": "mlp"})
-    algorithm = find_algorithm(name)(config, SPEC)
-    layout = make_layout(config, SPEC, algorithm, algorithm.acting(algorithm.make_learnt()))
+    box = ArraySpec(name="action", dtype="float32", shape=(2,), low=(-1,), high=(1,))
+    spec = SPEC if find_algorithm(name).suits(SPEC) is not None else replace(SPEC, actions=(box,))
+    algorithm = find_algorithm(name)(config, spec)
+    layout = make_layout(config, spec, algorithm, algorithm.acting(algorithm.make_learnt()))
     assert layout.frame_stacks == (3, 3)
     assert layout.blocks == (1, 1)
     assert [part.dtype for part in layout.state_specs] == [torch.float32] * len(layout.state_specs)
