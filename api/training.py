@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from seedbed.child_process import ChildLog, Facts, NewEpisodes, NewLines, run_child
 from seedbed.common.errors import UsageError
 from seedbed.common.option_fields import Option, options_of
+from seedbed.common.plugins import is_module
 from seedbed.server.monitoring.metrics import read_metrics
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.directory import METRICS_FILE
@@ -101,7 +102,12 @@ def train(
         raise UsageError("expected env=, preset= or config=, or the run_dir= of a run that is to go on, got none")
     if on_episode is not None and options.get("episode_records") is False:
         raise UsageError("expected on_episode= or episode_records=False, got both: the records are what it gets")
-    directory = read_command_line(argv, prog="seedbed train").directory.path
+    given = read_command_line(argv, prog="seedbed train")
+    if "torch" in sys.modules and not is_module(given.algorithm or ""):  # else the child says it, a moment later
+        from seedbed.server.training.resolve import check_flags
+
+        check_flags(given)
+    directory = given.directory.path
     callbacks = _Callbacks(directory, on_log, on_checkpoint, on_episode)
     with ChildLog(directory) as log, contextlib.closing(callbacks):
 

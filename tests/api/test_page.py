@@ -30,7 +30,8 @@ def test_every_block_does_what_it_says(
     assert len(printed) == len(lines) + 1, "on_log got every line"
     assert printed[-1] == str(names["result"].episode_return_mean)
     assert names["result"].metrics["agent_steps"] >= 3000
-    assert "new run in" in Path("runs/cartpole/log").read_text()
+    assert Path("runs/cartpole/log").read_text().count("new run in") == 1
+    assert not Path("runs/cartpole/train.log").exists()
     assert [path.name for path in Path("runs").iterdir()] == ["cartpole"], "the log was moved to its place"
 
     exec(act, names)

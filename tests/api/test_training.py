@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 import seedbed
+from seedbed import training
 from seedbed.child_process import ChildLog, NewEpisodes, NewLines
 from seedbed.common.errors import BrokenError, ConfigError, UsageError
 from seedbed.training import _Callbacks, _command_line, _name_of
@@ -80,6 +81,19 @@ class TestCommandLine:
             seedbed.train(learning_rate=1e-3)
         with pytest.raises(UsageError, match="seed="):
             seedbed.train("CartPole-v1", seeds="0,1")
+
+
+def test_a_misspelt_option_is_told_at_once_where_torch_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch  # noqa: F401
+
+    monkeypatch.setattr(training, "run_child", lambda *_: pytest.fail("a process was started"))
+    with pytest.raises(UsageError, match=r"--lerning-rate.*--learning-rate"):
+        seedbed.train("CartPole-v1", run_dir=tmp_path / "a", lerning_rate=1)
+    with pytest.raises(UsageError, match=r"--burn-in belongs to"):
+        seedbed.train("CartPole-v1", run_dir=tmp_path / "a", algorithm="ppo", burn_in=1)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_only_new_lines_are_told(tmp_path: Path) -> None:

@@ -32,6 +32,20 @@ def test_eval_plays_exactly_the_episodes_it_promises(finished_run: Path, tmp_pat
     assert "12 episodes" in done.stdout
 
 
+def test_eval_makes_a_video_of_the_first_episodes(finished_run: Path, tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
+    film = tmp_path / "cartpole.gif"
+    options = ("--episodes", 4, "--eval-envs", 4, "--video", film, "--video-episodes", 2, "--json", "-")
+    done = run("eval", finished_run, *options)
+    done.assert_well()
+    scores = json.loads(done.stdout)
+    assert scores["video"] == str(film)
+    assert scores["video_returns"] == scores["returns"][:2]
+    with av.open(str(film)) as container:
+        num_pictures = sum(1 for _ in container.decode(video=0))
+    assert num_pictures >= sum(scores["video_returns"]) + 2, "a first picture and one for each step"
+
+
 def test_eval_prints_json_and_nothing_else(finished_run: Path) -> None:
     newest = max((finished_run / "checkpoints").iterdir())
     options = ("--episodes", 4, "--eval-envs", 2, "--greedy", "--json", "-")

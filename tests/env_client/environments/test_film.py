@@ -15,6 +15,7 @@ from seedbed.env_client.environments.film import Film, as_picture, bars, fitted
 from seedbed.env_client.environments.filmed import Filmed
 from seedbed.env_client.environments.interface import Asides, Row, Status
 from seedbed.env_client.environments.registry import builder
+from seedbed.env_client.environments.rows import Care, make_environments
 
 av = pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
@@ -188,3 +189,16 @@ def test_only_environment_0_is_filmed(tmp_path: Path) -> None:
     assert isinstance(first, Filmed)
     assert not isinstance(second, Filmed)
     first.close()
+
+
+def test_an_isolated_environment_is_filmed_in_its_own_process(tmp_path: Path) -> None:
+    film = tmp_path / "catch.gif"
+    care = Care(isolate=True, asides=Asides(film=str(film), film_episodes=1, render="rgb_array"))
+    environments = make_environments("seedbed/Catch-v0", "", [0], 0, care)
+    try:
+        environments.reset()
+        while not environments.step((np.zeros(1, np.int64),)).episode_ends:
+            assert not film.exists()
+        assert len(pictures_in(film)) == 10 + 7
+    finally:
+        environments.close()

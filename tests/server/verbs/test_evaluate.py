@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from seedbed.common.errors import UsageError
+from seedbed.common.errors import MissingExtraError, UsageError
 from seedbed.common.timestep import EpisodeEnd
+from seedbed.server.training import local_clients
+from seedbed.server.training.local_clients import check_video
+from seedbed.server.verbs.eval_options import EvalConfig
 from seedbed.server.verbs.evaluate import EpisodeCollection, Patience, main
 
 
@@ -47,3 +52,26 @@ def test_episodes_that_never_end_are_given_up_and_others_waited_for() -> None:
 def test_one_run_is_scored(argv: list[str]) -> None:
     with pytest.raises(UsageError, match="expected one RUN to score"):
         main(argv)
+
+
+class TestVideo:
+    def test_the_environment_that_is_filmed_has_enough_episodes(self) -> None:
+        def num_envs(**values: Any) -> tuple[int, int]:
+            options = EvalConfig(video=Path("x.mp4"), **values)
+            return options.num_envs, options.num_filmed
+
+        assert num_envs() == (16, 3)
+        assert num_envs(episodes=12, video_episodes=4) == (3, 4)
+        assert num_envs(episodes=2) == (1, 2)
+        assert EvalConfig(episodes=12).num_envs == 12
+
+    def test_what_cannot_be_written_is_told_first(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(UsageError, match=r"ends with \.mp4 or \.gif, got x\.avi"):
+            check_video(Path("x.avi"))
+        with pytest.raises(UsageError, match="a folder that is there"):
+            check_video(tmp_path / "nowhere" / "x.mp4")
+        with pytest.raises(UsageError, match="in one way at a time"):
+            EvalConfig(video=Path("x.mp4"), render="human")
+        monkeypatch.setattr(local_clients, "find_spec", lambda name: None)
+        with pytest.raises(MissingExtraError, match=r"--video needs pip install .*\[video\]"):
+            check_video(tmp_path / "x.MP4")
