@@ -37,6 +37,7 @@ _BROKEN_PIPE = 141
 
 _LOG_BYTES = 10_000_000
 _stderr_is_kept = False
+_something_hangs = False
 
 
 class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not generic at run time in Python 3.11
@@ -66,6 +67,12 @@ def stderr_is_kept() -> None:
     """Whoever started this process keeps all that it writes in the file that `log_to` would add to."""
     global _stderr_is_kept
     _stderr_is_kept = True
+
+
+def end_without_waiting() -> None:
+    """Something hangs in this process that the interpreter would wait for at its end: `run_main` does not."""
+    global _something_hangs
+    _something_hangs = True
 
 
 @contextlib.contextmanager
@@ -124,13 +131,16 @@ def run_main(main: Callable[[list[str]], int], argv: Sequence[str] | None = None
     """
     claim()
     try:
-        return _run(main, argv)
+        code = _run(main, argv)
     finally:
         # What cannot be written now cannot be at the interpreter's end either, and there it would make exit code 120.
         try:
             sys.stderr.flush()
         except OSError:
             sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # stays open until the process ends
+    if _something_hangs:
+        os._exit(code)
+    return code
 
 
 def _run(main: Callable[[list[str]], int], argv: Sequence[str] | None) -> int:

@@ -35,6 +35,7 @@ class Tracking:
         *,
         finish_s: float = _FINISH_S,
         slow_s: float = _SLOW_S,
+        on_hang: Callable[[], None] = lambda: None,
     ) -> None:
         """Starts nothing: a run that never gets to its first line leaves no trace anywhere.
 
@@ -43,7 +44,9 @@ class Tracking:
             run: what they are told first.
             finish_s: how long `close` waits at most.
             slow_s: for one line; longer is worth a warning.
+            on_hang: called if one has not finished by then.
         """
+        self._on_hang = on_hang
         self._lanes = [_Lane(name, make, run, slow_s) for name, make in makers.items()]
         self._finish_s = finish_s
 
@@ -57,8 +60,9 @@ class Tracking:
         deadline_s = time.monotonic() + self._finish_s
         for lane in self._lanes:
             lane.finish(summary)
-        for lane in self._lanes:
-            lane.join_until(deadline_s, self._finish_s)
+        ended = [lane.join_until(deadline_s, self._finish_s) for lane in self._lanes]
+        if not all(ended):
+            self._on_hang()
 
 
 def _tell(tracker: Tracker, metrics: Mapping[str, float], histograms: Mapping[str, Spread], step: int) -> None:
@@ -115,17 +119,19 @@ class _Lane:
                 with contextlib.suppress(queue.Empty):
                     self._queue.get_nowait()
 
-    def join_until(self, deadline_s: float, waited_s: float) -> None:
-        """Waits until then for the thread's end."""
+    def join_until(self, deadline_s: float, waited_s: float) -> bool:
+        """Waits until then for the thread's end; returns whether it has come."""
         if self._thread is None:
-            return
+            return True
         self._thread.join(max(0.0, deadline_s - time.monotonic()))
-        if self._thread.is_alive():
-            logger.warning(
-                "tracker %s was not ready within %g s: the run ends without it, and its newest lines may be lost",
-                self._name,
-                waited_s,
-            )
+        if not self._thread.is_alive():
+            return True
+        logger.warning(
+            "tracker %s was not ready within %g s: the run ends without it, and its newest lines may be lost",
+            self._name,
+            waited_s,
+        )
+        return False
 
     def _work(self) -> None:
         while not self._is_off:

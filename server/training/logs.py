@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
+from seedbed.common.logs import end_without_waiting
 from seedbed.common.options import to_json
 from seedbed.common.plugins import Trust
 from seedbed.server.monitoring.episodes import EpisodeLog, EpisodeQueue
@@ -43,7 +44,7 @@ def make_interval_log(
         version=version("seedbed"),
         resume_step=writer.resume_step,
     )
-    tracking = Tracking(find_trackers(config.monitoring.track, trust), tracked)
+    tracking = Tracking(find_trackers(config.monitoring.track, trust), tracked, on_hang=end_without_waiting)
     signs = LearningSigns(config.run, opened.spec)
     return IntervalLog(config, opened.spec, writer, tracking, progress, signs, waiting_for)
 

@@ -12,11 +12,13 @@ from tests.system.processes import FAST, read_metrics, run
 pytestmark = pytest.mark.system
 
 SOURCE = """
-import time, threading
+import concurrent.futures, time
 
 class Hangs:
     def start(self, run): ...
-    def log(self, metrics, step): time.sleep(10_000)
+    def log(self, metrics, step):
+        with concurrent.futures.ThreadPoolExecutor() as pool:  # whose threads an interpreter waits for at its end
+            pool.submit(time.sleep, 10_000).result()
     def finish(self, summary): ...
 
 class Raises:

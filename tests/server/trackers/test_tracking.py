@@ -64,11 +64,13 @@ def run(steps: int, finish_s: float = 5.0, slow_s: float = 60.0, pause_s: float 
     """Logs so many intervals and closes; how long that took."""
     begun_s = time.monotonic()
     makers = {name: lambda tape=tape: tape for name, tape in tapes.items()}
-    tracking = Tracking(makers, RUN, finish_s=finish_s, slow_s=slow_s)
+    left: list[bool] = []
+    tracking = Tracking(makers, RUN, finish_s=finish_s, slow_s=slow_s, on_hang=lambda: left.append(True))
     for step in range(steps):
         tracking.log({"train/loss": 1.0}, {}, step)
         time.sleep(pause_s)
     tracking.close({"ended": "the step limit"})
+    assert bool(left) == (finish_s < 1), "told where one is left behind, and only there"
     return time.monotonic() - begun_s
 
 
