@@ -90,7 +90,7 @@ def _record(url: str, seconds: float, per_second: float) -> list[Any]:
         page.set_default_timeout(_START_S * 1000)
         page.goto(url)
         page.wait_for_selector("#policy li")
-        for _ in range(100):
+        for _ in range(40):
             _wait_for_a_picture(page, 0.15)  # meanwhile the trail fills
         count = round(seconds * per_second)
         stage = page.locator("#stage").bounding_box()
