@@ -22,8 +22,8 @@ from seedbed.common.counting import count
 from seedbed.common.errors import BrokenError, UsageError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.options import OptionParser, add_options, explicit, override
+from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd
-from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.registry import find_algorithm
 from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
 from seedbed.server.options.config import ServerConfig
@@ -185,7 +185,7 @@ def _evaluation_config(config: ServerConfig, options: EvalConfig, num_envs: int)
 def _make_server(
     config: ServerConfig, run: RunFile, checkpoint: Checkpoint, options: EvalConfig, collection: EpisodeCollection
 ) -> PolicyServer:
-    greedy = _acts_greedily(options, find_algorithm(config.algorithm))
+    greedy = acts_greedily(options, config, run.spec)
     state = replace(RunState.from_checkpoint(checkpoint), random=None)  # the evaluation draws by its own seed
     parts = assemble(config, run.spec, state, greedy_environments=range(config.fleet.num_envs if greedy else 0))
     return PolicyServer(
@@ -199,8 +199,11 @@ def _make_server(
     )
 
 
-def _acts_greedily(options: EvalConfig, algorithm: type[Algorithm]) -> bool:
-    return algorithm.evaluates_greedily if options.greedy is None else options.greedy
+def acts_greedily(options: EvalConfig, config: ServerConfig, spec: EnvironmentSpec) -> bool:
+    """Whether the best action is taken: as it was asked for, else as the run's algorithm has it on its environment."""
+    if options.greedy is not None:
+        return options.greedy
+    return find_algorithm(config.algorithm)(config, spec).evaluates_greedily
 
 
 def _result(run: RunFile, checkpoint: Checkpoint, options: EvalConfig, collection: EpisodeCollection) -> dict[str, Any]:
@@ -212,7 +215,7 @@ def _result(run: RunFile, checkpoint: Checkpoint, options: EvalConfig, collectio
         "preset": spec.preset,
         "agent_steps": checkpoint.agent_steps,
         "frames": checkpoint.agent_steps * spec.frames_per_step,
-        "policy": "greedy" if _acts_greedily(options, find_algorithm(config_of(run).algorithm)) else "sampled",
+        "policy": "greedy" if acts_greedily(options, config_of(run), spec) else "sampled",
         "episodes": summary.episodes,
         "episodes_missing": collection.num_expected - summary.episodes,
         "mean": summary.mean,

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from seedbed.common.errors import MissingExtraError, UsageError
+from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.training import local_clients
 from seedbed.server.training.local_clients import check_video
+from seedbed.server.training.resolve import defaults_of
 from seedbed.server.verbs.eval_options import EvalConfig
-from seedbed.server.verbs.evaluate import EpisodeCollection, Patience, main
+from seedbed.server.verbs.evaluate import EpisodeCollection, Patience, acts_greedily, main
 
 
 def end(value: float) -> EpisodeEnd:
@@ -75,3 +77,21 @@ class TestVideo:
         monkeypatch.setattr(local_clients, "find_spec", lambda name: None)
         with pytest.raises(MissingExtraError, match=r"--video needs pip install .*\[video\]"):
             check_video(tmp_path / "x.MP4")
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "boxes", "greedy"),
+    [("vtrace", False, False), ("ppo", True, True), ("r2d2", False, True), ("sac", True, True)],
+)
+def test_noise_around_continuous_actions_is_exploration_and_a_softmax_is_not(
+    algorithm: str, boxes: bool, greedy: bool
+) -> None:
+    box = ArraySpec(name="action", dtype="float32", shape=(2,), low=(-1,), high=(1,))
+    spec = EnvironmentSpec(
+        environment="x",
+        observations=(ArraySpec(name="o", dtype="float32", shape=(3,)),),
+        actions=(box if boxes else discrete("action", 3),),
+    )
+    config = defaults_of(algorithm)
+    assert acts_greedily(EvalConfig(), config, spec) is greedy
+    assert acts_greedily(EvalConfig(greedy=not greedy), config, spec) is not greedy
