@@ -1,4 +1,4 @@
-"""What a program of ours sets for gRPC before it imports it; somebody's own settings stand."""
+"""What a program of ours sets for gRPC before it imports it; and its end, whatever hangs in it."""
 
 from __future__ import annotations
 
@@ -27,3 +27,38 @@ def test_grpc_leaves_forks_alone_unless_asked_to(program: str, own: str | None, 
     environment |= {} if own is None else {"GRPC_ENABLE_FORK_SUPPORT": own}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [expected]
+
+
+HANGS = """
+import concurrent.futures, sys, threading, time
+from seedbed.common.logs import end_without_waiting, run_main
+
+def main(argv):
+    hang = lambda: concurrent.futures.ThreadPoolExecutor().submit(time.sleep, 1000)
+    threading.Thread(target=hang, daemon=True).start()
+    time.sleep(0.2)
+    if argv:
+        end_without_waiting()
+    print("done", flush=True)
+    return 3
+
+sys.exit(run_main(main))
+"""
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_program_in_which_something_hangs_ends_all_the_same(told: bool) -> None:
+    """An interpreter waits at its end for the threads of executors."""
+    command = [sys.executable, "-c", HANGS, *(["told"] if told else [])]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "done\n"
+        if told:
+            assert process.wait(60) == 3
+        else:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(1)
+    finally:
+        process.kill()
+        process.communicate()

@@ -28,6 +28,8 @@ class Raises:
 """
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_trackers_that_hang_and_raise_cost_a_warning(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
