@@ -33,7 +33,7 @@ from seedbed.server.losses.policy_gradient import baseline_loss, entropy_loss, p
 from seedbed.server.losses.returns import lambda_returns
 from seedbed.server.losses.rewards import clip_rewards
 from seedbed.server.networks.actor_critic import ActorCritic
-from seedbed.server.networks.array_kinds import as_read, shows_pixels
+from seedbed.server.networks.array_kinds import as_read, shows_images
 from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.gaussians import Deviation
 from seedbed.server.networks.interface import AgentState, Inputs, Outputs, PolicyNetwork
@@ -124,7 +124,7 @@ class ActorCriticAlgorithm(Algorithm):
         scaled where rewards are of any scale: those of Atari are clipped. Observations, where some have moments.
         """
         return {
-            "algorithm_options.separate_value_torso": not shows_pixels(spec.shown),
+            "algorithm_options.separate_value_torso": not shows_images(spec.shown),
             "algorithm_options.popart": "off" if spec.preset else "on",
             "network.normalise_observations": "on" if any(map(is_normalised, map(as_read, spec.shown))) else "off",
         }

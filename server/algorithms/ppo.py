@@ -28,7 +28,7 @@ from seedbed.server.algorithms.minibatches import NO_ROWS, minibatches_of, plan_
 from seedbed.server.algorithms.seen import Seen, Targets
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.ppo import clipped_surrogate_loss, normalise
-from seedbed.server.networks.array_kinds import shows_pixels
+from seedbed.server.networks.array_kinds import shows_images, shows_pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class PPO(ActorCriticAlgorithm):
             **common,
             "learning.unroll_length": 64,
             "optimiser.learning_rate": 1e-3,
-            "algorithm_options.epochs": 10,
+            "algorithm_options.epochs": 4 if shows_images(spec.shown) else 10,
             "algorithm_options.clip_ratio": 0.2,
         }
 

@@ -53,6 +53,11 @@ def shows_pixels(shown: Sequence[ArraySpec]) -> bool:
     return any(image is not None and not image.small for image in map(image_of, shown))
 
 
+def shows_images(shown: Sequence[ArraySpec]) -> bool:
+    """Whether one of the arrays is an image of any size: convolutions take most of an update."""
+    return any(image_of(spec) is not None for spec in shown)
+
+
 def as_read(spec: ArraySpec) -> ArraySpec:
     """What torsos get for an array: channels last, discrete values from 0."""
     if spec.kind == "discrete":

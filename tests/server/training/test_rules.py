@@ -68,11 +68,12 @@ def test_what_is_chosen_goes_by_what_is_shown() -> None:
     chosen = {shown: values_of(spec_of(*shown)) for shown in ((SCREEN,), (STATE,), (grid,), (bits,), (SCREEN, STATE))}
     names = ["algorithm", "fleet.num_envs", "learning.unroll_length", "algorithm_options.popart"]
     names += ["network.normalise_observations", "algorithm_options.separate_value_torso"]
+    assert [chosen[shown,]["algorithm_options.epochs"] for shown in (STATE, grid, bits)] == [10, 4, 4]
     assert {shown: [values[name] for name in names] for shown, values in chosen.items()} == {
         (SCREEN,): ["vtrace", 64, 20, "on", "off", False],
         (STATE,): ["ppo", 16, 64, "on", "on", True],
-        (grid,): ["ppo", 16, 64, "on", "on", True],
-        (bits,): ["ppo", 16, 64, "on", "off", True],
+        (grid,): ["ppo", 16, 64, "on", "on", False],
+        (bits,): ["ppo", 16, 64, "on", "off", False],
         (SCREEN, STATE): ["vtrace", 64, 20, "on", "on", False],
     }
     atari = values_of(spec_of(SCREEN, preset="modern"))
