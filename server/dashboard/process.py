@@ -75,6 +75,8 @@ class Dashboard:
         self.port: int = self._socket.getsockname()[1]
         name = socket.gethostname() if host in ("0.0.0.0", "::") else host
         self.url = f"{'https' if credentials.tls_cert else 'http'}://{Address(name, self.port)}"
+        self._knocks = select.poll()
+        self._knocks.register(self._socket, select.POLLIN)
         self._facts = facts.for_reading()
         self._process: SpawnProcess | None = None
         self._started_s = 0.0
@@ -87,7 +89,7 @@ class Dashboard:
         now_s = time.monotonic()
         if self._process is not None:
             self._bury(now_s)
-        if now_s < self._started_s + self._wait_s or not select.select([self._socket], [], [], 0)[0]:
+        if now_s < self._started_s + self._wait_s or not self._knocks.poll(0):
             return
         self._started_s = now_s
         context = multiprocessing.get_context("spawn")

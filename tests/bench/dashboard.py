@@ -3,8 +3,9 @@
 One training, watched in turns by nobody and by three viewers who ask for what the page asks for: a picture of all
 environments eight times a second, the marked environment four times, numbers and the fleet once. A pair of windows
 follows another in the order ABBA, so what drifts cancels out; the ratio of a pair is agent steps/s with viewers over
-those without. Viewers run on the same machine: their own cost is told apart. Every option of `seedbed train` is
-understood too.
+those without. Viewers run on the same machine: their own cost is told apart. On a machine that others use too, the
+ratio of CPU time per agent step (the dashboard's process included, viewers not) says more. Every option of
+`seedbed train` is understood too.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any
 
 import psutil
 
-from tests.bench.system import Training
+from tests.bench.system import Training, between
 
 _EVERY_S = {
     "/api/mosaic.png": 0.125,
@@ -49,12 +50,14 @@ class Window:
     Attributes:
         viewers: who looked.
         steps_per_s: agent steps/s of the run.
+        cpu_us_per_step: of all processes of the run, the dashboard's among them.
         pictures_per_s: that all viewers got.
         viewer_cores, dashboard_cores: cores that their process and the dashboard's kept busy.
     """
 
     viewers: int
     steps_per_s: float
+    cpu_us_per_step: float
     pictures_per_s: float
     viewer_cores: float
     dashboard_cores: float
@@ -111,10 +114,11 @@ def measure(training: Training, port: int, viewers: int, seconds: float) -> Wind
         dashboard_before_s, begun_s = _dashboard_cpu_s(training), time.monotonic()
         ended = training.later(began, seconds)
         (cpu_s, pictures), elapsed_s = read(), time.monotonic() - begun_s
-    steps = ended.metrics["agent_steps"] - began.metrics["agent_steps"]
+    found = between(began, ended)
     return Window(
         viewers,
-        steps / (ended.metrics["wall_s"] - began.metrics["wall_s"]),
+        found["agent_steps_per_s"],
+        sum(found["cpu_us_per_step"].values()),
         (pictures - pictures_before) / elapsed_s,
         (cpu_s - cpu_before_s) / elapsed_s,
         (_dashboard_cpu_s(training) - dashboard_before_s) / elapsed_s,
@@ -154,6 +158,8 @@ def summarise(pairs: Sequence[tuple[Window, Window]]) -> dict[str, Any]:
         "pairs": len(pairs),
         "ratio": statistics.median(ratios),
         "ratios": ratios,
+        "cpu_ratio": statistics.median(alone.cpu_us_per_step / watched.cpu_us_per_step for alone, watched in pairs),
+        "cpu_us_per_step": statistics.median(alone.cpu_us_per_step for alone, _ in pairs),
         "steps_per_s": statistics.median(alone.steps_per_s for alone, _ in pairs),
         "pictures_per_s": statistics.median(watched.pictures_per_s for _, watched in pairs),
         "viewer_cores": statistics.median(watched.viewer_cores for _, watched in pairs),
@@ -164,8 +170,9 @@ def summarise(pairs: Sequence[tuple[Window, Window]]) -> dict[str, Any]:
 def _line(alone: Window, watched: Window) -> str:
     return (
         f"alone {alone.steps_per_s:8.0f} steps/s   {watched.viewers} viewers {watched.steps_per_s:8.0f} "
-        f"({watched.steps_per_s / alone.steps_per_s:.3f})   {watched.pictures_per_s:.1f} pictures/s, dashboard "
-        f"{watched.dashboard_cores:.3f} cores, viewers {watched.viewer_cores:.3f}"
+        f"({watched.steps_per_s / alone.steps_per_s:.3f}; CPU of a step "
+        f"{alone.cpu_us_per_step:.0f} and {watched.cpu_us_per_step:.0f} us)   "
+        f"{watched.pictures_per_s:.1f} pictures/s, dashboard {watched.dashboard_cores:.3f} cores, viewers {watched.viewer_cores:.3f}"
     )
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.server.dashboard.scene import Scene
+from seedbed.common.array_spec import ArraySpec, action_mask
+from tests.server.dashboard.scene import ACTION, IMAGE, Scene, spec_of
 
 pytest.importorskip("starlette")
 
@@ -132,3 +133,78 @@ def test_every_answer_has_the_headers(scene: Scene, path: str) -> None:
         response = client.get(path)
         assert {name: response.headers.get(name) for name in HEADERS} == HEADERS
         assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+def test_several_arrays_are_shown_each_as_it_is(tmp_path: Path) -> None:
+    camera = ArraySpec(name="/camera", dtype="uint8", shape=(40, 36, 3), low=(0,), high=(255,))
+    joints = ArraySpec(name="/joints", dtype="float32", shape=(3,))
+    lidar = ArraySpec(name="/lidar", dtype="float32", shape=(200,), low=(0,), high=(10,))
+    scene = Scene(tmp_path, spec_of(camera, action_mask([ACTION]), joints, lidar))
+    lease = scene.join("robot", 3, 4)
+    images = np.full((2, 40, 36, 3), [[[[1, 2, 3]]], [[[200, 100, 50]]]], np.uint8)
+    numbers = np.array([[1, 2, 3], [4, 5, -6]], np.float32)
+    far = np.linspace(0, 10, 400, dtype=np.float32).reshape(2, 200)
+    scene.send(lease, images, np.ones((2, 3), np.uint8), numbers, far)
+    client = client_of(scene)
+    assert [(part["name"], part["kind"]) for part in client.get("/api/state").json()["tiles"]["parts"]] == [
+        ("/camera", "image"),
+        ("/joints", "vector"),
+        ("/lidar", "summary"),
+    ]
+    pixels = picture_of(client.get("/api/mosaic.png?part=0").content)
+    assert pixels[0, 36, :3].tolist() == [200, 100, 50]
+    bars = client.get("/api/bars?part=1").json()
+    assert (bars["kind"], bars["values"]) == ("vector", numbers.tolist())
+    assert (bars["low"], bars["high"]) == ([1, 2, -6], [4, 5, 3])  # no bounds: what was seen
+    summary = client.get("/api/bars?part=2&slots=1").json()
+    assert summary["values"][0] == pytest.approx([far[1].min(), far[1].mean(), 10.0], rel=1e-5)
+    parts = client.get("/api/watch?slot=1").json()["parts"]
+    assert parts[1]["values"] == [4, 5, -6]
+    assert client.get("/api/bars?part=0").status_code == client.get("/api/mosaic.png?part=1").status_code == 400
+
+
+def test_curves_are_read_as_they_grow(scene: Scene) -> None:
+    client = client_of(scene)
+    assert client.get("/api/curves").json() == {"columns": {}, "newest_step": None}
+    lines = [json.dumps({"agent_steps": step, "loss": None if step < 10 else 0.5, "name": "x"}) for step in range(1200)]
+    scene.metrics.write_text("\n".join(lines) + '\n{"agent_steps": 99')  # a line that is being written
+    found = client.get("/api/curves").json()
+    steps = found["columns"]["agent_steps"]
+    assert (len(steps), steps[-1], found["newest_step"]) == (500, 1199, 1199)
+    assert set(found["columns"]) == {"agent_steps", "loss"}
+    with scene.metrics.open("a") as file:
+        file.write("99}\n")
+    assert client.get("/api/curves?since=1199").json()["columns"] == {"agent_steps": [9999]}
+    scene.metrics.write_text('{"agent_steps": 5}\n')  # a run that goes on from an earlier point
+    assert client.get("/api/curves").json()["columns"] == {"agent_steps": [5]}
+
+
+def test_rates_and_the_verdict_come_with_the_first_answer(scene: Scene) -> None:
+    device = scene.vitals.device
+    device["started_s"] = time.monotonic() - 10
+    state = client_of(scene).get("/api/state").json()
+    assert state["rates"]["steps_per_s"] == 0
+    assert state["verdict"]["stage"] == "idle"
+    assert set(state["busy"]) >= {"inference", "learner", "machine"}
+    assert state["gauges"]["loss"] is None  # zero before the first update would mean something
+    assert state["stages_ms"]["update"] is None
+
+
+@pytest.mark.parametrize("shows", ["policy", "q_values"])
+def test_numbers_of_a_policy_are_named(tmp_path: Path, shows: Any) -> None:
+    box = ArraySpec(name="/arm", dtype="float32", shape=(2,), low=(-1,), high=(1,))
+    grip = ArraySpec(name="/grip", dtype="int64", shape=(2,), low=(0,), high=(2, 1), kind="discrete")
+    actions = [ACTION] if shows == "q_values" else [box, grip]
+    scene = Scene(tmp_path, spec_of(IMAGE, actions=actions), shows=shows)
+    scene.join("a", 1)
+    found = client_of(scene).get("/api/watch?slot=0").json()
+    if shows == "q_values":
+        assert found["kind"] == "q_values"
+        assert found["policy_parts"] == [{"name": "action", "kind": "q_values", "from": 0, "sizes": [3]}]
+        return
+    assert found["kind"] == "mixed"
+    assert found["policy_parts"] == [
+        {"name": "/arm", "kind": "normal", "from": 0, "sizes": [2, 2]},
+        {"name": "/grip", "kind": "probabilities", "from": 4, "sizes": [3, 2]},
+    ]
+    assert found["action"] == {"/arm": [0, 0], "/grip": [0, 0]}
