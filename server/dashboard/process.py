@@ -28,6 +28,7 @@ from seedbed.common.logs import setup_logging
 from seedbed.common.plugins import without_start_directories
 from seedbed.common.stop_signals import ignore_stop
 from seedbed.server.dashboard.facts import DashboardFacts
+from seedbed.server.shared.allocator import keep_freed_memory
 from seedbed.server.shared.spawning import uninterrupted
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def run_dashboard(listener: socket.socket, host: str, credentials: ServerCredent
     """Main function of the process; returns when its parent is gone, or nobody has asked for long."""
     ignore_stop()  # the device process decides
     os.nice(_NICENESS)
+    keep_freed_memory()  # a picture of 64 frames took 1.6 ms instead of 0.7: its pages were zeroed anew each time
     setup_logging("dashboard")
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # requests that are none could fill the log
     from seedbed.server.dashboard.app import make_app

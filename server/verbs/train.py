@@ -18,7 +18,7 @@ from seedbed.server.monitoring.progress import TolerantProgress, make_progress
 from seedbed.server.run.checkpoint import load_newest
 from seedbed.server.run.resuming import remarks
 from seedbed.server.run.state import RunState
-from seedbed.server.training.allocator import keep_freed_memory
+from seedbed.server.shared.allocator import keep_freed_memory
 from seedbed.server.training.command_line import Given
 from seedbed.server.training.dry_run import describe_dry_run
 from seedbed.server.training.opening import OpenedRun, Stopped, open_run

@@ -49,7 +49,7 @@ def measure(
     # Imported late: a spawned frontend imports this module again, and must not pay for torch.
     from seedbed.env_client.environments.rows import describe
     from seedbed.server.experience.replay import Replay
-    from seedbed.server.training.allocator import keep_freed_memory
+    from seedbed.server.shared.allocator import keep_freed_memory
     from seedbed.server.training.assemble import choose_device
     from tests.bench.bound import Costs
     from tests.bench.components import EnvironmentAlone, inference_batch, rows_per_message

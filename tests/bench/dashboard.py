@@ -172,7 +172,8 @@ def _line(alone: Window, watched: Window) -> str:
         f"alone {alone.steps_per_s:8.0f} steps/s   {watched.viewers} viewers {watched.steps_per_s:8.0f} "
         f"({watched.steps_per_s / alone.steps_per_s:.3f}; CPU of a step "
         f"{alone.cpu_us_per_step:.0f} and {watched.cpu_us_per_step:.0f} us)   "
-        f"{watched.pictures_per_s:.1f} pictures/s, dashboard {watched.dashboard_cores:.3f} cores, viewers {watched.viewer_cores:.3f}"
+        f"{watched.pictures_per_s:.1f} pictures/s, dashboard {watched.dashboard_cores:.3f} cores, "
+        f"viewers {watched.viewer_cores:.3f}"
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from seedbed.env_client.environments.rows import describe
 from seedbed.server.experience.replay import Replay
-from seedbed.server.training.allocator import keep_freed_memory
+from seedbed.server.shared.allocator import keep_freed_memory
 from seedbed.server.training.command_line import read_command_line
 from seedbed.server.training.opening import open_run
 from tests.bench.components import Stopwatch

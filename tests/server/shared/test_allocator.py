@@ -9,7 +9,7 @@ import pytest
 
 PROGRAM = """
 import resource, sys, threading
-from seedbed.server.training.allocator import keep_freed_memory
+from seedbed.server.shared.allocator import keep_freed_memory
 
 if sys.argv[1] == "keep":
     keep_freed_memory()
