@@ -124,7 +124,7 @@ def _bar(share: float) -> str:
 
 
 _CELLS: dict[SortKey, Callable[[ClientFigures], str]] = {
-    "client": lambda one: clean(one.client),
+    "client": lambda one: clean(one.client) or "-",
     "host": lambda one: clean(one.host),
     "envs": lambda one: f"{one.environments:,}",
     "steps/s": lambda one: "-" if one.steps_per_s is None else f"{one.steps_per_s:,.0f}",

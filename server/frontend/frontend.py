@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seedbed.common import codec
+from seedbed.common.address import is_loopback
 from seedbed.common.errors import (
     FencedError,
     InvalidMessageError,
@@ -95,7 +96,10 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         )
 
     async def Status(self, request: pb.StatusRequest, context: Any) -> pb.StatusResponse:
-        """Answers how this server is doing; who asks for the clients looks at them."""
+        """Answers how this server is doing; who asks for the clients looks at them.
+
+        Names are told within this machine alone: who knows a client's name may take its place.
+        """
         sight = self.config.sight
         if not request.clients or sight is None:
             return status_message(self.config, self._all_vitals)
@@ -103,7 +107,10 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         if self._fleet is None:
             self._fleet = Fleet(sight.table, self._slots)
         self._fleet.read()
-        return status_message(self.config, self._all_vitals, self._fleet.rows())
+        rows = self._fleet.rows()
+        if not is_loopback(host_of(context.peer())):
+            rows = [{**row, "client": ""} for row in rows]
+        return status_message(self.config, self._all_vitals, rows)
 
     async def Act(self, _: Any, context: Any) -> None:
         """One stream: agree, then read and answer until either side leaves."""

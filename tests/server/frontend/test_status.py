@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from seedbed.env_client.top.figures import figures_between
+from seedbed.proto import seedbed_pb2 as pb
 from seedbed.server.frontend.admission import FrontendConfig
+from seedbed.server.frontend.frontend import Frontend
 from seedbed.server.frontend.status import status_message
 from seedbed.server.shared.fleet import Fleet
+from seedbed.server.shared.insight import Sight
 from tests.server.dashboard.scene import NUM_SLOTS, Scene
 
 
-def test_clients(tmp_path: Path) -> None:
-    scene = Scene(tmp_path)
-    config = FrontendConfig(
+def config_of(scene: Scene) -> FrontendConfig:
+    return FrontendConfig(
         number=0,
         address="127.0.0.1:1",
         spec=scene.spec,
@@ -27,10 +31,31 @@ def test_clients(tmp_path: Path) -> None:
         server_version="0",
         grace_s=1.0,
         stall_limit_s=1.0,
+        sight=Sight(scene.facts.insight, scene.look),
     )
+
+
+@pytest.mark.parametrize(
+    ("peer", "name"), [("ipv4:127.0.0.1:4", "box"), ("ipv4:192.0.2.9:4", ""), ("ipv6:%5B::1%5D:4", "box")]
+)
+def test_names_are_told_within_this_machine_alone(tmp_path: Path, peer: str, name: str) -> None:
+    scene = Scene(tmp_path)
+    scene.join("box", 5, 3)
+    scene.look.take()
+    scene.writer.is_watched(time.monotonic())
+    scene.writer.write_fleet(scene.leases, time.monotonic())
+    frontend = SimpleNamespace(config=config_of(scene), _slots=scene.slots, _all_vitals=scene.vitals, _fleet=None)
+    request, context = pb.StatusRequest(clients=True), SimpleNamespace(peer=lambda: peer)
+    answer = asyncio.run(Frontend.Status(frontend, request, context))  # type: ignore[arg-type]  # all that it uses
+    assert [(one.client_id, one.environments) for one in answer.clients] == [(name, 2)]
+
+
+def test_clients(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    config = config_of(scene)
     scene.look.take()
     lease = scene.join("box", 5, 3)
-    pixels = np.zeros((2, 8, 6, 1), np.uint8)
+    pixels = np.zeros((2, *scene.spec.observations[0].shape), np.uint8)
     now_s = time.monotonic()
     for step in range(3):
         scene.send(lease, pixels, step_type=min(step, 1))
