@@ -29,6 +29,7 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import Array, EpisodeEnd, StepType, Timesteps
 from seedbed.env_client.actor import IndicesChanged, LeaseLost
 from seedbed.env_client.connection import Endpoint
+from seedbed.env_client.environments.info import info_of_row, info_reader
 from seedbed.env_client.remote_policy import RemotePolicy
 from seedbed.spaces import ActionWriter, ObservationReader
 
@@ -100,6 +101,7 @@ class ConnectedPolicy:
         self._client_id = client_id
         self._single = num_envs is None
         self._read = ObservationReader(spec)
+        self._read_info = info_reader("auto")
         self._environment_action = ActionWriter(spec)
         num_rows = self._num_rows = 1 if num_envs is None else num_envs
         self._last: tuple[Array, ...] | None = None  # observations of an episode that goes on
@@ -138,7 +140,14 @@ class ConnectedPolicy:
                 return self._environment_action(sent, single=self._single)
 
     def next(
-        self, observation: Any, reward: Any, *, terminated: Any = False, truncated: Any = False, mask: Any = None
+        self,
+        observation: Any,
+        reward: Any,
+        *,
+        terminated: Any = False,
+        truncated: Any = False,
+        mask: Any = None,
+        info: Any = None,
     ) -> Any:
         """Tells what the last action led to, and asks for the next one.
 
@@ -148,6 +157,7 @@ class ConnectedPolicy:
             terminated: the episode has ended, and nothing follows.
             truncated: it was cut, and its last observation has a value.
             mask: see `first`; not needed with the last observation of an episode.
+            info: what the environment's `step` gave; numbers in it become metrics when an episode ends.
 
         Returns:
             The action; None where the episode is over: reset, then call `first`. Of N environments always actions,
@@ -168,7 +178,14 @@ class ConnectedPolicy:
         step_type = np.where(ended, StepType.LAST, np.where(begins, StepType.FIRST, StepType.MID))
         frames = self.spec.frames_per_step
         ends = [
-            EpisodeEnd(row, float(self._return[row]), int(self._steps[row]), int(self._steps[row]) * frames)
+            EpisodeEnd(
+                row,
+                float(self._return[row]),
+                int(self._steps[row]),
+                int(self._steps[row]) * frames,
+                truncated=not terminated[row],
+                info=self._read_info(info if self._single else info_of_row(info, row)),
+            )
             for row in map(int, np.flatnonzero(ended))
         ]
         over = self._single and bool(ended[0])

@@ -39,6 +39,23 @@ def info_reader(keys: str) -> Reader:
     return functools.partial(_named_numbers, names)
 
 
+def info_of_row(info: Any, row: int) -> dict[str, Any]:
+    """One row's part of what a vector of Gymnasium gives: an array of all rows for each name, and which have it."""
+    found: dict[str, Any] = {}
+    for name, values in info.items() if isinstance(info, Mapping) else ():
+        if (
+            not isinstance(values, np.ndarray)
+            or values.ndim == 0
+            or row >= len(values)
+            or (name[:1] == "_" and name[1:] in info)
+        ):
+            continue
+        has = info.get(f"_{name}")
+        if not isinstance(has, np.ndarray) or bool(has[row]):
+            found[name] = values[row]
+    return found
+
+
 def _all_numbers(info: Any) -> dict[str, float]:
     found: dict[str, float] = {}
     if not isinstance(info, Mapping):

@@ -177,8 +177,9 @@ class IntervalLog:
         self._tracking.close(
             {"ended": reached or "stopped", "agent_steps": state.agent_steps, "updates": state.updates}
         )
+        has_best = state.cohort_record.best is not None
         verb = "train" if self._waiting_for is None else "server"
-        advice = next_commands(self._config, verb, reached) if state.has_begun else []
+        advice = next_commands(self._config, verb, reached, has_best=has_best) if state.has_begun else []
         self._progress.close(f"{reached or 'stopped'}; {state.describe()}", advice)
 
 

@@ -7,17 +7,19 @@ from seedbed.server.options.config import ServerConfig
 from seedbed.server.trackers.registry import names_in
 
 
-def next_commands(config: ServerConfig, verb: str, reached: str | None) -> list[str]:
+def next_commands(config: ServerConfig, verb: str, reached: str | None, *, has_best: bool = False) -> list[str]:
     """What a person may want to do when a run has ended.
 
     Args:
         config: of the run.
         verb: it was started with.
         reached: the stop condition that ended it, if one did.
+        has_best: a cohort was judged, so there is a best checkpoint beside the newest.
     """
     run_dir = config.run.run_dir
+    score = f"score     seedbed eval {run_dir}{_allowance(config)}"
     return [
-        f"score     seedbed eval {run_dir}{_allowance(config)}",
+        f"{score}  (--best: the best checkpoint)" if has_best else score,
         f"curves    seedbed plot {run_dir}",
         f"go on     {continuation(config, verb, reached)}",
     ]

@@ -106,7 +106,8 @@ def test_several_in_lockstep(server: tuple[ScriptedServer, str]) -> None:
         assert actions.dtype == np.int64
         policy.next(seen(2, 3), np.array([1.0, 2.0, 3.0]), terminated=np.array([True, False, False]))
         policy.next(seen(3, 3), [9.0, 1.0, 1.0], terminated=[True, False, False], truncated=[False, True, False])
-        policy.next(seen(4, 3), [4.0, 5.0, 1.0], truncated=[True, False, False])
+        info = {"won": np.array([0.5, 9.0, 9.0]), "_won": np.array([True, False, False])}
+        policy.next(seen(4, 3), [4.0, 5.0, 1.0], truncated=[True, False, False], info=info)
     steps = [heard.body for heard in served.of_group(0)]
     assert [rows_of(step)[:3] for step in steps] == [
         ([FIRST, FIRST, FIRST], [0, 0, 0], [1, 1, 1]),
@@ -114,8 +115,8 @@ def test_several_in_lockstep(server: tuple[ScriptedServer, str]) -> None:
         ([FIRST, LAST, MID], [0, 1, 1], [1, 1, 1]),
         ([LAST, FIRST, MID], [4, 0, 1], [1, 1, 1]),
     ]
-    ends = [(end.row, end.episode_return, end.steps) for step in steps for end in step.episode_ends]
-    assert ends == [(0, 1.0, 1), (1, 3.0, 2), (0, 4.0, 1)]
+    ends = [(end.row, end.episode_return, end.steps, dict(end.info)) for step in steps for end in step.episode_ends]
+    assert ends == [(0, 1.0, 1, {}), (1, 3.0, 2, {}), (0, 4.0, 1, {"won": 0.5})]
 
 
 def test_an_episode_that_is_given_up_is_followed_by_a_new_lease(server: tuple[ScriptedServer, str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from seedbed.common.errors import UsageError
 from seedbed.common.info_numbers import MAX_NUMBERS
 from seedbed.common.plugins import Trust
-from seedbed.env_client.environments.info import info_reader
+from seedbed.env_client.environments.info import info_of_row, info_reader
 from seedbed.env_client.environments.interface import Asides
 from seedbed.env_client.environments.rows import Care, Environments, make_environments
 
@@ -91,6 +91,20 @@ def test_more_numbers_than_travel_are_left_out(caplog: pytest.LogCaptureFixture)
         info_reader(",".join(f"n{i}" for i in range(33)))
     with pytest.raises(UsageError, match="'a b'"):
         info_reader("a b")
+
+
+def test_a_row_of_a_vector_has_its_own() -> None:
+    info = {
+        "laps": np.array([3, 4]),
+        "_laps": np.array([True, True]),
+        "won": np.array([1.0, 0.0]),
+        "_won": np.array([False, True]),
+        "name": "x",
+        "all": np.array(7),
+    }
+    assert info_reader("auto")(info_of_row(info, 0)) == {"laps": 3.0}
+    assert info_reader("auto")(info_of_row(info, 1)) == {"laps": 4.0, "won": 0.0}
+    assert info_of_row(None, 0) == info_of_row({}, 0) == {}
 
 
 @pytest.mark.parametrize("isolate", [False, True])

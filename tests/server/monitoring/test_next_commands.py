@@ -39,6 +39,11 @@ def test_what_would_continue_a_run(reached: str | None, more: str) -> None:
     assert [line.split()[-1] for line in next_commands(CONFIG, "train", None)] == ["runs/pong"] * 3
 
 
+def test_a_best_checkpoint_is_named_where_there_is_one() -> None:
+    score = next_commands(CONFIG, "train", None, has_best=True)[0]
+    assert score == "score     seedbed eval runs/pong  (--best: the best checkpoint)"
+
+
 def test_modules_that_only_a_file_names_are_allowed_by_the_command() -> None:
     mine = override(CONFIG, {"environment.env": "mine:make"})
     score, curves, go_on = next_commands(mine, "train", None)
