@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seedbed.common.specs import EnvironmentSpec
+from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import Array, StepType
 from seedbed.env_client.environments.rows import Environments, make_environments
 from seedbed.server.options.config import ServerConfig
@@ -118,16 +118,27 @@ def synthetic_id(spec: EnvironmentSpec) -> str:
     """The synthetic environment whose messages are as large as those of a spec.
 
     The values differ and several arrays become one: transport looks at neither, but for whether floats are finite.
+    Answers other than one discrete action become one of two values: a few bytes less.
     """
+    (action, *others) = spec.actions
+    single = not others and action.kind == "discrete" and action.shape == ()
+    actions = spec.num_actions if single else 2
     observation = spec.observations[0]
     if len(spec.observations) > 1:
         dtype, shape = "uint8", str(sum(array.row_bytes for array in spec.observations))
     else:
         dtype, shape = observation.dtype, "x".join(map(str, observation.shape)) or "1"
-    return f"seedbed/Synthetic-v0,shape={shape},dtype={dtype},actions={spec.num_actions},length=1000"
+    return f"seedbed/Synthetic-v0,shape={shape},dtype={dtype},actions={actions},length=1000"
 
 
 def _random_actions(environments: Environments) -> list[tuple[Array, ...]]:
-    rng = np.random.default_rng(0)
-    count, rows = environments.spec.num_actions, len(environments.indices)
-    return [(rng.integers(count, size=rows),) for _ in range(NUM_ACTION_SETS)]
+    """Of every array, as they come over the wire."""
+    rng, rows = np.random.default_rng(0), len(environments.indices)
+
+    def drawn(spec: ArraySpec) -> Array:
+        if spec.kind == "box":
+            return rng.uniform(-1.0, 1.0, (rows, *spec.shape)).astype(np.float32)
+        counts = np.array(spec.num_values).reshape(spec.shape)
+        return rng.integers(counts, size=(rows, *spec.shape)).astype(spec.numpy_dtype)
+
+    return [tuple(map(drawn, environments.spec.actions)) for _ in range(NUM_ACTION_SETS)]

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,8 @@ def test_synthetic_environment_is_as_large_as_the_real_one() -> None:
         synthetic = describe(synthetic_id(spec), "")
         assert sum(array.row_bytes for array in synthetic.observations) == sum(array.row_bytes for array in arrays)
         assert synthetic.num_actions == 5
+    box = ArraySpec(name="action", dtype="float32", shape=(3,), low=(-1,), high=(1,))
+    assert describe(synthetic_id(replace(spec, actions=(box,))), "").num_actions == 2
 
 
 def test_processes_are_told_apart_by_their_command() -> None:
@@ -246,7 +249,7 @@ def test_updates_alone_are_as_many_as_the_ratio_asks_for() -> None:
     before = policy.learner.num_updates
     for _ in range(3):
         policy._period()
-    assert policy.learner.num_updates - before == 3 * 8 * 4 * 0.5
+    assert policy.learner.num_updates - before == 3 * 8 * config.fleet.num_envs * 0.5
     found = measure_replay(policy, 0.02)
     assert found["update_priorities_us_per_batch"] == 0
     assert found["samples_per_s"] > 0
@@ -262,8 +265,9 @@ def test_what_a_replay_costs_is_told_beside_the_update() -> None:
     assert 0 < found["replay_share_of_update"] < 1
 
 
-def test_environment_alone_counts_agent_steps_only() -> None:
-    environment = EnvironmentAlone(CATCH)
+@pytest.mark.parametrize("environment_id", ["seedbed/Catch-v0", "Pendulum-v1"])
+def test_environment_alone_counts_agent_steps_only(environment_id: str) -> None:
+    environment = EnvironmentAlone(CATCH, environment_id)
     assert environment.measure(0.05).cpu_us > 0
     environment.close()
 
