@@ -103,20 +103,20 @@ def _verdict(figures: Figures, width: int) -> Iterator[Line]:
 
 
 def _stages(figures: Figures) -> Iterator[Line]:
-    yield Line(f"{'STAGE':<16}{'mean':>12}{'of its thread':>14}", "quiet")
+    yield Line(f"{'STAGE':<16}{'mean':>12}{'thread busy':>15}", "quiet")
     for name, stage in figures.stages.items():
-        share = "" if stage.share is None else f"{stage.share:>13.0%} {_bar(stage.share)}"
+        share = "" if stage.share is None else f"{stage.share:>15.0%} {_bar(stage.share)}"
         yield Line(f"{clean(name):<16}{milliseconds(stage.mean_ms):>12}{share}")
     if not figures.stages:
         yield Line("nothing happened meanwhile", "quiet")
 
 
 def _processes(figures: Figures) -> Iterator[Line]:
-    yield Line(f"{'PROCESS':<16}{'memory':>12}{'cores':>14}", "quiet")
+    yield Line(f"{'PROCESS':<16}{'memory':>12}{'cores':>15}", "quiet")
     for name, cores in figures.cores.items():
         memory = f"{figures.memory_bytes[name] / 2**20:,.0f} MiB"
         style: Style = "mark" if name.startswith("frontend") and cores >= _FULL else "plain"
-        yield Line(f"{clean(name):<16}{memory:>12}{cores:>14.2f} {_bar(cores)}", style)
+        yield Line(f"{clean(name):<16}{memory:>12}{cores:>15.2f} {_bar(cores)}", style)
 
 
 def _bar(share: float) -> str:
