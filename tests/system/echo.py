@@ -29,6 +29,7 @@ from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.open_unrolls import OpenUnrolls
 from seedbed.server.experience.unroll import FieldSpec, UnrollLayout
+from seedbed.server.inference.insight import InsightWriter
 from seedbed.server.inference.parameters import Parameters
 from seedbed.server.inference.policy import Inference
 from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
@@ -124,6 +125,7 @@ class EchoServer:
     Attributes:
         audit: of all unrolls, complete when the context has been left.
         episodes, heard_s: (environment index, end), as they came, and when.
+        sight: what is shown to people who look.
         store, collector: what counts the transitions, and what accounts for them.
     """
 
@@ -150,6 +152,7 @@ class EchoServer:
         )
         slots = slot_table(spec, num_slots)
         processes = Frontends(config, slots, Identity(run_name="echo", version="0"))
+        self.sight = processes.sight
         algorithm = EchoAlgorithm(spec)
         network = algorithm.make_learnt()
         layout = UnrollLayout(
@@ -179,6 +182,7 @@ class EchoServer:
             slots=slots,
             sink=self.collector,
             on_episode=self._on_episode,
+            insight=InsightWriter(self.sight.table, self.sight.look, slots),
             device=_CPU,
         )
         self.address = self.server.address

@@ -7,12 +7,14 @@ import http.client
 import json
 import re
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import psutil
 import pytest
 
+from tests.system.echo import EchoServer
 from tests.system.processes import FAST, Program
 
 pytest.importorskip("starlette")
@@ -100,3 +102,28 @@ def program_steps(program: Program) -> int:
     """By what the run writes down itself."""
     found = re.findall(r"steps ([\d,]+)", program.stderr)
     return int(found[-1].replace(",", "")) if found else 0
+
+
+def test_nothing_is_written_two_seconds_after_the_last_look() -> None:
+    with (
+        EchoServer(num_slots=16, grace_s=2.0) as server,
+        Program("env", "--server", server.address, "--env", "seedbed/Echo-v0", "--num-envs", "8") as clients,
+    ):
+        table, look = server.sight.table, server.sight.look
+
+        def writes_within(seconds: float) -> bool:
+            """Whether anything is written while environments step."""
+            before, steps = table.contents(), server.num_steps
+            time.sleep(seconds)
+            clients.eventually(lambda: server.num_steps > steps + 20, "steps")
+            return table.contents() != before
+
+        clients.eventually(lambda: (table.lease > 0).sum() == 8, "all environments")
+        assert not writes_within(0.3)  # nobody has looked yet
+        look.take()
+        assert writes_within(0.3)
+        clients.eventually(table.read_fleet, "the fleet")
+        last_s = time.monotonic()
+        look.take()
+        time.sleep(max(0.0, last_s + 2.0 - time.monotonic()))
+        assert not writes_within(0.5)
