@@ -24,7 +24,8 @@ class Torso(nn.Module):
 
     Args:
         shown: a spec for each array. Channels of images come last, and discrete arrays count from 0, whatever the
-            environment does (`array_kinds.as_read`).
+            environment does (`array_kinds.as_read`). Arrays that are normalised come as float32, their bounds one
+            standard deviation (`normaliser.as_normalised`).
         config: the options of the network.
         frame_stacks: K of each array.
 
