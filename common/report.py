@@ -41,7 +41,7 @@ def report(facts: dict[str, Any]) -> None:
 
 def mention(facts: dict[str, Any]) -> None:
     """The same about something that comes again and again: left out where the parent does not read."""
-    if _fd is not None and select.select([], [_fd], [], 0)[1]:  # the pipe takes a line without waiting
+    if _fd is not None and _is_ready(_fd, select.POLLOUT, 0.0):  # the pipe takes a line without waiting
         report(facts)
 
 
@@ -99,7 +99,7 @@ class ReportPipe:
         """
         deadline_s = time.monotonic() + timeout_s
         while b"\n" not in self._pending:
-            if not select.select([self._reader], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
+            if not _is_ready(self._reader, select.POLLIN, deadline_s - time.monotonic()):
                 raise TimeoutError
             if not (data := os.read(self._reader, 1 << 16)):
                 return None
@@ -124,3 +124,10 @@ def report_pipe() -> Iterator[ReportPipe]:
         yield pipe
     finally:
         pipe.close()
+
+
+def _is_ready(descriptor: int, event: int, timeout_s: float) -> bool:
+    """Waits for an event, or for the other end to close. Descriptors of any number: `select.select` takes 1,024."""
+    poll = select.poll()
+    poll.register(descriptor, event)
+    return bool(poll.poll(1000 * max(0.0, timeout_s)))

@@ -81,7 +81,7 @@ class LeaseChecks:
             twin.connect()
         assert refusal.value.status is grpc.StatusCode.ALREADY_EXISTS
         assert str(twin.first_index) in refusal.value.details
-        assert client.client_id in refusal.value.details
+        assert client.client_id not in refusal.value.details, "with the name anybody could take its place"
         client.exchange()
         client.say_goodbye()
         twin.connect()

@@ -90,7 +90,7 @@ def test_terminated_truncated_and_lost_life() -> None:
         (MID, 3, 1),
         (LAST, 4, 0, EpisodeEnd(0, 10.0, 4, 16)),
         (FIRST, 0, 1),
-        (LAST, 5, 1, EpisodeEnd(0, 5.0, 1, 20)),
+        (LAST, 5, 1, EpisodeEnd(0, 5.0, 1, 20, truncated=True)),
         (FIRST, 0, 1),
     ]
     # Actions 2, 5 and 7 answered LAST rows and were ignored.
@@ -226,7 +226,7 @@ def test_truncation_keeps_the_discount_unless_terminated_too(environment_id: str
         rows = environments.step((np.array([1]),))
     assert rows.step_type.tolist() == [LAST]
     assert rows.discount.tolist() == [discount]
-    assert rows.episode_ends == (EpisodeEnd(0, 0.0, 3, 3),)
+    assert rows.episode_ends == (EpisodeEnd(0, 0.0, 3, 3, truncated=discount == 1),)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from seedbed.common.specs import ArraySpec
 from seedbed.server.algorithms.interface import Acting, Decision, Step
-from seedbed.server.algorithms.registry import ALGORITHMS
+from seedbed.server.algorithms.registry import ALGORITHMS, find_algorithm
 from seedbed.server.algorithms.vtrace import VTrace
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork
@@ -19,14 +20,20 @@ from seedbed.server.networks.registry import TORSOS
 from seedbed.server.networks.torso import Torso
 from seedbed.server.networks.vectors import MLP
 from seedbed.server.options.network import NetworkConfig
-from seedbed.server.training.checks import check_algorithm, check_torso
+from seedbed.server.training.checks import VECTORS, check_algorithm, check_torso
 
 VECTOR = (ArraySpec(name="observation", dtype="float32", shape=(4,)),)
 
 
+BOXES = replace(VECTORS, actions=(ArraySpec(name="action", dtype="float32", shape=(2,), low=(-1,), high=(1,)),))
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_built_in_algorithms_pass(name: str) -> None:
-    check_algorithm(name, options={"learning.unroll_length": 6})
+    learnable = [spec for spec in (VECTORS, BOXES) if find_algorithm(name).suits(spec) is not None]
+    assert learnable
+    for spec in learnable:
+        check_algorithm(name, spec, options={"learning.unroll_length": 6})
 
 
 @pytest.mark.parametrize("name", TORSOS)
