@@ -13,13 +13,12 @@ import json
 import struct
 import time
 from dataclasses import dataclass
-from multiprocessing import reduction
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seedbed.server.shared.memory import anonymous_file, map_file
+from seedbed.server.shared.memory import SharedFile
 
 MAX_NUMBERS = 64
 """Most numbers of a policy that are shown."""
@@ -54,7 +53,7 @@ class Look:
 
     def __init__(self) -> None:
         """Nobody has."""
-        self._map(anonymous_file(8))
+        self._map(SharedFile(8))
 
     def take(self) -> None:
         """Somebody looks now."""
@@ -65,14 +64,14 @@ class Look:
         return now_s - self._time[0] < LOOK_S
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"file": reduction.DupFd(self._file)}
+        return {"file": self._file}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._map(state["file"].detach())
+        self._map(state["file"])
 
-    def _map(self, file: int) -> None:
+    def _map(self, file: SharedFile) -> None:
         self._file = file
-        self._time = memoryview(map_file(file)).cast("d")
+        self._time = memoryview(file.map()).cast("d")
 
 
 class InsightTable:
@@ -107,7 +106,7 @@ class InsightTable:
     def __init__(self, num_slots: int) -> None:
         """Allocates the table: no slot is held, nobody has looked."""
         self.num_slots = num_slots
-        self._map(anonymous_file(self._lay_out()[1]))
+        self._map(SharedFile(self._lay_out()[1]))
         self.environment[:] = -1
 
     def begin(self, slots: NDArray[np.int64], lease: int, environments: tuple[int, ...]) -> None:
@@ -166,15 +165,15 @@ class InsightTable:
         """The same memory for somebody who may only read: here, and in a process that it is handed to."""
         reader = object.__new__(type(self))
         reader.num_slots = self.num_slots
-        reader._map(self._file, read_only=True)
+        reader._map(self._file.read_only())
         return reader
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"num_slots": self.num_slots, "file": reduction.DupFd(self._file), "read_only": self._read_only}
+        return {"num_slots": self.num_slots, "file": self._file}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.num_slots = state["num_slots"]
-        self._map(state["file"].detach(), read_only=state["read_only"])
+        self._map(state["file"])
 
     def _lay_out(self) -> tuple[dict[str, int], int]:
         """Offset of every array, the fleet's behind them, and the size of all in bytes."""
@@ -186,11 +185,10 @@ class InsightTable:
         places["fleet"] = size
         return places, size + _HEADER.size + _FLEET_BYTES
 
-    def _map(self, file: int, *, read_only: bool = False) -> None:
+    def _map(self, file: SharedFile) -> None:
         self._file = file
-        self._read_only = read_only
         places, _ = self._lay_out()
-        self._memory = memory = map_file(file, read_only=read_only)
+        self._memory = memory = file.map()
         for name, (dtype, row_shape) in _FIELDS.items():
             setattr(self, name, np.ndarray((self.num_slots, *row_shape), dtype, memory, places[name]))
         self._fleet = memoryview(memory)[places["fleet"] :]

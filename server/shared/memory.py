@@ -9,19 +9,48 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+import weakref
+from multiprocessing import reduction
+from typing import Any, Self
 
 
-def anonymous_file(size_bytes: int) -> int:
-    """A file descriptor of zeroed memory to map; not on /dev/shm where avoidable, which containers keep small."""
+class SharedFile:
+    """Zeroed memory, open in this process for as long as somebody here has this object.
+
+    Args:
+        size_bytes: of it.
+    """
+
+    def __init__(self, size_bytes: int) -> None:
+        self._hold(_anonymous(), read_only=False)
+        os.ftruncate(self._descriptor, size_bytes)
+
+    def read_only(self) -> Self:
+        """The same memory for somebody who may only read: here, and in a process that it is handed to."""
+        reader = object.__new__(type(self))
+        reader._hold(os.dup(self._descriptor), read_only=True)
+        return reader
+
+    def map(self) -> mmap.mmap:
+        """Maps all of it; what is read-only cannot be written through what is returned."""
+        access = mmap.ACCESS_READ if self._read_only else mmap.ACCESS_WRITE
+        return mmap.mmap(self._descriptor, os.fstat(self._descriptor).st_size, access=access)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"descriptor": reduction.DupFd(self._descriptor), "read_only": self._read_only}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._hold(state["descriptor"].detach(), read_only=state["read_only"])
+
+    def _hold(self, descriptor: int, *, read_only: bool) -> None:
+        self._descriptor = descriptor
+        self._read_only = read_only
+        weakref.finalize(self, os.close, descriptor).atexit = False
+
+
+def _anonymous() -> int:
+    """Not on /dev/shm where avoidable, which containers keep small."""
     if hasattr(os, "memfd_create"):
-        file = os.memfd_create("seedbed")
-    else:
-        with tempfile.TemporaryFile() as temporary:
-            file = os.dup(temporary.fileno())
-    os.ftruncate(file, size_bytes)
-    return file
-
-
-def map_file(file: int, *, read_only: bool = False) -> mmap.mmap:
-    """Maps all of a file; one that is mapped read-only cannot be written through what is returned."""
-    return mmap.mmap(file, os.fstat(file).st_size, access=mmap.ACCESS_READ if read_only else mmap.ACCESS_WRITE)
+        return os.memfd_create("seedbed")
+    with tempfile.TemporaryFile() as temporary:
+        return os.dup(temporary.fileno())

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from multiprocessing import reduction
 from typing import Any, Self
 
 from seedbed.common.info_numbers import MAX_NUMBERS
-from seedbed.server.shared.memory import anonymous_file, map_file
+from seedbed.server.shared.memory import SharedFile
 
 _PLACE = struct.Struct("<64sd")
 
@@ -20,7 +19,7 @@ class NamedNumbers:
     """A table of names, of at most 64 ASCII characters each, and numbers."""
 
     def __init__(self) -> None:
-        self._map(anonymous_file(MAX_NUMBERS * _PLACE.size))
+        self._map(SharedFile(MAX_NUMBERS * _PLACE.size))
 
     def write(self, numbers: Mapping[str, float]) -> None:
         """Replaces the numbers of these names; those that find no place are left out."""
@@ -38,17 +37,16 @@ class NamedNumbers:
     def read_only(self) -> Self:
         """The same for somebody who may only read."""
         reader = object.__new__(type(self))
-        reader._map(self._file, read_only=True)
+        reader._map(self._file.read_only())
         return reader
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"file": reduction.DupFd(self._file), "read_only": self._read_only}
+        return {"file": self._file}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._map(state["file"].detach(), read_only=state["read_only"])
+        self._map(state["file"])
 
-    def _map(self, file: int, *, read_only: bool = False) -> None:
+    def _map(self, file: SharedFile) -> None:
         self._file = file
-        self._read_only = read_only
-        self._memory = map_file(file, read_only=read_only)
+        self._memory = file.map()
         self._places: dict[str, int] = {}

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from multiprocessing import reduction
 from typing import Any, Self
 
 import numpy as np
@@ -28,7 +27,7 @@ from numpy.typing import NDArray
 
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import DISCOUNT_DTYPE, REWARD_DTYPE, STEP_TYPE_DTYPE, Array, StepType, Timesteps
-from seedbed.server.shared.memory import anonymous_file, map_file
+from seedbed.server.shared.memory import SharedFile
 
 _ALIGNMENT_BYTES = 64  # a cache line: no two arrays share one
 _LAST = int(StepType.LAST)  # numpy compares with an enumeration five times slower
@@ -74,7 +73,7 @@ class SlotTable:
         """
         self.spec = spec
         self.num_slots = num_slots
-        self._map(anonymous_file(self._lay_out()[1]))
+        self._map(SharedFile(self._lay_out()[1]))
 
     def accept(self, lease: int, num_rows: int, seq: int, rows: Timesteps) -> None:
         """Copies one Steps into the rows of a lease (frontend side)."""
@@ -110,21 +109,20 @@ class SlotTable:
         """The same memory for somebody who may only read: here, and in a process that it is handed to."""
         reader = object.__new__(type(self))
         reader.spec, reader.num_slots = self.spec, self.num_slots
-        reader._map(self._file, read_only=True)
+        reader._map(self._file.read_only())
         return reader
 
     def __getstate__(self) -> dict[str, Any]:
         return {
             "spec": self.spec,
             "num_slots": self.num_slots,
-            "file": reduction.DupFd(self._file),
-            "read_only": self._read_only,
+            "file": self._file,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.spec = state["spec"]
         self.num_slots = state["num_slots"]
-        self._map(state["file"].detach(), read_only=state["read_only"])
+        self._map(state["file"])
 
     def _fields(self) -> dict[str, list[tuple[np.dtype[Any], tuple[int, ...]]]]:
         return {
@@ -155,11 +153,10 @@ class SlotTable:
                 size += -(-num_bytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
         return places, size
 
-    def _map(self, file: int, *, read_only: bool = False) -> None:
+    def _map(self, file: SharedFile) -> None:
         self._file = file
-        self._read_only = read_only
         places, _ = self._lay_out()
-        memory = map_file(file, read_only=read_only)
+        memory = file.map()
         for name, found in places.items():
             arrays = tuple(np.ndarray(shape, dtype, memory, offset) for offset, dtype, shape in found)
             setattr(self, name, arrays if name in ("observations", "actions") else arrays[0])

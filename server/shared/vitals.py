@@ -13,14 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from multiprocessing import reduction
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seedbed.common.errors import SeedbedError
-from seedbed.server.shared.memory import anonymous_file, map_file
+from seedbed.server.shared.memory import SharedFile
 from seedbed.server.shared.named_numbers import NamedNumbers
 
 NUM_BUCKETS = 26
@@ -190,7 +189,7 @@ class VitalsTable:
     def __init__(self, num_frontends: int) -> None:
         self._num_frontends = num_frontends
         self.info = NamedNumbers()
-        self._map(anonymous_file((1 + num_frontends) * _NUM_VALUES * 8))
+        self._map(SharedFile((1 + num_frontends) * _NUM_VALUES * 8))
 
     @property
     def processes(self) -> dict[str, Vitals]:
@@ -219,25 +218,23 @@ class VitalsTable:
         """The same numbers for somebody who may only read: here, and in a process that they are handed to."""
         reader = object.__new__(type(self))
         reader._num_frontends, reader.info = self._num_frontends, self.info.read_only()
-        reader._map(self._file, read_only=True)
+        reader._map(self._file.read_only())
         return reader
 
     def __getstate__(self) -> dict[str, Any]:
         return {
             "num_frontends": self._num_frontends,
             "info": self.info,
-            "file": reduction.DupFd(self._file),
-            "read_only": self._read_only,
+            "file": self._file,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._num_frontends, self.info = state["num_frontends"], state["info"]
-        self._map(state["file"].detach(), read_only=state["read_only"])
+        self._map(state["file"])
 
-    def _map(self, file: int, *, read_only: bool = False) -> None:
+    def _map(self, file: SharedFile) -> None:
         self._file = file
-        self._read_only = read_only
-        values = memoryview(map_file(file, read_only=read_only)).cast("d")
+        values = memoryview(file.map()).cast("d")
         parts = [Vitals(values[i * _NUM_VALUES :][:_NUM_VALUES]) for i in range(1 + self._num_frontends)]
         self.device, self.frontends = parts[0], tuple(parts[1:])
 
