@@ -370,6 +370,22 @@ def test_a_burn_in_refreshes_the_state_without_gradient() -> None:
     assert torch.autograd.grad(first.loss, state, allow_unused=True) == (None, None)
 
 
+def test_images_are_read_by_a_torso_that_the_critics_train() -> None:
+    """Beside a vector; a step of the actor leaves it alone."""
+    image = ArraySpec(name="/image", dtype="uint8", shape=(36, 36, 3), low=(0,), high=(255,))
+    spec = replace(spec_of(), observations=(image, replace(VECTOR, name="/vector")))
+    algorithm = made(spec, NetworkConfig(torso="auto", frame_stack=1, precision="bfloat16"), unroll_length=3)
+    learner = learner_of(algorithm)
+    body = list(learnt_of(learner).policy.body.parameters())
+    critics = {id(parameter) for parameter in algorithm.groups(learner.learnt)["critic"].parameters}
+    assert len(body) > 6
+    assert {id(parameter) for parameter in body} <= critics
+    before = [parameter.detach().clone() for parameter in body]
+    metrics = learner.update(record(algorithm, learner.network, spec), 0.0).metrics
+    assert metrics["loss"].isfinite()
+    assert not any(torch.equal(x, y) for x, y in zip(before, body, strict=True))
+
+
 def test_the_policy_becomes_the_boltzmann_policy_of_known_values() -> None:
     """One step, Q = -2 (a - 0.3)^2, alpha 0.2: mean and deviation of exp(Q / alpha), by quadrature."""
 
