@@ -25,7 +25,7 @@ class RunFacts:
         shows: what an algorithm's policy numbers are.
         tasks: names of what is learnt, by number; one so far.
         greedy_environments: indices of environments that only show the score.
-        agent_steps, updates: of the run's earlier starts, which vitals do not count.
+        agent_steps, updates, wall_s: of the run's earlier starts, which vitals do not count.
         max_steps, max_seconds, target_return: where it ends.
         metrics: its metrics.jsonl.
     """
@@ -38,6 +38,7 @@ class RunFacts:
     greedy_environments: range
     agent_steps: int
     updates: int
+    wall_s: float
     max_steps: int
     max_seconds: float | None
     target_return: float | None

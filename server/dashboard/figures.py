@@ -130,7 +130,8 @@ class Figures:
         run, device = self._facts.run, self._facts.vitals.device
         left = [] if not steps_per_s else [max(0, run.max_steps - steps) / steps_per_s]
         if run.max_seconds is not None:
-            left.append(max(0.0, run.max_seconds - (time.monotonic() - device["started_s"])))
+            past_s = run.wall_s + time.monotonic() - device["started_s"]
+            left.append(max(0.0, run.max_seconds - past_s))
         return min(left, default=None)
 
     def _gauges(self, newest: dict[str, Any]) -> dict[str, float | None]:

@@ -84,6 +84,7 @@ def make_insight(
             greedy_environments=config.fleet.greedy_environments,
             agent_steps=state.agent_steps,
             updates=state.updates,
+            wall_s=state.wall_s,
             max_steps=config.run.max_steps,
             max_seconds=config.run.max_seconds,
             target_return=config.run.target_return,

@@ -58,6 +58,7 @@ class Scene:
                 greedy_environments=range(100, 200),
                 agent_steps=1000,
                 updates=10,
+                wall_s=300.0,
                 max_steps=10_000,
                 max_seconds=None,
                 target_return=None,

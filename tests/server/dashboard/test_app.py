@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,13 @@ def test_curves_are_read_as_they_grow(scene: Scene) -> None:
     assert client.get("/api/curves?since=1199").json()["columns"] == {"agent_steps": [9999]}
     scene.metrics.write_text('{"agent_steps": 5}\n')  # a run that goes on from an earlier point
     assert client.get("/api/curves").json()["columns"] == {"agent_steps": [5]}
+
+
+def test_time_that_is_left_counts_earlier_starts(scene: Scene) -> None:
+    scene.vitals.device["started_s"] = time.monotonic() - 10
+    facts = replace(scene.facts, run=replace(scene.facts.run, max_seconds=1000.0))
+    client = TestClient(make_app(facts, Hosts("127.0.0.1"), lambda: Tokens(())), base_url="http://127.0.0.1:7780")
+    assert client.get("/api/state").json()["left_s"] == pytest.approx(1000 - 300 - 10, abs=5)
 
 
 def test_rates_and_the_verdict_come_with_the_first_answer(scene: Scene) -> None:
