@@ -47,7 +47,7 @@ class Curves:
             if isinstance(line, dict) and "agent_steps" in line:
                 self._lines.append(line)
         while len(self._lines) > _MAX_KEPT:
-            del self._lines[1::2]
+            del self._lines[-2::-2]  # the newest stays
 
     def since(self, step: int) -> dict[str, Any]:
         """Columns of the lines after an agent step, thinned evenly to 500; the newest is always among them."""

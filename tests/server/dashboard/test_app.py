@@ -22,6 +22,7 @@ from starlette.testclient import TestClient
 
 from seedbed.common.credentials import Tokens
 from seedbed.server.dashboard.app import make_app
+from seedbed.server.dashboard.curves import Curves
 from seedbed.server.dashboard.guard import HEADERS, Hosts
 
 TOKEN = "0123456789abcdef0123"
@@ -185,6 +186,14 @@ def test_time_that_is_left_counts_earlier_starts(scene: Scene) -> None:
     facts = replace(scene.facts, run=replace(scene.facts.run, max_seconds=1000.0))
     client = TestClient(make_app(facts, Hosts("127.0.0.1"), lambda: Tokens(())), base_url="http://127.0.0.1:7780")
     assert client.get("/api/state").json()["left_s"] == pytest.approx(1000 - 300 - 10, abs=5)
+
+
+def test_curves_of_a_long_run_keep_their_newest_line(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(f'{{"agent_steps": {step}}}\n' for step in range(20_002)))
+    curves = Curves(path)
+    curves.read()
+    assert curves.since(-1)["columns"]["agent_steps"][-1] == curves.newest["agent_steps"] == 20_001
 
 
 def test_rates_and_the_verdict_come_with_the_first_answer(scene: Scene) -> None:
