@@ -6,6 +6,7 @@ kept, `episodes.1.jsonl` with the older ones.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import statistics
@@ -105,7 +106,7 @@ class EpisodeLog:
         self._path, self._older = run_dir / EPISODES_FILE, run_dir / OLDER_EPISODES_FILE
         self._file_bytes = file_bytes
         self._file: LineFile | None = None
-        self._said_lost = False
+        self._said_lost = self._said_large = False
         for path in (self._older, self._path):
             truncate(path, resume_step, resume_wall_s, readable_lines)
         if writes:
@@ -155,11 +156,15 @@ class EpisodeLog:
 
     def _turn_over(self, file: LineFile) -> None:
         try:
-            self._path.replace(self._older)
+            with contextlib.suppress(FileNotFoundError):  # an earlier try came no further than this
+                self._path.replace(self._older)
             self._file = LineFile(self._path)
         except OSError as error:
-            logger.error("%s grows beyond its size: %s", self._path, error)
+            if not self._said_large:
+                logger.error("%s grows beyond its size: %s", self._path, error)
+            self._said_large = True
         else:
+            self._said_large = False
             file.close()
 
 

@@ -145,6 +145,29 @@ def test_a_full_disk_costs_lines_and_nothing_else(
     assert file.size == (tmp_path / "lines").stat().st_size
 
 
+def test_a_file_that_cannot_be_turned_over_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, fails = os.open, [False]
+
+    def limited(path: Any, *args: Any, **options: Any) -> int:
+        if fails[0]:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(os, "open", limited)
+    queue = EpisodeQueue()
+    log = open_log(tmp_path, queue, file_bytes=1)
+    for number in range(4):
+        fails[0] = number < 2
+        queue.put(record(number))
+        log.take()
+    log.close()
+    assert numbers_in(tmp_path)[-1] == 3, "there is a new file as soon as there may be one"
+    assert (tmp_path / "episodes.jsonl").exists()
+    assert sum("grows beyond" in entry.getMessage() for entry in caplog.records) == 1, "once, not ten times a second"
+
+
 def test_torn_lines_are_left_out(tmp_path: Path) -> None:
     write(tmp_path, 1)
     path = tmp_path / "episodes.jsonl"
