@@ -94,14 +94,20 @@ class Dashboard:
             return
         self._started_s = now_s
         context = multiprocessing.get_context("spawn")
-        self._process = context.Process(
+        process = context.Process(
             target=run_dashboard,
             args=(self._socket, self._host, self._credentials, self._facts),
             name="seedbed-dashboard",
             daemon=True,
         )
-        with without_start_directories(), uninterrupted():
-            self._process.start()
+        try:
+            with without_start_directories(), uninterrupted():
+                process.start()
+        except OSError as error:  # no more processes, memory or descriptors: who only looks must not end a training
+            self._wait_s = min(_LONGEST_WAIT_S, 2 * self._wait_s)
+            logger.warning("no process behind %s can be started: %s", self.url, error)
+        else:
+            self._process = process
 
     def _bury(self, now_s: float) -> None:
         """The process has ended: idle, or because something ended it. One that dies at once is started ever later."""

@@ -73,7 +73,10 @@ class HttpEndpoint:
         alive = self._process is not None and self._process.is_alive()
         if not alive and time.monotonic() > self._started_s + _RESTART_AFTER_S:
             logger.warning("the process that answers http://%s is gone, starting another", self.address)
-            self.start()
+            try:
+                self.start()
+            except OSError as error:  # no more processes, memory or descriptors: tried again
+                logger.warning("no process for http://%s can be started: %s", self.address, error)
 
     def stop(self) -> None:
         """Ends it, in the midst of answers if need be: clients of /metrics expect that of a server that leaves."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import http.client
 import os
 import signal
@@ -12,6 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +98,29 @@ def test_a_process_begins_with_the_first_request_and_is_replaced_when_it_dies(
     eventually(lambda: dashboard._process is None, "its end to be noticed")
     assert ask(dashboard.port) == 200
     assert pid_of(dashboard) != first
+
+
+def test_a_process_that_cannot_be_started_is_tried_again_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever knocks while the machine has no room for another process does not end the training."""
+    tries: list[float] = []
+
+    def refuse(self: SpawnProcess) -> None:
+        tries.append(time.monotonic())
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(SpawnProcess, "start", refuse)
+    monkeypatch.setattr(process, "_RESTART_AFTER_S", 0.01)
+    dashboard = Dashboard("127.0.0.1", 0, ServerCredentials(), Scene(tmp_path).facts)
+    try:
+        with socket.create_connection(("127.0.0.1", dashboard.port)):
+            while len(tries) < 2:
+                dashboard.check()
+                time.sleep(0.01)
+    finally:
+        dashboard.stop()
+    assert "can be started: [Errno 11]" in caplog.text
 
 
 def test_a_frozen_one_holds_nobody_up(dashboard: Dashboard, scene: Scene) -> None:
