@@ -21,6 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.interface import EVERYTHING, Acting, Algorithm, Decision, Step, batch_inputs
@@ -63,7 +64,7 @@ class ActorCriticOptions:
         "environment asks for",
         fixed=True,
     )
-    popart_rate: float = option(3e-4, "PopArt: share of an update in the running moments of value targets", minimum=0)
+    popart_rate: float = option(3e-4, "PopArt: share of an update in the running moments of value targets")
     entropy_cost: float = option(0.01, "weight of the entropy bonus, the mean over discrete components of an action")
     continuous_entropy_cost: float = option(
         0.0, "weight of the entropy bonus of continuous actions, the mean over their components"
@@ -88,6 +89,12 @@ class ActorCriticOptions:
         "reduction over valid steps; sum as in IMPALA's paper wants its optimiser: --optimiser rmsprop --epsilon 0.01 "
         "--clip-norm 40 --learning-rate 6e-4",
     )
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lambda_ <= 1:
+            raise UsageError(f"expected --lambda between 0 and 1, got {self.lambda_}")
+        if not 0 < self.popart_rate <= 1:
+            raise UsageError(f"expected --popart-rate in (0, 1], got {self.popart_rate}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

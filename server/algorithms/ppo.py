@@ -41,6 +41,7 @@ class PPOOptions(ActorCriticOptions):
     minibatches: int = option(4, "optimiser steps in an epoch, each on as many of the unrolls", minimum=1)
 
     def __post_init__(self) -> None:
+        ActorCriticOptions.__post_init__(self)
         if not self.clip_ratio > 0:
             raise UsageError(f"expected --clip-ratio of more than 0, got {self.clip_ratio}")
 

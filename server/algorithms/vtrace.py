@@ -35,6 +35,7 @@ class VTraceOptions(ActorCriticOptions):
     )
 
     def __post_init__(self) -> None:
+        ActorCriticOptions.__post_init__(self)
         if self.clip_rho < self.clip_c:
             raise UsageError(f"expected --clip-rho >= --clip-c, got {self.clip_rho} and {self.clip_c}")
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from seedbed.common.errors import UsageError
 from seedbed.server.algorithms.actor_critic import A2C, A3C, ActorCriticAlgorithm
 from seedbed.server.algorithms.interface import Algorithm, Step
 from seedbed.server.algorithms.ppo import PPO
@@ -211,3 +212,19 @@ def test_all_of_them_learn_the_same_kind_of_network() -> None:
     assert keys[0] == keys[1] == keys[2]
     assert all(set(world.algorithm.recorded) == {"behaviour"} for world in worlds)
     assert [world.algorithm.regime for world in worlds] == ["rounds", "queue", "rounds"]
+
+
+@pytest.mark.parametrize("algorithm", [A2C, A3C, PPO, VTrace])
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("popart_rate", 0.0, r"--popart-rate in \(0, 1\], got 0.0"),  # moments would be 0 / 0
+        ("popart_rate", 2.0, r"--popart-rate in \(0, 1\], got 2.0"),
+        ("lambda_", 1.5, "--lambda between 0 and 1, got 1.5"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    algorithm: type[ActorCriticAlgorithm], name: str, value: float, expected: str
+) -> None:
+    with pytest.raises(UsageError, match=expected):
+        algorithm.Options(**{name: value})
