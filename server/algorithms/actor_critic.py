@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.algorithms.interface import EVERYTHING, Acting, Algorithm, Decision, Step, batch_inputs
+from seedbed.server.algorithms.interface import EVERYTHING, Acting, Algorithm, Decision, Step, batch_inputs, mask_of
 from seedbed.server.algorithms.published import ASYNCHRONOUS
 from seedbed.server.algorithms.seen import Seen, Targets, diagnostics
 from seedbed.server.experience.batch import TrainBatch
-from seedbed.server.experience.unroll import ACTION_MASK, FieldSpec, action_field
-from seedbed.server.losses.masking import only_valid, weight_of
+from seedbed.server.experience.unroll import FieldSpec, action_field
+from seedbed.server.losses.masking import only_valid, rows_where, weight_of
 from seedbed.server.losses.policy_gradient import baseline_loss, entropy_loss, policy_gradient_loss
 from seedbed.server.losses.returns import lambda_returns
 from seedbed.server.losses.rewards import clip_rewards
@@ -155,7 +155,7 @@ class ActorCriticAlgorithm(Algorithm):
         actions = policy.sample(acting.generator)
         if acting.greedy is not None:
             pairs = zip(policy.mode(), actions, strict=True)
-            actions = tuple(_where_rows(acting.greedy, best, sample) for best, sample in pairs)
+            actions = tuple(rows_where(acting.greedy, best, sample) for best, sample in pairs)
         shown = {"policy": policy.shown(), "value": outputs.value} if acting.watched else None
         return Decision(actions, self._space.sent(actions), {BEHAVIOUR: outputs.policy}, state, shown)
 
@@ -210,7 +210,7 @@ class ActorCriticAlgorithm(Algorithm):
         """Runs the network over a train batch and shifts its rows into transitions."""
         fields, valid = batch.fields, batch.valid
         outputs: Outputs = network.unroll(batch_inputs(batch), batch.state)[0]
-        mask = fields[ACTION_MASK][:-1] if ACTION_MASK in fields else None
+        mask = mask_of(batch, slice(-1))
         policy = self._space.distribution(only_valid(outputs.policy[:-1], valid), mask)
         behaviour = self._space.distribution(only_valid(fields[BEHAVIOUR][:-1], valid), mask)
         actions = tuple(only_valid(fields[name][:-1], valid) for name in self._actions)
@@ -298,8 +298,3 @@ def return_targets(seen: Seen, lambda_: float) -> Targets:
         rewards=seen.rewards, discounts=seen.discounts, values=values, valid=seen.valid, lambda_=lambda_
     )
     return Targets(returns, returns - values[:-1])
-
-
-def _where_rows(chosen: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Rows of `x` `[N, ...]` where `chosen` `[N]` holds, of `y` elsewhere."""
-    return torch.where(chosen.reshape(-1, *[1] * (x.dim() - 1)), x, y)

@@ -23,11 +23,11 @@ from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Step, Target, batch_inputs
 from seedbed.server.experience.batch import TrainBatch
-from seedbed.server.experience.unroll import ACTION_MASK, action_field
-from seedbed.server.losses.masking import masked_reduce, only_valid, weight_of
+from seedbed.server.experience.unroll import action_field
+from seedbed.server.losses.masking import masked_reduce, only_valid, rows_where, weight_of
 from seedbed.server.losses.rewards import clip_rewards
 from seedbed.server.losses.soft import critic_loss, soft_n_step_targets
-from seedbed.server.networks.array_kinds import image_of
+from seedbed.server.networks.array_kinds import shows_images
 from seedbed.server.networks.body import Body
 from seedbed.server.networks.distributions import ActionDistribution, ActionSpace
 from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork
@@ -98,7 +98,7 @@ class ReplayedActor(Algorithm):
     @classmethod
     def defaults(cls, spec: EnvironmentSpec) -> Mapping[str, Any]:
         """Of SAC's paper (appendix D): networks on the numbers themselves, Adam at 3e-4, gradients never clipped."""
-        images = shows_images(spec)
+        images = shows_images(spec.shown)
         return {
             "fleet.num_envs": 8,
             "learning.unroll_length": 8,
@@ -126,10 +126,7 @@ class ReplayedActor(Algorithm):
             sent = self.explore(policy, acting.generator)
         if acting.greedy is not None:
             pairs = zip(self._space.sent(policy.mode()), sent, strict=True)
-            sent = tuple(
-                torch.where(acting.greedy.reshape(-1, *[1] * (action.dim() - 1)), best, action)
-                for best, action in pairs
-            )
+            sent = tuple(rows_where(acting.greedy, best, action) for best, action in pairs)
         shown = {"policy": policy.shown()} if acting.watched else None
         return Decision(sent, sent, {}, state, shown)
 
@@ -190,16 +187,6 @@ class ReplayedActor(Algorithm):
 def trained_valid(batch: TrainBatch) -> Tensor:
     """Which transitions are trained on, bool `[T, B]`."""
     return batch.valid[batch.trained_rows.start : batch.trained_rows.stop]
-
-
-def mask_of(batch: TrainBatch, start: int, stop: int | None) -> Tensor | None:
-    """The action mask of some rows; None where the environment has none."""
-    return batch.fields[ACTION_MASK][start:stop] if ACTION_MASK in batch.fields else None
-
-
-def shows_images(spec: EnvironmentSpec) -> bool:
-    """Whether an environment shows images, small ones included."""
-    return any(image_of(array) is not None for array in spec.shown)
 
 
 def replayed(body: Body, batch: TrainBatch) -> Tensor:

@@ -146,7 +146,6 @@ class ReplayedQ(Algorithm):
         self.recorded = {"q_values": FieldSpec((spec.num_actions,), torch.float32)}
         self.num_rows = burn_in + config.learning.unroll_length + lookahead + 1
         self.period = period
-        self.trained_rows = range(burn_in, burn_in + config.learning.unroll_length)
         if not 1 <= period < self.num_rows:
             raise UsageError(f"expected a period of 1 to {self.num_rows - 1} rows between unrolls, got {period}")
         self.trained_rows = range(burn_in, burn_in + config.learning.unroll_length)

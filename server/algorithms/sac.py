@@ -25,21 +25,20 @@ from torch import Tensor, nn
 from seedbed.common.errors import SpecError, UsageError
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.algorithms.interface import Group, Step
+from seedbed.server.algorithms.interface import Group, Step, mask_of
 from seedbed.server.algorithms.replayed_actor import (
     ACTOR,
     CRITIC,
     ReplayedActor,
     ReplayedActorOptions,
     expect_boxes,
-    mask_of,
     replayed,
-    shows_images,
     trained_valid,
 )
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.masking import masked_reduce, only_valid, weight_of
 from seedbed.server.losses.soft import actor_loss, temperature_loss
+from seedbed.server.networks.array_kinds import shows_images
 from seedbed.server.networks.distributions import ActionDistribution
 from seedbed.server.networks.interface import PolicyNetwork
 from seedbed.server.networks.soft import Critics, Policy, SoftNetwork, SquashedPolicy, TableCritics, Valuing
@@ -92,7 +91,7 @@ class SAC(ReplayedActor):
         """Boxes alone, seen by numbers: before all others. What else it can learn, it learns where it is named."""
         if any(action.kind != "box" for action in spec.actions):
             return None
-        return -1 if shows_images(spec) else 20
+        return -1 if shows_images(spec.shown) else 20
 
     def make_learnt(self) -> SoftNetwork:
         """See the base class."""
@@ -150,7 +149,7 @@ class SAC(ReplayedActor):
             targets = self._targets(network, target, features[1:], ahead, batch, alpha)
         features = features[: len(rows)]
         yield self.critic_step(network.critics, features, targets, batch)
-        seen, mask = only_valid(features.detach(), valid), mask_of(batch, rows.start, rows.stop)
+        seen, mask = only_valid(features.detach(), valid), mask_of(batch, slice(rows.start, rows.stop))
         outputs = network.policy.outputs(seen)
         worth = network.critics.soft_value(seen, outputs, mask, alpha)
         loss, entropy = actor_loss(values=worth.value, valid=valid), worth.entropy.detach()
@@ -178,7 +177,7 @@ class SAC(ReplayedActor):
             batch: drawn.
             alpha: scalar.
         """
-        mask = mask_of(batch, batch.trained_rows.start + 1, None)
+        mask = mask_of(batch, slice(batch.trained_rows.start + 1, None))
         worth = target.critics.soft_value(ahead, network.policy.outputs(features), mask, alpha)
         return self.returns(batch, worth.value, alpha * worth.entropy)
 

@@ -22,6 +22,11 @@ def only_valid(x: Tensor, valid: Tensor) -> Tensor:
     return torch.where(valid.reshape(*valid.shape, *[1] * (x.dim() - valid.dim())), x, 0)
 
 
+def rows_where(chosen: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Rows of `x` `[N, ...]` where `chosen` `[N]` holds, of `y` elsewhere."""
+    return torch.where(chosen.reshape(-1, *[1] * (x.dim() - 1)), x, y)
+
+
 def masked_reduce(x: Tensor, valid: Tensor, reduction: Reduction) -> Tensor:
     """The sum or mean of `x` over the steps where `valid` (same shape) holds; 0 where none does.
 
