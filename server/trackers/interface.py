@@ -28,6 +28,17 @@ class TrackedRun:
     version: str
     resume_step: int | None = None
 
+    def options(self) -> list[tuple[str, Any]]:
+        """`config` for trackers that know no nesting: dotted names and values."""
+        return _flat(self.config)
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, value in config.items():
+        found += _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(prefix + name, value)]
+    return found
+
 
 class Tracker(Protocol):
     """Three methods, all called in one thread of their own, which may wait, raise and hang.

@@ -36,7 +36,7 @@ class MLflow:
         tags = {"environment": run.environment, "seedbed_version": run.version, "run_dir": str(run.directory)}
         self._id = self._client.create_run(place, run_name=run.name, tags=tags).info.run_id
         keep_identity(run.directory, "mlflow", self._id)
-        params = [Param(name, str(value)[:_MAX_PARAM_LETTERS]) for name, value in _flat(run.config)]
+        params = [Param(name, str(value)[:_MAX_PARAM_LETTERS]) for name, value in run.options()]
         for start in range(0, len(params), _MAX_PARAMS):
             self._client.log_batch(self._id, params=params[start : start + _MAX_PARAMS])
 
@@ -49,11 +49,3 @@ class MLflow:
         """The run is over there too, and may go on."""
         self._client.set_tag(self._id, "ended", str(summary.get("ended", "")))
         self._client.set_terminated(self._id)
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Dotted names and values."""
-    found: list[tuple[str, Any]] = []
-    for name, value in config.items():
-        found += _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(prefix + name, value)]
-    return found

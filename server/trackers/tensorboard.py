@@ -27,7 +27,7 @@ class TensorBoard:
         self._events: SummaryWriter | None = None
         self._fails = False
         threading.excepthook = _Hook(threading.excepthook)
-        lines = "\n".join(f"    {name}: {value}" for name, value in _flat(run.config))
+        lines = "\n".join(f"    {name}: {value}" for name, value in run.options())
         self._write(lambda events: events.add_text("config", lines, run.resume_step or 0))
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
@@ -101,11 +101,3 @@ class _Hook:
         """See the class."""
         if not (type(arguments.thread).__module__.startswith("tensorboard.") and arguments.exc_type is OSError):
             self._before(arguments)
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Dotted names and values."""
-    found: list[tuple[str, Any]] = []
-    for name, value in config.items():
-        found += _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(prefix + name, value)]
-    return found
