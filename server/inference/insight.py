@@ -176,9 +176,7 @@ class InsightWriter:
         self._answered = {lease.serial: int(self._slots.answered_seq[lease.first]) for lease in leases}
         self._think_s[:] = 0
         self._thinks[:] = 0
-        left_out = len(leases) - len(rows)
-        while not self._table.write_fleet({"at_s": now_s, "leases": rows, "left_out": left_out}):
-            left_out += len(rows) - len(rows) // 2
+        while not self._table.write_fleet({"leases": rows}):
             rows = rows[: len(rows) // 2]
 
     def _row(self, lease: Lease, elapsed_s: float) -> dict[str, object]:
