@@ -90,7 +90,7 @@ class EnvironmentOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CareOptions:
-    """environments that hang or crash, windows on them, and what they tell"""
+    """isolation, time limits, rendering and info of environments"""
 
     isolate: bool = option(
         False, "each environment in a process of its own: one that hangs or crashes costs only itself; slower"

@@ -21,7 +21,7 @@ class LearningConfig:
     )
     discount: float = option(0.99, "discount factor, gamma")
     reward_clipping: Literal["none", "abs_one", "soft_asymmetric", "paper_asymmetric"] = option(
-        "none", "how rewards are squashed before the loss; scores stay raw (default: abs_one with an Atari preset)"
+        "none", "how rewards are squashed before the loss; scores stay raw; abs_one with an Atari preset"
     )
     publish_every: int = option(
         1, "train batches between two sets of parameters that actors get; more adds policy lag on purpose", minimum=1

@@ -60,8 +60,8 @@ class NetworkConfig:
 
     normalise_observations: Literal["auto", "on", "off"] = option(
         "auto",
-        "running mean and spread of vectors, and of the channels of images below 32 pixels a side, to 0 and 1; auto is "
-        "what the algorithm and the environment ask for",
+        "normalise vectors, and the channels of images below 32 pixels a side, by their running mean and standard "
+        "deviation; auto is what the algorithm and the environment ask for",
         fixed=True,
     )
 
