@@ -164,7 +164,7 @@ def _call_gymnasium(gymnasium: Any, environment_id: str, name: str, kwargs: Mapp
         hint = f"; did you mean {', '.join(near)}?" if near else "; an environment of your own is MODULE:NAME"
         if any(other in str(error) for other in near):
             hint = ""  # Gymnasium has said so
-        raise SpecError(f"cannot make {name!r}: {error}{hint}") from error
+        raise SpecError(f"cannot make {name!r}: {str(error).rstrip('.')}{hint}") from error
 
 
 def _call(name: str, factory: Callable[..., Any], kwargs: Mapping[str, Any]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+import traceback
 from collections.abc import Callable
 
 import numpy as np
@@ -21,6 +22,8 @@ MAX_REBUILDS, WINDOW_S = 3, 600.0
 
 _MAX_REWARD = float(np.finfo(REWARD_DTYPE).max)
 _FAULTS = (Exception, SystemExit)  # some games leave the interpreter when their window is closed
+_told: set[tuple[type[BaseException], str, int]] = set()
+"""Kinds of faults, and the places where they were raised, whose traceback this process has shown."""
 
 
 class Supervised:
@@ -123,7 +126,8 @@ class Supervised:
         Raises:
             BrokenError: this happens too often.
         """
-        _log.warning("environment %d broke and is built again: %r", self.index, fault, exc_info=fault)
+        trace = fault if _is_new(fault) else None
+        _log.warning("environment %d broke and is built again: %r", self.index, fault, exc_info=trace)
         self.close()
         if self._budget.spend(self._clock()) is None:
             often = f"{MAX_REBUILDS + 1} times within {WINDOW_S / 60:g} minutes"
@@ -137,3 +141,12 @@ class Supervised:
             with contextlib.suppress(*_FAULTS):
                 environment.close()
             self._watchdog.rest()
+
+
+def _is_new(fault: BaseException) -> bool:
+    """Whether its traceback is worth showing: a fault that many environments have, again and again, is shown once."""
+    frames = traceback.extract_tb(fault.__traceback__)
+    kind = type(fault), *((frames[-1].filename, frames[-1].lineno or 0) if frames else ("", 0))
+    known = kind in _told
+    _told.add(kind)
+    return not known

@@ -216,7 +216,7 @@ def _wait_s(client: _Client, code: int, now_s: float) -> float:
     Raises:
         SeedbedError: for ever.
     """
-    what = f"env client {client.number} {_how_it_ended(code)}"
+    what = f"env client local-{client.number} {_how_it_ended(code)}"
     if code in _PERMANENT:
         raise _PERMANENT[code](f"{what}; see its message above")
     restarts = client.budget.spend(now_s)

@@ -25,7 +25,7 @@ def _learned(run_dir: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("options", "name", "bound"),
     [
-        (["--preset", "cartpole"], "abs_log_rho_max", 1e-4),
+        pytest.param(["--preset", "cartpole"], "abs_log_rho_max", 1e-4, marks=pytest.mark.slow),
         (["--preset", "memory"], "abs_log_rho_max", 1e-4),
         (["--preset", "pong", "--precision", "float32"], "abs_log_rho_max", 1e-4),
         (["--preset", "pong", "--precision", "bfloat16"], "abs_log_rho_mean", 1e-2),

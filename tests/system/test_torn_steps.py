@@ -18,7 +18,9 @@ pytestmark = pytest.mark.system
 NUM_ENVS = 6
 
 
-@pytest.mark.parametrize("environment", ["seedbed/Echo-v0", "seedbed/EchoMixed-v0"])
+@pytest.mark.parametrize(
+    "environment", [pytest.param("seedbed/Echo-v0", marks=pytest.mark.slow), "seedbed/EchoMixed-v0"]
+)
 def test_frontends_that_die_in_the_midst_of_a_steps(environment: str) -> None:
     spec = ECHO_SPECS[environment]
     with EchoServer(num_slots=NUM_ENVS, grace_s=30.0, spec=spec, frontends=1, slot_table=DeadlySlots) as echo:

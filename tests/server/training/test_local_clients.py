@@ -60,7 +60,7 @@ class Scene:
         self.clients.start()
 
     def die(self, code: int) -> None:
-        """The newest process of client 0 ends."""
+        """The newest process of client local-0 ends."""
         newest = [process for process in self.started if "local-0" in process.command][-1]
         newest.code = code
         self.clients.check()
@@ -175,8 +175,8 @@ def test_one_that_keeps_dying_waits_longer_and_ends_the_run(scene: Scene, caplog
         scene.die(-11)
         waits_s.append(scene.restarts_after_s())
     assert waits_s == [1, 2, 4, 8, 16]
-    assert "client 0 was ended by SIGSEGV" in caplog.text
-    with pytest.raises(BrokenError, match="client 0 was ended by SIGSEGV after 6 restarts within 10 minutes"):
+    assert "client local-0 was ended by SIGSEGV" in caplog.text
+    with pytest.raises(BrokenError, match="client local-0 was ended by SIGSEGV after 6 restarts within 10 minutes"):
         scene.die(-11)
 
 
@@ -191,7 +191,7 @@ def test_one_that_dies_now_and_then_does_not(scene: Scene) -> None:
 
 @pytest.mark.parametrize(("code", "error"), [(2, UsageError), (69, MissingExtraError), (78, SpecError)])
 def test_what_another_start_would_not_mend_ends_the_run(scene: Scene, code: int, error: type[Exception]) -> None:
-    with pytest.raises(error, match=f"client 0 ended with exit code {code}"):
+    with pytest.raises(error, match=f"client local-0 ended with exit code {code}"):
         scene.die(code)
 
 
