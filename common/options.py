@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import difflib
 import math
 import typing
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -234,8 +235,10 @@ def read_json(tree: Any, data: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(_flatten_json(data, tree, ""))
     leaves = {leaf.path: leaf for leaf in options_of(tree)}
     if unknown := sorted(set(values) - set(leaves)):
-        name = type(tree).__name__
-        raise ConfigError(f"expected options of {name}, got {', '.join(unknown)}, which this version has not")
+        known = {part for path in leaves for part in (path, path.partition(".")[0])}
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f": did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"expected options that this version has, got {', '.join(unknown)}{hint}")
     return {path: leaves[path].from_json(value) for path, value in values.items()}
 
 
@@ -261,7 +264,7 @@ def difference(run: T, now: T, *, fixed: bool = False) -> list[str]:
 
 
 def _add_option(group: argparse._ArgumentGroup, leaf: Option, default: Any) -> None:
-    text = leaf.help if default in (None, "") else f"{leaf.help} (default: {default})"
+    text = leaf.help if default in (None, "") or "(default:" in leaf.help else f"{leaf.help} (default: {default})"
     text = argparse.SUPPRESS if leaf.hidden else text.replace("%", "%%")
     if leaf.kind is bool:
         group.add_argument(

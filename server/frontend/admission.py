@@ -67,7 +67,10 @@ def check_hello(hello: pb.Hello, config: FrontendConfig) -> None:
     _check_sizes(hello, config)
     differences = config.spec.differences(codec.spec_from_message(hello.spec))
     if differences:
-        raise SpecError("the client's environment is not the one this server serves: " + "; ".join(differences))
+        raise SpecError(
+            "the client's environment is not the one this server serves (here is the server's, there the client's): "
+            + "; ".join(differences)
+        )
     if not 1 <= len(hello.client_id) <= _MAX_NAME_LENGTH or not hello.client_id.isprintable():
         raise InvalidMessageError(
             f"Hello: expected a client_id of 1 to {_MAX_NAME_LENGTH} printable characters, "

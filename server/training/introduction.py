@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from seedbed.common.array_spec import ArraySpec
+from seedbed.common.plugins import is_module
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.networks.array_kinds import computes_in_half, describe, frame_stacks, shows_pixels
 from seedbed.server.options.config import ServerConfig
@@ -37,11 +38,28 @@ def introduce(
         f"network       {_network(spec, config)}; {num_parameters:,} parameters",
         f"device        {device}",
         f"environments  {_environments(spec, config, address is None)}",
-        *([] if address is None else [f"clients       seedbed env --server {address}; room for {config.num_slots}"]),
+        *(
+            []
+            if address is None
+            else [f"clients       {_client_command(config, address)}; room for {config.num_slots}"]
+        ),
         f"target        {_target(config)}",
         *([] if dashboard is None else [f"dashboard     {dashboard}"]),
         f"curves        tensorboard --logdir {run_dir}, or seedbed plot {run_dir}",
     ]
+
+
+def _client_command(config: ServerConfig, address: str) -> str:
+    """What is typed beside the environments, with what lets a client in and a module that only its owner may name."""
+    credentials, env = config.serving.credentials, config.environment.env_id
+    options = {
+        "--tls-ca": "CA" if credentials.tls_cert else None,
+        "--tls-cert": "CERT --tls-key KEY" if credentials.tls_client_ca else None,
+        "--token-file": str(credentials.token_file) if credentials.token_file else None,
+        "--env": env if is_module(env) else None,
+    }
+    given = [f"{flag} {value}" for flag, value in options.items() if value is not None]
+    return " ".join(["seedbed env --server", address, *given])
 
 
 def _environment(spec: EnvironmentSpec) -> str:

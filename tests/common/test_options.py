@@ -188,7 +188,7 @@ def _changed_json(path: str, value: Any) -> dict[str, Any]:
         ("inner.learning_rate", "x", r"inner\.learning_rate: expected a number, got 'x'"),
         ("inner.learning_rate", False, r"inner\.learning_rate: expected a number, got False"),
         ("inner", 3, "inner: expected an object, got 3"),
-        ("inner.surprise", 3, r"options of Outer, got inner\.surprise, which this version has not$"),
+        ("inner.surprise", 3, r"expected options that this version has, got inner\.surprise$"),
         ("inner.low", 3, "expected --low <= --high, got 3 and 2"),
     ],
 )

@@ -42,3 +42,9 @@ def test_without_images_and_elsewhere() -> None:
     assert lines["target"].startswith("none: ends after 1,000,000 steps; --target-return X")
     assert "float32; no memory" in lines["network"]
     assert lines_of(STATE)["environments"] == "16 on this machine, fewer than for pixels: steps are cheap"
+
+
+def test_the_command_of_a_client_has_what_lets_it_in() -> None:
+    argv = ("--env", "mine:Maze", "--token-file", "token", "--tls-cert", "server.pem", "--tls-key", "server.key")
+    clients = lines_of(STATE, argv=argv, address="far:7777")["clients"]
+    assert clients.startswith("seedbed env --server far:7777 --tls-ca CA --token-file token --env mine:Maze; ")
