@@ -6,6 +6,7 @@ options; the preset's values for the task, and those for the algorithm on it; th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +25,8 @@ from seedbed.server.training.command_line import PLUGINS, Given, make_parser
 from seedbed.server.training.rules import rules
 
 AUTO = "auto"
-"""Said of an option that rules know: as they say, whatever a preset or a file says."""
+"""Said of an option that rules know: as they say, whatever a preset or a file says. Of one that names a module, as
+--torso, it is a name like another."""
 
 
 def resolve(given: Given, spec: EnvironmentSpec) -> ServerConfig:
@@ -43,7 +45,7 @@ def resolve(given: Given, spec: EnvironmentSpec) -> ServerConfig:
         raise UsageError(f"--atari-preset is for environments of ALE/ alone, and {spec.environment} is none of them")
     values = {**ruled, **own, **read_json(start, given.file), **given.from_spec, **flags}
     config = override(
-        start, {path: ruled.get(path, value) if value == AUTO else value for path, value in values.items()}
+        start, {path: ruled[path] if _asks_rules(path, value, ruled) else value for path, value in values.items()}
     )
     admit(config, spec, given.trust)
     find_trackers(config.monitoring.track, given.trust)  # told now, not when there is something to track
@@ -71,7 +73,7 @@ def resolve_again(given: Given, run: RunFile, name: str) -> ServerConfig:
     values = preset_values(given.preset, before.algorithm, given.typed_env)
     values = {**values, **read_json(start, given.file), **_flags(given, start)}
     ruled = _ruled(before.algorithm, run.spec)  # settled when the run was made
-    config = override(start, {path: value for path, value in values.items() if value != AUTO or path not in ruled})
+    config = override(start, {path: value for path, value in values.items() if not _asks_rules(path, value, ruled)})
     check_unchanged(before, config, name)
     admit(config, run.spec, given.trust)
     find_trackers(config.monitoring.track, given.trust)
@@ -157,6 +159,11 @@ def _of_preset(given: Given) -> str | None:
 def _ruled(algorithm: str, spec: EnvironmentSpec) -> dict[str, Any]:
     """What an environment asks for, and an algorithm on it: dotted path -> value."""
     return {**rules(spec), **find_algorithm(algorithm).defaults(spec)}
+
+
+def _asks_rules(path: str, value: Any, ruled: Mapping[str, Any]) -> bool:
+    """Whether a value leaves an option to what was ruled."""
+    return value == AUTO and path in ruled and path not in PLUGINS
 
 
 def _algorithm_of(run: RunFile) -> str:

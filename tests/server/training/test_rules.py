@@ -100,6 +100,8 @@ def test_auto_is_what_the_rules_say_whatever_the_preset_says() -> None:
     assert normalised("--preset", "cartpole") == "off"
     assert normalised("--preset", "cartpole", "--normalise-observations", "auto") == ruled
     assert values_of(spec_of(), "--device", "auto")["run.device"] == "auto", "no rule knows it"
+    unsaid, said = (values_of(spec_of(SCREEN), "--algorithm", "pqn", *flags) for flags in ((), ("--torso", "auto")))
+    assert [unsaid["network.torso"], said["network.torso"]] == ["nature", "auto"], "it is a torso's name"
 
 
 @pytest.mark.parametrize("algorithm", ["r2d2", "apex"])
