@@ -1,7 +1,8 @@
 """Train batch -> the steps of an update -> metrics. No threads, no queues, no files.
 
 An update is one train batch, whatever number of optimiser steps it makes. All that must survive a restart is in
-`get_state`: two learners with equal state given equal batches stay bit-equal.
+`get_state`, but the generator of torch, which minibatches and noise are drawn from and every start seeds anew: two
+learners with equal state and generator given equal batches stay bit-equal.
 """
 
 from __future__ import annotations
