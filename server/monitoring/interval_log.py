@@ -173,14 +173,24 @@ class IntervalLog:
             reached: the stop condition that ended the run, if one did.
             state: where it stands.
         """
-        self._writer.close()
-        self._tracking.close(
-            {"ended": reached or "stopped", "agent_steps": state.agent_steps, "updates": state.updates}
-        )
+        self._end(reached or "stopped", state, failed=False)
         has_best = state.cohort_record.best is not None
         verb = "train" if self._waiting_for is None else "server"
         advice = next_commands(self._config, verb, reached, has_best=has_best) if state.has_begun else []
         self._progress.close(f"{reached or 'stopped'}; {state.describe()}", advice)
+
+    def fail(self, error: BaseException, state: RunState) -> None:
+        """Ends both records of a run that an error ends: its last numbers are those that tell why.
+
+        Trackers get no more than the kind of the error: its text may hold what is nobody else's business.
+        """
+        self._end(f"failed: {type(error).__name__}", state, failed=True)
+
+    def _end(self, ended: str, state: RunState, *, failed: bool) -> None:
+        self._writer.close()
+        self._tracking.close(
+            {"ended": ended, "failed": failed, "agent_steps": state.agent_steps, "updates": state.updates}
+        )
 
 
 def _quantiles(spreads: Mapping[str, Spread]) -> dict[str, float]:

@@ -53,4 +53,4 @@ class Tracker(Protocol):
         """Numbers of an interval that are known, by the names of docs/metrics.md; the step is environment frames."""
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """The run has ended: how, and where it stands."""
+        """The run has ended: "ended" says how, "failed" whether an error did it, "agent_steps" and "updates" where."""

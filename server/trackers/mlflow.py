@@ -48,4 +48,4 @@ class MLflow:
     def finish(self, summary: Mapping[str, Any]) -> None:
         """The run is over there too, and may go on."""
         self._client.set_tag(self._id, "ended", str(summary.get("ended", "")))
-        self._client.set_terminated(self._id)
+        self._client.set_terminated(self._id, status="FAILED" if summary.get("failed") else "FINISHED")

@@ -60,7 +60,7 @@ class WandB:
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Waits until all is written or uploaded."""
         self._run.summary.update(dict(summary))
-        self._run.finish()
+        self._run.finish(exit_code=int(bool(summary.get("failed"))))
 
 
 def _has_key() -> bool:

@@ -96,6 +96,9 @@ class TrainingRun:
             self._shut_down(reached)
             self._learner.check()
             saved = self._save(reached, last=True)
+        except BaseException as error:
+            self._interval_log.fail(error, self._clock.now())
+            raise
         finally:
             self._watch.stop()
             self._episode_log.close()

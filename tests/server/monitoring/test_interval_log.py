@@ -104,5 +104,5 @@ def test_spreads_are_quantiles_in_the_file_and_histograms_in_trackers(tmp_path: 
         ("start", "x"),
         ("log", 0.3, 70, 70),
         ("histograms", ("histograms/log_rho", spread), 70),
-        ("finish", {"ended": "the step limit", "agent_steps": 70, "updates": 7}),
+        ("finish", {"ended": "the step limit", "failed": False, "agent_steps": 70, "updates": 7}),
     ]

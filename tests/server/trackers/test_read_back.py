@@ -23,14 +23,14 @@ CONFIG = {"algorithm": "vtrace", "optimiser": {"learning_rate": 0.25}}
 SPREAD = Spread(-1.0, 1.0, (1, 2, 3, 4), 4.0, 6.0, (-1.0, -0.5, 0.0, 0.5, 1.0))
 
 
-def write(run_dir: Path, name: str, steps: range, resume_step: int | None = None) -> None:
+def write(run_dir: Path, name: str, steps: range, resume_step: int | None = None, *, failed: bool = False) -> None:
     run = TrackedRun(
         name="pong", directory=run_dir, config=CONFIG, environment="X-v0", version="0", resume_step=resume_step
     )
     tracking = Tracking(find_trackers(name), run, finish_s=60)
     for step in steps:
         tracking.log({"train/loss": step / 4, "rollout/ep_rew_mean": float(step)}, {"histograms/lag": SPREAD}, step)
-    tracking.close({"ended": "the step limit", "agent_steps": steps[-1]})
+    tracking.close({"ended": "the step limit", "failed": failed, "agent_steps": steps[-1]})
 
 
 @pytest.fixture
@@ -191,6 +191,8 @@ def test_mlflow(run_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.L
     history = client.get_metric_history(run.info.run_id, "train/loss")
     assert sorted((point.step, point.value) for point in history) == [(100, 25.0), (200, 50.0), (300, 75.0)]
     assert run.data.tags["ended"] == "the step limit"
+    write(run_dir, "mlflow", range(400, 500, 100), failed=True)
+    assert client.get_run(run.info.run_id).info.status == "FAILED"
 
 
 def test_a_run_keeps_its_identity_with_each(tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+"""A run of parts that do nothing: who hears of its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+
+from seedbed.common.errors import DivergedError
+from seedbed.common.specs import EnvironmentSpec, discrete
+from seedbed.server.monitoring.interval_log import IntervalLog
+from seedbed.server.monitoring.learning_signs import LearningSigns
+from seedbed.server.monitoring.metrics import MetricsWriter
+from seedbed.server.options.config import ServerConfig
+from seedbed.server.run.state import RunState
+from seedbed.server.trackers.interface import TrackedRun
+from seedbed.server.trackers.tracking import Tracking
+from seedbed.server.training.run import TrainingRun
+from seedbed.server.training.stop_signal import StopSignal
+
+SPEC = EnvironmentSpec(environment="x", observations=(discrete("o", 2),), actions=(discrete("a", 3),))
+
+
+class Tape:
+    """A tracker that keeps how the run ended."""
+
+    def __init__(self) -> None:
+        self.ends: list[Any] = []
+
+    def start(self, run: TrackedRun) -> None:
+        pass
+
+    def log(self, metrics: Any, step: int) -> None:
+        pass
+
+    def finish(self, summary: Any) -> None:
+        self.ends.append(summary)
+
+
+def test_trackers_hear_that_an_error_has_ended_the_run(tmp_path: Path) -> None:
+    config, tape = ServerConfig(), Tape()
+    run = TrackedRun(name="x", directory=tmp_path, config={}, environment="x", version="0")
+    tracking = Tracking({"tape": lambda: tape}, run)
+    tracking.log({"train/loss": 1.0}, {}, 100)
+    signs = LearningSigns(config.run, SPEC)
+    log = IntervalLog(config, SPEC, MetricsWriter(tmp_path, resume_step=0), tracking, MagicMock(), signs, None)
+    clock, learner = MagicMock(), MagicMock()
+    clock.now.return_value = RunState(agent_steps=100, updates=7)
+    learner.check.side_effect = DivergedError("a policy with the secret of /home/me")
+    others = {name: MagicMock() for name in ("clients", "watch", "episode_log", "saver", "replay_files")}
+    stop = StopSignal()
+    subject = TrainingRun(config, MagicMock(), clock, MagicMock(), learner, interval_log=log, stop=stop, **others)
+    with pytest.raises(DivergedError):
+        subject.run()
+    assert tape.ends == [{"ended": "failed: DivergedError", "failed": True, "agent_steps": 100, "updates": 7}]
