@@ -8,37 +8,25 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import ExitStack
 from dataclasses import replace
-from importlib.metadata import version
 
 import torch
 
 from seedbed.common.errors import DivergedError, UnsavedError
-from seedbed.common.plugins import NOTHING_TYPED, Trust
 from seedbed.common.report import report
-from seedbed.server.inference.insight import InsightWriter
-from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
-from seedbed.server.learning.loop import LearnerLoop
+from seedbed.server.inference.policy_server import PolicyServer
 from seedbed.server.learning.thread import LearnerThread
 from seedbed.server.monitoring.episodes import EpisodeLog
 from seedbed.server.monitoring.interval_log import IntervalLog
-from seedbed.server.monitoring.progress import Progress
-from seedbed.server.monitoring.watch import Watch, make_watch
+from seedbed.server.monitoring.watch import Watch
 from seedbed.server.monitoring.watchdog import end_process
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.cohorts import Verdict
 from seedbed.server.run.replay_files import ReplayFiles
 from seedbed.server.run.saving import Saver
 from seedbed.server.run.state import RunState
-from seedbed.server.shared.vitals import Vitals
-from seedbed.server.training.assemble import Parts, assemble
-from seedbed.server.training.insight import make_insight
-from seedbed.server.training.introduction import introduce
+from seedbed.server.training.assemble import Parts
 from seedbed.server.training.local_clients import LocalClients
-from seedbed.server.training.logs import make_episode_log, make_interval_log
-from seedbed.server.training.opening import OpenedRun
-from seedbed.server.training.restoring import restore_replay, weights_of_another
 from seedbed.server.training.run_clock import RunClock
 from seedbed.server.training.stop_signal import StopSignal
 
@@ -68,7 +56,7 @@ class TrainingRun:
         replay_files: ReplayFiles,
         stop: StopSignal,
     ) -> None:
-        """Takes what `make_training_run` built; nothing runs yet."""
+        """Takes what `building.make_training_run` built; nothing runs yet."""
         self._run = config.run
         self._parts = parts
         self._clock = clock
@@ -220,101 +208,3 @@ class TrainingRun:
         cohorts, spreads = self._clock.cohorts, loop.take_spreads()
         scored, vitals = cohorts.num_present > 0, self._server.vitals
         self._interval_log.log(state, vitals, metrics, cohorts.progress, scored=scored, spreads=spreads)
-
-
-def make_training_run(
-    opened: OpenedRun,
-    state: RunState,
-    stop: StopSignal,
-    *,
-    local: bool,
-    progress: Progress,
-    held: ExitStack,
-    trust: Trust = NOTHING_TYPED,
-) -> TrainingRun:
-    """Builds a run, begins it in its directory, and restores it; nothing runs yet.
-
-    Args:
-        opened: what was asked for.
-        state: where the run stands; a fresh one for a new run.
-        stop: says when somebody asks to finish.
-        local: start environment clients on this machine.
-        progress: shows the run to a person.
-        trust: whether local clients may import the environment's module.
-        held: keeps the run's directory locked until it is closed.
-
-    Raises:
-        SeedbedError: a part could not be built.
-    """
-    config, spec, directory = opened.config, opened.spec, opened.directory
-    parts = assemble(config, spec, state, weights=weights_of_another(opened))
-    identity = Identity(run_name=directory.name, version=version("seedbed"))
-    frontends = Frontends(config.serving, parts.slots, identity, config.monitoring.stall_limit_s)
-    vitals = frontends.vitals.device
-    clock = RunClock(config, state, parts, vitals)
-    insight = make_insight(
-        config, spec, state, parts, frontends.vitals, frontends.sight, directory, identity.version, local=local
-    )
-    server = _make_server(config, parts, frontends, clock, insight.writer)
-    learner = _make_learner(config, parts, server, clock, vitals)
-    yielding = parts.regime.clients_yield
-    clients = LocalClients(config, server.address, yielding=yielding, trust=trust) if local else None
-    watch = make_watch(config, spec, frontends.vitals, identity.version, insight.dashboard)
-    opened.begin(held)
-    num_parameters = sum(parameter.numel() for parameter in parts.learner.learnt.parameters())
-    address = None if local else server.address
-    progress.introduce(
-        introduce(config, spec, str(parts.device), num_parameters, address=address, dashboard=insight.introduction)
-    )
-    return TrainingRun(
-        config,
-        parts,
-        clock,
-        server,
-        learner,
-        clients=clients,
-        watch=watch,
-        interval_log=make_interval_log(opened, state, progress, trust, waiting_for=address),
-        episode_log=make_episode_log(opened, state, clock.episodes),
-        saver=Saver(directory.checkpoints, config.run.keep, state, vitals),
-        replay_files=restore_replay(config, parts, directory, state),
-        stop=stop,
-    )
-
-
-def _make_server(
-    config: ServerConfig, parts: Parts, frontends: Frontends, clock: RunClock, insight: InsightWriter
-) -> PolicyServer:
-    return PolicyServer(
-        config=config.serving,
-        frontends=frontends,
-        inference=parts.inference,
-        slots=parts.slots,
-        sink=parts.sink,
-        on_episode=clock.on_episode,
-        fleet=clock,
-        insight=insight,
-        device=parts.device,
-        rows_of_a_round=parts.rows_of_a_round,
-    )
-
-
-def _make_learner(
-    config: ServerConfig, parts: Parts, server: PolicyServer, clock: RunClock, vitals: Vitals
-) -> LearnerThread:
-    """The learner's thread; where it fails, nobody waits for it any more."""
-    loop = LearnerLoop(
-        parts.learner,
-        parts.source,
-        parts.parameters,
-        parts.algorithm.batch_size,
-        clock,
-        vitals,
-        config.learning.publish_every,
-    )
-
-    def on_failure() -> None:
-        server.fail()
-        parts.source.close()
-
-    return LearnerThread(loop, config.monitoring.max_lost_updates, on_failure)

@@ -19,11 +19,11 @@ from seedbed.server.run.checkpoint import load_newest
 from seedbed.server.run.resuming import remarks
 from seedbed.server.run.state import RunState
 from seedbed.server.shared.allocator import keep_freed_memory
+from seedbed.server.training.building import make_training_run
 from seedbed.server.training.command_line import Given
 from seedbed.server.training.dry_run import describe_dry_run
 from seedbed.server.training.opening import OpenedRun, Stopped, open_run
 from seedbed.server.training.resolve import config_of, omitted_in
-from seedbed.server.training.run import make_training_run
 from seedbed.server.training.stop_signal import StopSignal
 
 logger = logging.getLogger(__name__)
