@@ -128,7 +128,11 @@ def test_options_in_a_file_stand_between_presets_and_flags(name: str, text: str)
         ("a.json", "[1]", "--config a.json: expected options by name, got"),
         ("a.ini", "", "--config a.ini: expected a file that ends in .json, .toml, .yaml, .yml"),
         ("a.yaml", "learning:\n  unroll_length: x\n", "learning.unroll_length: expected an integer, got 'x'"),
-        ("a.yaml", "learning:\n  unrol_length: 3\n", "expected options of ServerConfig, got learning.unrol_length"),
+        (
+            "a.yaml",
+            "learning:\n  unrol_length: 3\n",
+            "expected options that this version has, got learning.unrol_length",
+        ),
     ],
 )
 def test_files_that_hold_something_else(name: str, text: str, message: str) -> None:
