@@ -48,7 +48,7 @@ class Observations:
         self._slots = slots
         self._insight = insight
         self._source = slots.observations[part]
-        self._copies = np.zeros_like(self._source)
+        self._copies = np.zeros(self._source.shape, self._source.dtype)  # of `zeros_like` every page would be touched
         self._serials = np.zeros(slots.num_slots, np.int64)
         self.refused = 0
 
