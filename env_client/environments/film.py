@@ -65,13 +65,14 @@ class Film:
                 self._write(self._newest)
 
     def close(self) -> None:
-        """Ends the video; a film without a picture leaves no file."""
-        if self._stream is not None:
-            self._encode(None)
-        self._container.close()
-        if self.num_pictures:
-            self._draft.replace(self._file)
-        else:
+        """Ends the video; a film without a picture leaves no file, nor does one that cannot be ended."""
+        try:
+            if self._stream is not None:
+                self._encode(None)
+            self._container.close()
+            if self.num_pictures:
+                self._draft.replace(self._file)
+        finally:
             self._draft.unlink(missing_ok=True)
 
     def _write(self, picture: Picture) -> None:

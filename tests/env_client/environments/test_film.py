@@ -74,6 +74,20 @@ def test_a_film_without_pictures_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_a_film_that_cannot_be_ended_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    film = Film(tmp_path / "film.mp4", 10.0)
+    for _ in range(100):  # the file begins when the codec has pictures enough
+        film.add(np.zeros((8, 8), np.uint8))
+
+    def full(frame: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(film, "_encode", full)
+    with pytest.raises(OSError, match="No space"):
+        film.close()
+    assert os.listdir(tmp_path) == []
+
+
 def test_numbers_become_bytes_by_what_they_are() -> None:
     def values(array: Any, bounds: tuple[float, float] | None = None) -> list[int]:
         return [int(value) for value in as_picture(np.asarray(array)[None], bounds)[0, :, 0]]
