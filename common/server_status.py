@@ -47,6 +47,7 @@ class ServerStatus:
         stages: since it started; a stage that never happened may be missing.
         batch_sizes: bucket i counts inference batches of at most 2^i rows, and of more than half of that.
         processes: by name, such as "device" and "frontend-0".
+        hands_over: inference hands unrolls to the learner now, and may have to wait for it.
     """
 
     uptime_s: float
@@ -57,6 +58,7 @@ class ServerStatus:
     stages: Mapping[str, Stage]
     batch_sizes: tuple[int, ...]
     processes: Mapping[str, ProcessUse]
+    hands_over: bool = False
 
     def stage(self, name: str) -> Stage:
         """One stage; an empty one if it never happened."""
@@ -65,7 +67,7 @@ class ServerStatus:
     def since(self, before: ServerStatus) -> ServerStatus | None:
         """What happened after `before`; None if the server was restarted in between.
 
-        Memory and streams are those of now.
+        Memory, streams and what is handed over are those of now.
         """
         if self.uptime_s < before.uptime_s:
             return None
@@ -85,6 +87,7 @@ class ServerStatus:
                 for name, use in self.processes.items()
                 if name in before.processes
             },
+            hands_over=self.hands_over,
         )
 
 
@@ -99,4 +102,5 @@ def status_from_message(message: pb.StatusResponse) -> ServerStatus:
         stages={name: Stage(stage.sum, sum(stage.buckets)) for name, stage in message.stages.items()},
         batch_sizes=tuple(message.batch_sizes.buckets),
         processes={process.name: ProcessUse(process.cpu_s, process.rss_bytes) for process in message.processes},
+        hands_over=bool(message.gauges["hands_over"]),
     )

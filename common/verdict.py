@@ -124,10 +124,16 @@ def shares_of(server: ServerStatus | None) -> ServerShares:
         return ServerShares()
     batches = server.counters.get("batches", 0.0)
     busy_s = server.stage("inference").sum_s + server.stage("remember").sum_s
+    waits = server.hands_over and not batches
+
+    def share(seconds: float) -> float:
+        """What takes longer than the span is counted when it ends, all of it."""
+        return min(1.0, seconds / server.uptime_s)
+
     return ServerShares(
-        inference_busy=busy_s / server.uptime_s,
-        learner_busy=server.stage("update").sum_s / server.uptime_s,
-        back_pressure=server.stage("back_pressure").sum_s / server.uptime_s,
+        inference_busy=share(busy_s),
+        learner_busy=share(server.stage("update").sum_s),
+        back_pressure=1.0 if waits else share(server.stage("back_pressure").sum_s),
         updates_per_s=server.counters.get("updates", 0.0) / server.uptime_s,
         batch_rows_mean=server.counters.get("batch_rows", 0.0) / batches if batches else None,
     )
@@ -158,7 +164,7 @@ def figures_of(server: ServerStatus, *, machine_busy: float | None, num_cores: i
         updates_per_s=shares.updates_per_s,
         batch_rows_mean=shares.batch_rows_mean,
         stepping=1.0 - inside if messages_per_s else 0.0,
-        streams=streams if messages_per_s else 0,
+        streams=streams if messages_per_s or server.hands_over else 0,
         round_trip_ms={
             "environments": max(0.0, elsewhere_ms),
             "frontend": max(0.0, residence.mean_ms - sum(stages.values())),

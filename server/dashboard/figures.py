@@ -45,6 +45,7 @@ def status_of(vitals: VitalsTable, num_slots: int, now_s: float) -> ServerStatus
         stages={name: Stage(found.sum, found.count) for name, found in histograms.items()},
         batch_sizes=vitals.device.histogram("batch_sizes").buckets,
         processes={name: ProcessUse(stats.cpu_s, stats.rss_bytes) for name, stats in processes.items() if stats},
+        hands_over=bool(vitals.device["hands_over"]),
     )
 
 

@@ -61,7 +61,12 @@ async def _serve(config: FrontendConfig, slots: SlotTable, vitals: VitalsTable, 
     listen(server, config.address, config.credentials)
     await server.start()
     heart = asyncio.create_task(health.run())
-    channel.send({"type": "ready"})
+    try:
+        channel.send({"type": "ready"})
+    except OSError:  # the device process has ended while this one was starting
+        heart.cancel()
+        await server.stop(None)
+        return
     stop = await frontend.stopped
     heart.cancel()
     await health.leave()

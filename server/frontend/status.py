@@ -30,6 +30,7 @@ def status_message(
     if device["updates"]:  # before the first one zeros would mean nothing
         gauges |= {name: device[name] for name in _LEARNT}
     gauges |= {"num_slots": config.num_slots, "frames_per_step": config.spec.frames_per_step}
+    gauges |= {"hands_over": device["hands_over"]}
     return pb.StatusResponse(
         protocol=protocol_version(),
         run_name=config.run_name,

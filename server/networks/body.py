@@ -5,17 +5,21 @@ Shapes: N inference batch, T rows, B unrolls, F features, H state width.
 
 from __future__ import annotations
 
+import traceback
+
 import torch
 from torch import Tensor, nn
 
 from seedbed.common.errors import UsageError
 from seedbed.common.specs import ArraySpec
 from seedbed.server.networks.array_kinds import as_read, frame_stacks
+from seedbed.server.networks.check import random_rows
 from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.interface import AgentState, Inputs
 from seedbed.server.networks.normaliser import Normalisers, as_normalised, is_normalised
 from seedbed.server.networks.observations import AsRead, block_shape
 from seedbed.server.networks.registry import find_core, find_torso
+from seedbed.server.networks.torso import Torso
 from seedbed.server.options.network import NetworkConfig
 
 
@@ -51,6 +55,7 @@ class Body(nn.Module):
                 f"--torso {config.torso}: expected an output_size of at least 1 and a block for each of {len(shown)} "
                 f"arrays, got {self.torso.output_size} and {self.torso.blocks}"
             )
+        _try_out(self.torso, config.torso, random_rows(read, stacks, rows=1))
         self.core = find_core(config.core)(self.torso.output_size, space, config)
         self.output_size = self.core.output_size
         self.blocks = tuple(map(_stored_block, shown, self.torso.blocks))
@@ -85,3 +90,26 @@ class Body(nn.Module):
 def _stored_block(spec: ArraySpec, block: int) -> int:
     """Frames are told by their shape whether they have been turned round; where blocks look like it there are none."""
     return 1 if as_read(spec).shape != spec.shape == block_shape(as_read(spec).shape, block) else block
+
+
+def _try_out(torso: Torso, name: str, rows: tuple[Tensor, ...]) -> None:
+    """One row through a torso, before anything is begun with it: it may be somebody else's.
+
+    Raises:
+        UsageError: it fails, or says another size than it gives.
+    """
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            features = torso(rows)
+    except Exception as error:
+        shapes = ", ".join(str(list(row.shape)) for row in rows)
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{place.filename}, line {place.lineno}"
+        raise UsageError(
+            f"--torso {name}: expected to read {shapes}, got {type(error).__name__}: {error} ({where})"
+        ) from error
+    if tuple(features.shape) != (1, torso.output_size):
+        raise UsageError(
+            f"--torso {name}: expected features [N, {torso.output_size}], as its output_size says, "
+            f"got {[*features.shape][1:]} of a row"
+        )

@@ -25,7 +25,8 @@ class ServingConfig:
     wait_when_idle: bool = option(False, "collect larger inference batches even when the device is idle")
     cuda_graphs: bool = option(False, "replay the acting network as CUDA graphs; off until it has been measured")
     settle_s: float = option(
-        0.0, "at the start, answer nobody before no environment has joined for so long: a large fleet starts faster"
+        0.0,
+        "at the start, answer nobody until no other environment has joined for so long: a large fleet starts faster",
     )
     grace_s: float = option(30.0, "how long a lost connection keeps its lease")
     round_patience_s: float = option(

@@ -119,6 +119,16 @@ CASES: dict[str, tuple[Measurement | Figures, Cause, tuple[str, ...]]] = {
         "learner",
         ("40%", "6.0 updates/s"),
     ),
+    "a training whose learner takes longer than one looks": (
+        training(stages={"back_pressure": Stage(25.0, 1)}),
+        "learner",
+        ("100% of the time",),
+    ),
+    "a training that waits for its learner all the while": (
+        training(counters={}, hands_over=True),
+        "learner",
+        ("100% of the time", "0.0 updates/s"),
+    ),
     "a training whose requests wait for one another": (
         training(machine_busy=None, stages={"residence": Stage(36.0, 1000), "wait": Stage(33.0, 1000)}),
         "waiting",
