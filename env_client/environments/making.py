@@ -161,7 +161,11 @@ def _call_gymnasium(gymnasium: Any, environment_id: str, name: str, kwargs: Mapp
         raise MissingExtraError(f"{name}: {error}") from error
     except gymnasium.error.Error as error:
         near = difflib.get_close_matches(environment_id, gymnasium.registry, n=3)
-        hint = f"; did you mean {', '.join(near)}?" if near else "; an environment of your own is MODULE:NAME"
+        hint = (
+            f"; did you mean {', '.join(near)}?"
+            if near
+            else "; one that a package registers when it is imported is PACKAGE:ID, one of your own MODULE:NAME"
+        )
         if any(other in str(error) for other in near):
             hint = ""  # Gymnasium has said so
         raise SpecError(f"cannot make {name!r}: {str(error).rstrip('.')}{hint}") from error
