@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seedbed.common.errors import UsageError
+from seedbed.common.stop_signals import STOP_SIGNALS, URGENT
 from seedbed.server.training.stop_signal import StopSignal
 
 FLAG = "--seeds"
@@ -64,14 +65,23 @@ def run_seeds(verb: str, argv: Sequence[str], seeds: Sequence[int], folder: Path
 
 
 def _run(command: Sequence[str], stop: StopSignal) -> int:
-    """One of them. Ctrl-C reaches it by itself, any other signal is handed on."""
+    """One of them. What says stop is handed on, by a signal that hurries nobody.
+
+    Ctrl-C and whoever signals a whole process group have told the run already: a second SIGTERM would end it at once.
+    """
     process = subprocess.Popen(command)
     try:
         while process.poll() is None and stop.name is None:
             time.sleep(_POLL_S)
-        if stop.name not in (None, signal.Signals.SIGINT.name):
-            process.terminate()
+        if stop.name is not None:
+            process.send_signal(_patient_signal())
         return process.wait()
     finally:
         if process.poll() is None:
             process.kill()
+
+
+def _patient_signal() -> signal.Signals:
+    """One that says stop, means no more when it comes second, and that children do not ignore."""
+    patient = [one for one in STOP_SIGNALS if one not in URGENT and signal.getsignal(one) != signal.SIG_IGN]
+    return patient[-1] if patient else signal.SIGTERM

@@ -62,13 +62,36 @@ def test_one_that_fails_is_the_last(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert len(commands.started) == 1
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
 def test_a_signal_is_handed_on_and_no_other_run_begins(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     commands, stop = Commands(monkeypatch, "import time; time.sleep(60)"), StopSignal()
     stop.name = name
-    assert run_seeds("train", [], [3, 4], tmp_path, stop) == -signal.SIGTERM
+    assert run_seeds("train", [], [3, 4], tmp_path, stop) == -signal.SIGUSR2
+    assert len(commands.started) == 1
+
+
+def test_a_run_that_has_heard_of_it_already_is_not_hurried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As when a whole process group gets SIGTERM: the run from whoever sends it, and from us."""
+    program = (
+        "import os, signal, time\n"
+        "from seedbed.server.training.stop_signal import StopSignal\n"
+        "stop = StopSignal().catch()\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "open('told', 'w').close()\n"
+        "time.sleep(1)\n"
+        "raise SystemExit(0 if stop.name == 'SIGTERM' else 1)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    commands, stop = Commands(monkeypatch, program), StopSignal()
+
+    def look(_: float) -> None:
+        if (tmp_path / "told").exists():
+            stop.name = "SIGTERM"
+
+    monkeypatch.setattr(seeds.time, "sleep", look)
+    assert run_seeds("train", [], [3, 4], tmp_path, stop) == 0
     assert len(commands.started) == 1
 
 
