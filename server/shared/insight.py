@@ -10,15 +10,16 @@ Shapes: S slots.
 from __future__ import annotations
 
 import json
+import mmap
 import struct
 import time
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seedbed.server.shared.memory import SharedFile
+from seedbed.server.shared.memory import SharedFile, SharedTable
 
 MAX_NUMBERS = 64
 """Most numbers of a policy that are shown."""
@@ -48,12 +49,12 @@ _FIELDS: dict[str, tuple[str, tuple[int, ...]]] = {
 }
 
 
-class Look:
+class Look(SharedTable):
     """When somebody last looked; the dashboard's process writes, the inference thread reads."""
 
     def __init__(self) -> None:
         """Nobody has."""
-        self._map(SharedFile(8))
+        self._hold(SharedFile(8))
 
     def take(self) -> None:
         """Somebody looks now."""
@@ -63,18 +64,11 @@ class Look:
         """Whether somebody looks at a moment of the monotonic clock. Asked at every batch: 0.1 us."""
         return now_s - self._time[0] < LOOK_S
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"file": self._file}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._map(state["file"])
-
-    def _map(self, file: SharedFile) -> None:
-        self._file = file
-        self._time = memoryview(file.map()).cast("d")
+    def _view(self, memory: mmap.mmap) -> None:
+        self._time = memoryview(memory).cast("d")
 
 
-class InsightTable:
+class InsightTable(SharedTable):
     """Arrays over all slots, and the fleet as JSON.
 
     Attributes:
@@ -103,10 +97,12 @@ class InsightTable:
     trail: NDArray[np.float32]
     trail_length: NDArray[np.int64]
 
+    kept = ("num_slots",)
+
     def __init__(self, num_slots: int) -> None:
         """Allocates the table: no slot is held, nobody has looked."""
         self.num_slots = num_slots
-        self._map(SharedFile(self._lay_out()[1]))
+        self._hold(SharedFile(self._lay_out()[1]))
         self.environment[:] = -1
 
     def begin(self, slots: NDArray[np.int64], lease: int, environments: tuple[int, ...]) -> None:
@@ -161,20 +157,6 @@ class InsightTable:
         """Every byte; for those who want to know whether anything is written."""
         return bytes(self._memory)
 
-    def read_only(self) -> Self:
-        """The same memory for somebody who may only read: here, and in a process that it is handed to."""
-        reader = object.__new__(type(self))
-        reader.num_slots = self.num_slots
-        reader._map(self._file.read_only())
-        return reader
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"num_slots": self.num_slots, "file": self._file}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.num_slots = state["num_slots"]
-        self._map(state["file"])
-
     def _lay_out(self) -> tuple[dict[str, int], int]:
         """Offset of every array, the fleet's behind them, and the size of all in bytes."""
         places, size = {}, 0
@@ -185,10 +167,9 @@ class InsightTable:
         places["fleet"] = size
         return places, size + _HEADER.size + _FLEET_BYTES
 
-    def _map(self, file: SharedFile) -> None:
-        self._file = file
+    def _view(self, memory: mmap.mmap) -> None:
         places, _ = self._lay_out()
-        self._memory = memory = file.map()
+        self._memory = memory
         for name, (dtype, row_shape) in _FIELDS.items():
             setattr(self, name, np.ndarray((self.num_slots, *row_shape), dtype, memory, places[name]))
         self._fleet = memoryview(memory)[places["fleet"] :]

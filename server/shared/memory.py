@@ -10,8 +10,9 @@ import mmap
 import os
 import tempfile
 import weakref
+from abc import ABC, abstractmethod
 from multiprocessing import reduction
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 
 class SharedFile:
@@ -46,6 +47,41 @@ class SharedFile:
         self._descriptor = descriptor
         self._read_only = read_only
         weakref.finalize(self, os.close, descriptor).atexit = False
+
+
+class SharedTable(ABC):
+    """Numbers that lie in a `SharedFile`: mapped here, and anew in every process that a table is handed to.
+
+    Attributes:
+        kept: names of what goes along with the file, set before it is mapped; tables among it are handed on as tables.
+    """
+
+    kept: ClassVar[tuple[str, ...]] = ()
+
+    def read_only(self) -> Self:
+        """The same memory for somebody who may only read: here, and in a process that it is handed to."""
+        reader = object.__new__(type(self))
+        for name in self.kept:
+            value = getattr(self, name)
+            setattr(reader, name, value.read_only() if isinstance(value, SharedTable) else value)
+        reader._hold(self._file.read_only())
+        return reader
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in (*self.kept, "_file")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name in self.kept:
+            setattr(self, name, state[name])
+        self._hold(state["_file"])
+
+    def _hold(self, file: SharedFile) -> None:
+        self._file = file
+        self._view(file.map())
+
+    @abstractmethod
+    def _view(self, memory: mmap.mmap) -> None:
+        """Lays the table's arrays over all of its memory."""
 
 
 def _anonymous() -> int:

@@ -5,21 +5,21 @@ There is room for so many names; the first that come have it. A name is written 
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Mapping
-from typing import Any, Self
 
 from seedbed.common.info_numbers import MAX_NUMBERS
-from seedbed.server.shared.memory import SharedFile
+from seedbed.server.shared.memory import SharedFile, SharedTable
 
 _PLACE = struct.Struct("<64sd")
 
 
-class NamedNumbers:
+class NamedNumbers(SharedTable):
     """A table of names, of at most 64 ASCII characters each, and numbers."""
 
     def __init__(self) -> None:
-        self._map(SharedFile(MAX_NUMBERS * _PLACE.size))
+        self._hold(SharedFile(MAX_NUMBERS * _PLACE.size))
 
     def write(self, numbers: Mapping[str, float]) -> None:
         """Replaces the numbers of these names; those that find no place are left out."""
@@ -34,19 +34,6 @@ class NamedNumbers:
         rows = (_PLACE.unpack_from(self._memory, place * _PLACE.size) for place in range(MAX_NUMBERS))
         return {name.rstrip(b"\0").decode("ascii"): value for name, value in rows if name.strip(b"\0")}
 
-    def read_only(self) -> Self:
-        """The same for somebody who may only read."""
-        reader = object.__new__(type(self))
-        reader._map(self._file.read_only())
-        return reader
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"file": self._file}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._map(state["file"])
-
-    def _map(self, file: SharedFile) -> None:
-        self._file = file
-        self._memory = file.map()
+    def _view(self, memory: mmap.mmap) -> None:
+        self._memory = memory
         self._places: dict[str, int] = {}

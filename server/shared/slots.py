@@ -18,22 +18,23 @@ Shapes: S slots.
 
 from __future__ import annotations
 
+import mmap
 import time
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import DISCOUNT_DTYPE, REWARD_DTYPE, STEP_TYPE_DTYPE, Array, StepType, Timesteps
-from seedbed.server.shared.memory import SharedFile
+from seedbed.server.shared.memory import SharedFile, SharedTable
 
 _ALIGNMENT_BYTES = 64  # a cache line: no two arrays share one
 _LAST = int(StepType.LAST)  # numpy compares with an enumeration five times slower
 
 
-class SlotTable:
+class SlotTable(SharedTable):
     """Arrays over all slots, in memory shared between the device process and its frontends.
 
     A lease is named by its first slot. Its sequence numbers stand in that slot's row.
@@ -64,6 +65,8 @@ class SlotTable:
     accepted_s: NDArray[np.float64]
     answered_s: NDArray[np.float64]
 
+    kept = ("spec", "num_slots")
+
     def __init__(self, spec: EnvironmentSpec, num_slots: int) -> None:
         """Allocates the table; all of it is zero.
 
@@ -73,7 +76,7 @@ class SlotTable:
         """
         self.spec = spec
         self.num_slots = num_slots
-        self._map(SharedFile(self._lay_out()[1]))
+        self._hold(SharedFile(self._lay_out()[1]))
 
     def accept(self, lease: int, num_rows: int, seq: int, rows: Timesteps) -> None:
         """Copies one Steps into the rows of a lease (frontend side)."""
@@ -105,25 +108,6 @@ class SlotTable:
             table[slots] = array
         self.policy_version[slots] = policy_version
 
-    def read_only(self) -> Self:
-        """The same memory for somebody who may only read: here, and in a process that it is handed to."""
-        reader = object.__new__(type(self))
-        reader.spec, reader.num_slots = self.spec, self.num_slots
-        reader._map(self._file.read_only())
-        return reader
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {
-            "spec": self.spec,
-            "num_slots": self.num_slots,
-            "file": self._file,
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.spec = state["spec"]
-        self.num_slots = state["num_slots"]
-        self._map(state["file"])
-
     def _fields(self) -> dict[str, list[tuple[np.dtype[Any], tuple[int, ...]]]]:
         return {
             "observations": [(spec.numpy_dtype, spec.shape) for spec in self.spec.observations],
@@ -153,10 +137,8 @@ class SlotTable:
                 size += -(-num_bytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
         return places, size
 
-    def _map(self, file: SharedFile) -> None:
-        self._file = file
+    def _view(self, memory: mmap.mmap) -> None:
         places, _ = self._lay_out()
-        memory = file.map()
         for name, found in places.items():
             arrays = tuple(np.ndarray(shape, dtype, memory, offset) for offset, dtype, shape in found)
             setattr(self, name, arrays if name in ("observations", "actions") else arrays[0])

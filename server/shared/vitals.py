@@ -10,16 +10,16 @@ batch of N counts N times where the duration is that of a request, once where it
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seedbed.common.errors import SeedbedError
-from seedbed.server.shared.memory import SharedFile
+from seedbed.server.shared.memory import SharedFile, SharedTable
 from seedbed.server.shared.named_numbers import NamedNumbers
 
 NUM_BUCKETS = 26
@@ -177,7 +177,7 @@ class Vitals:
         return Histogram(float(self._values[place]), tuple(int(count) for count in buckets))
 
 
-class VitalsTable:
+class VitalsTable(SharedTable):
     """The vitals of all processes of a server.
 
     Attributes:
@@ -186,10 +186,12 @@ class VitalsTable:
         info: means of what environments tell of their episodes; of the device process.
     """
 
+    kept = ("_num_frontends", "info")
+
     def __init__(self, num_frontends: int) -> None:
         self._num_frontends = num_frontends
         self.info = NamedNumbers()
-        self._map(SharedFile((1 + num_frontends) * _NUM_VALUES * 8))
+        self._hold(SharedFile((1 + num_frontends) * _NUM_VALUES * 8))
 
     @property
     def processes(self) -> dict[str, Vitals]:
@@ -214,27 +216,8 @@ class VitalsTable:
                 found[name] = found.get(name, 0) + count
         return found
 
-    def read_only(self) -> Self:
-        """The same numbers for somebody who may only read: here, and in a process that they are handed to."""
-        reader = object.__new__(type(self))
-        reader._num_frontends, reader.info = self._num_frontends, self.info.read_only()
-        reader._map(self._file.read_only())
-        return reader
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {
-            "num_frontends": self._num_frontends,
-            "info": self.info,
-            "file": self._file,
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._num_frontends, self.info = state["num_frontends"], state["info"]
-        self._map(state["file"])
-
-    def _map(self, file: SharedFile) -> None:
-        self._file = file
-        values = memoryview(file.map()).cast("d")
+    def _view(self, memory: mmap.mmap) -> None:
+        values = memoryview(memory).cast("d")
         parts = [Vitals(values[i * _NUM_VALUES :][:_NUM_VALUES]) for i in range(1 + self._num_frontends)]
         self.device, self.frontends = parts[0], tuple(parts[1:])
 
