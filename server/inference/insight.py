@@ -17,7 +17,7 @@ from torch import Tensor
 
 from seedbed.common.timestep import StepType
 from seedbed.server.inference.leases import Lease, LeaseTable
-from seedbed.server.shared.insight import MAX_NUMBERS, TRAIL_STEPS, InsightTable, Look
+from seedbed.server.shared.insight import MAX_NUMBERS, TRAIL_STEPS, Sight
 from seedbed.server.shared.slots import SlotTable
 
 FLEET_EVERY_S = 1.0
@@ -48,16 +48,14 @@ class _Batch(NamedTuple):
 class InsightWriter:
     """The inference thread's side."""
 
-    def __init__(self, table: InsightTable, look: Look, slots: SlotTable) -> None:
+    def __init__(self, sight: Sight, slots: SlotTable) -> None:
         """Nobody looks yet.
 
         Args:
-            table: written here.
-            look: says whether somebody looks.
+            sight: written here; says whether somebody looks.
             slots: of the server.
         """
-        self._table = table
-        self._look = look
+        self._table, self._look = sight.table, sight.look
         self._slots = slots
         self._watched = False
         self._next_fleet_s = 0.0
@@ -112,35 +110,27 @@ class InsightWriter:
             version: of the parameters.
             shown: see `Decision.shown`.
         """
-        if step_type.device.type != "cpu":
-            self._show_later(slots, step_type, reward, version, shown)
-            return
-        first = step_type.numpy() == StepType.FIRST
+        first, leases = step_type == StepType.FIRST, self._table.lease[slots]
         numbers = None if shown is None else _numbers(shown)
-        self._write(_Batch(slots, self._table.lease[slots], first, reward.numpy(), version, numbers))
-
-    def _show_later(
-        self,
-        slots: NDArray[np.int64],
-        step_type: Tensor,
-        reward: Tensor,
-        version: int,
-        shown: Mapping[str, Tensor] | None,
-    ) -> None:
-        """The same from a GPU. The batch before has arrived: the actions of this one have been waited for."""
-        if self._pending is not None:
+        if first.device.type == "cpu":
+            self._write(_Batch(slots, leases, first.numpy(), reward.numpy(), version, numbers))
+            return
+        if self._pending is not None:  # it has arrived: the actions of this batch have been waited for
             self._write(self._pending)
-        columns = [reward.float().unsqueeze(1), (step_type == StepType.FIRST).float().unsqueeze(1)]
-        if shown is not None:
-            columns.append(_numbers(shown))
+        reward, first, numbers = self._on_its_way(reward, first, numbers)
+        self._pending = _Batch(slots, leases, first.numpy(), reward.numpy(), version, numbers)
+
+    def _on_its_way(
+        self, reward: Tensor, first: Tensor, numbers: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The same in memory of this machine, as soon as the copy has arrived, which nothing waits for."""
+        columns = [reward.float().unsqueeze(1), first.float().unsqueeze(1), *([] if numbers is None else [numbers])]
         found = torch.cat(columns, 1)
         if self._pinned is None or self._pinned.shape[1] != found.shape[1]:
             self._pinned = torch.empty((self._slots.num_slots, found.shape[1]), pin_memory=True)
-        host = self._pinned[: len(slots)]
+        host = self._pinned[: len(found)]
         host.copy_(found, non_blocking=True)
-        values = host.numpy()
-        numbers = None if shown is None else host[:, 2:]
-        self._pending = _Batch(slots, self._table.lease[slots], values[:, 1], values[:, 0], version, numbers)
+        return host[:, 0], host[:, 1], None if numbers is None else host[:, 2:]
 
     def _write(self, batch: _Batch) -> None:
         table, slots = self._table, batch.slots

@@ -31,7 +31,7 @@ from seedbed.server.inference.sinks import EpisodeListener, FleetListener, Unrol
 from seedbed.server.inference.synchronous import SynchronousService
 from seedbed.server.options.serving import MonitoringConfig, ServingConfig
 from seedbed.server.shared.id_channel import IdChannel
-from seedbed.server.shared.insight import InsightTable, Look, Sight
+from seedbed.server.shared.insight import Sight
 from seedbed.server.shared.slots import SlotTable
 from seedbed.server.shared.spawning import uninterrupted
 from seedbed.server.shared.vitals import Phase, VitalsTable
@@ -81,7 +81,7 @@ class Frontends:
         self._context = multiprocessing.get_context("spawn")
         self._processes: dict[int, SpawnProcess] = {}
         self.port = ReservedPort(config.host, config.port)
-        self.sight = Sight(InsightTable(slots.num_slots), Look())
+        self.sight = Sight.of(slots.num_slots)
         self._config = FrontendConfig(
             number=0,
             address=self.port.address,
@@ -147,7 +147,6 @@ class PolicyServer:
         on_episode: EpisodeListener,
         device: torch.device,
         fleet: FleetListener | None = None,
-        insight: InsightWriter | None = None,
         rows_of_a_round: int | None = None,
     ) -> None:
         """Starts nothing yet.
@@ -160,7 +159,6 @@ class PolicyServer:
             sink: where complete unrolls go.
             on_episode: called when an episode ends.
             fleet: hears which environments are there.
-            insight: shows what happens to people who look.
             device: of inference.
             rows_of_a_round: L where acting and learning take turns; None where they do not.
         """
@@ -178,7 +176,7 @@ class PolicyServer:
             "sink": sink,
             "on_episode": on_episode,
             "fleet": fleet,
-            "insight": insight,
+            "insight": InsightWriter(frontends.sight, slots),
             "vitals": frontends.vitals.device,
         }
         self.service = (

@@ -23,6 +23,7 @@ from seedbed.server.inference.leases import Lease, LeaseKey, LeaseTable, StreamI
 from seedbed.server.inference.policy import Inference
 from seedbed.server.inference.sinks import EpisodeListener, FleetListener, NoListener, UnrollSink
 from seedbed.server.shared.id_channel import Control
+from seedbed.server.shared.insight import Sight
 from seedbed.server.shared.slots import SlotTable
 from seedbed.server.shared.vitals import Vitals
 
@@ -55,7 +56,7 @@ class InferenceService:
         self._sink = sink
         self._on_episode = on_episode
         self._fleet = fleet or NoListener()
-        self._insight = insight
+        self._insight = insight or InsightWriter(Sight.of(slots.num_slots), slots)
         self._ended: set[int] = set()  # slots whose row, not answered yet, is the real end of an episode
         self._clock = clock
         self._waiting_opens: deque[Control] = deque()
@@ -94,16 +95,16 @@ class InferenceService:
         last = self._slots.step_type[slots] == StepType.LAST
         if last.any():
             self._note_cuts(leases, set(slots[last].tolist()))
-        insight = self._insight if self._insight is not None and self._insight.is_watched(taken_s) else None
-        answered = self._inference.act(slots, insight is not None)
+        watched = self._insight.is_watched(taken_s)
+        answered = self._inference.act(slots, watched)
         answered_s = self._clock()
-        if insight is not None:
-            insight.think([lease.first for lease in leases])  # before its times are written over
+        if watched:
+            self._insight.think([lease.first for lease in leases])  # before its times are written over
         self._reply(leases, answered_s)
         complete = self._inference.remember(answered)
-        if insight is not None:
+        if watched:
             inputs, shown = answered.inputs, answered.decision.shown
-            insight.show(slots, inputs.step_type, inputs.reward, answered.policy_version, shown)
+            self._insight.show(slots, inputs.step_type, inputs.reward, answered.policy_version, shown)
         remembered_s = self._clock()
         if len(complete):
             self.vitals["hands_over"] = 1
@@ -145,8 +146,7 @@ class InferenceService:
         leases = self.leases
         self.vitals["live_rows"], self.vitals["used_rows"] = leases.live_rows, leases.used_rows
         self.vitals["clients"] = leases.num_clients
-        if self._insight is not None:
-            self._insight.write_fleet(leases, now_s)
+        self._insight.write_fleet(leases, now_s)
 
     def _request(self, lease: Lease, now_s: float) -> None:
         """The rows of a lease are filled and want an answer."""
@@ -226,8 +226,7 @@ class InferenceService:
                 self._slots.clear(lease.first, lease.num_rows)
                 self._inference.begin(slots_of(lease), lease.serial, lease.environment_indices)
                 lease.opened_s = self._clock()
-                if self._insight is not None:
-                    self._insight.begin(lease, slots_of(lease))
+                self._insight.begin(lease, slots_of(lease))
                 self._ended.difference_update(range(lease.first, lease.first + lease.num_rows))
                 self._fleet.joined(lease.environment_indices)
         except SeedbedError as error:
@@ -292,8 +291,7 @@ class InferenceService:
         self._batcher.discard(lease.first)
         self._sink.cut(slots_of(lease))
         self.leases.end(lease)
-        if self._insight is not None:
-            self._insight.end(slots_of(lease))
+        self._insight.end(slots_of(lease))
         self._fleet.left(lease.environment_indices)
 
     def _lose_frontend(self, number: int) -> None:

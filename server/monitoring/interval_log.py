@@ -98,21 +98,17 @@ class IntervalLog:
         }
         _publish(vitals, learned, episodes, state)
         if state.has_begun:
-            line = self._writer.write(
-                {
-                    "wall_s": state.wall_s,
-                    "episode_steps_mean": episodes.steps_mean,
-                    **_cohorts(state),
-                    "slots_in_use": int(vitals.device["used_rows"]),
-                    **stages,
-                    **common,
-                    **optional,
-                    **learned,
-                    **_quantiles(spreads or {}),
-                }
-            )
-            histograms = {f"histograms/{name}": spread for name, spread in (spreads or {}).items()}
-            self._tracking.log(tagged(line), histograms, int(common["frames"]))
+            numbers = {
+                "wall_s": state.wall_s,
+                "episode_steps_mean": episodes.steps_mean,
+                **_cohorts(state),
+                "slots_in_use": int(vitals.device["used_rows"]),
+                **stages,
+                **common,
+                **optional,
+                **learned,
+            }
+            self._record(numbers, spreads or {})
         for remark in self._signs.look(state, learned):
             logger.warning("%s", remark)
         self._progress.update(
@@ -130,6 +126,12 @@ class IntervalLog:
                 **optional,
             )
         )
+
+    def _record(self, numbers: Mapping[str, Any], spreads: Mapping[str, Spread]) -> None:
+        """Writes a line, and hands it to the trackers."""
+        line = self._writer.write({**numbers, **_quantiles(spreads)})
+        histograms = {f"histograms/{name}": spread for name, spread in spreads.items()}
+        self._tracking.log(tagged(line), histograms, int(numbers["frames"]))
 
     def _awaited(self, num_rows: int, scored: bool) -> str | None:
         """What the run cannot do without, or its score cannot."""

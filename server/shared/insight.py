@@ -10,6 +10,7 @@ Shapes: S slots.
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import struct
 import time
@@ -55,6 +56,7 @@ class Look(SharedTable):
     def __init__(self) -> None:
         """Nobody has."""
         self._hold(SharedFile(8))
+        self._time[0] = -math.inf
 
     def take(self) -> None:
         """Somebody looks now."""
@@ -181,6 +183,11 @@ class Sight:
 
     table: InsightTable
     look: Look
+
+    @classmethod
+    def of(cls, num_slots: int) -> Sight:
+        """Of a server with so many slots, at which nobody looks yet."""
+        return cls(InsightTable(num_slots), Look())
 
     def for_reading(self) -> Sight:
         """For a process that may only look."""

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from importlib.metadata import version
 
 from seedbed.common.plugins import NOTHING_TYPED, Trust
-from seedbed.server.inference.insight import InsightWriter
 from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
 from seedbed.server.learning.loop import LearnerLoop
 from seedbed.server.learning.thread import LearnerThread
@@ -61,7 +60,7 @@ def make_training_run(
     insight = make_insight(
         config, spec, state, parts, frontends.vitals, frontends.sight, directory, identity.version, local=local
     )
-    server = _make_server(config, parts, frontends, clock, insight.writer)
+    server = _make_server(config, parts, frontends, clock)
     learner = _make_learner(config, parts, server, clock, vitals)
     yielding = parts.regime.clients_yield
     clients = LocalClients(config, server.address, yielding=yielding, trust=trust) if local else None
@@ -88,9 +87,7 @@ def make_training_run(
     )
 
 
-def _make_server(
-    config: ServerConfig, parts: Parts, frontends: Frontends, clock: RunClock, insight: InsightWriter
-) -> PolicyServer:
+def _make_server(config: ServerConfig, parts: Parts, frontends: Frontends, clock: RunClock) -> PolicyServer:
     return PolicyServer(
         config=config.serving,
         frontends=frontends,
@@ -99,7 +96,6 @@ def _make_server(
         sink=parts.sink,
         on_episode=clock.on_episode,
         fleet=clock,
-        insight=insight,
         device=parts.device,
         rows_of_a_round=parts.rows_of_a_round,
     )

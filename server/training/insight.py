@@ -1,4 +1,4 @@
-"""Insight into a run: its dashboard, where one is wanted and installed, and what inference writes for it."""
+"""Insight into a run: its dashboard, where one is wanted and installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from seedbed.common.extras import install_command
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.dashboard.facts import DashboardFacts, RunFacts
 from seedbed.server.dashboard.process import Dashboard
-from seedbed.server.inference.insight import InsightWriter
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.directory import METRICS_FILE, RunDirectory
 from seedbed.server.run.state import RunState
@@ -26,12 +25,10 @@ class Insight:
     """The dashboard of a run.
 
     Attributes:
-        writer: the inference thread's side of it.
         dashboard: listens; None: there is none.
         introduction: where it is, or how to get it, for people; None: nobody asked for one.
     """
 
-    writer: InsightWriter
     dashboard: Dashboard | None = None
     introduction: str | None = None
 
@@ -65,15 +62,14 @@ def make_insight(
         MissingExtraError: a port was asked for, and the packages that are needed are not installed.
         PortInUseError, UsageError, AuthError: see `Dashboard`.
     """
-    writer = InsightWriter(sight.table, sight.look, parts.slots)
     port = config.monitoring.dashboard_port
     if port == "off" or (port == "auto" and not local):
-        return Insight(writer=writer)
+        return Insight()
     if not all(map(find_spec, _NEEDS)):
         command = install_command("dashboard")
         if port != "auto":
             raise MissingExtraError(f"--dashboard-port needs {' and '.join(_NEEDS)}: {command}")
-        return Insight(writer=writer, introduction=f"{command} shows every environment live")
+        return Insight(introduction=f"{command} shows every environment live")
     facts = DashboardFacts(
         run=RunFacts(
             name=directory.name,
@@ -98,4 +94,4 @@ def make_insight(
     )
     number = None if port == "auto" else int(port)
     dashboard = Dashboard(config.monitoring.dashboard_host, number, config.serving.credentials, facts)
-    return Insight(writer, dashboard, dashboard.url)
+    return Insight(dashboard, dashboard.url)

@@ -29,7 +29,6 @@ from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.open_unrolls import OpenUnrolls
 from seedbed.server.experience.unroll import FieldSpec, UnrollLayout
-from seedbed.server.inference.insight import InsightWriter
 from seedbed.server.inference.parameters import Parameters
 from seedbed.server.inference.policy import Inference
 from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
@@ -182,7 +181,6 @@ class EchoServer:
             slots=slots,
             sink=self.collector,
             on_episode=self._on_episode,
-            insight=InsightWriter(self.sight.table, self.sight.look, slots),
             device=_CPU,
         )
         self.address = self.server.address

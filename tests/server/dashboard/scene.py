@@ -15,7 +15,7 @@ from seedbed.common.timestep import StepType, Timesteps
 from seedbed.server.dashboard.facts import DashboardFacts, RunFacts, Shows
 from seedbed.server.inference.insight import InsightWriter
 from seedbed.server.inference.leases import Lease, LeaseKey, LeaseTable, StreamId
-from seedbed.server.shared.insight import InsightTable, Look
+from seedbed.server.shared.insight import InsightTable, Look, Sight
 from seedbed.server.shared.slots import SlotTable
 from seedbed.server.shared.vitals import Phase, VitalsTable
 
@@ -46,7 +46,7 @@ class Scene:
         self.vitals.device["phase"] = Phase.SERVING
         self.insight, self.look = InsightTable(num_slots), Look()
         self.leases = LeaseTable(num_slots=num_slots, grace_s=10.0)
-        self.writer = InsightWriter(self.insight, self.look, self.slots)
+        self.writer = InsightWriter(Sight(self.insight, self.look), self.slots)
         self.metrics = folder / "metrics.jsonl"
         self.facts = DashboardFacts(
             run=RunFacts(
