@@ -20,11 +20,12 @@ from seedbed.common.diagnosis import connect, look_up, shake_hands
 from seedbed.common.errors import SeedbedError
 from seedbed.common.extras import install_command
 from seedbed.common.grpc_channel import error_from_rpc, open_channel
+from seedbed.common.load_figures import figures_of
 from seedbed.common.machine import Check, check_machine, version_of
 from seedbed.common.options import option, parse
 from seedbed.common.server_status import ServerStatus, status_from_message
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.common.verdict import Verdict, figures_of, judge
+from seedbed.common.verdict import Verdict, judge
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
 

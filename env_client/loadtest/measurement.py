@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from seedbed.common.load_figures import Figures, shares_of
 from seedbed.common.server_status import ServerStatus
-from seedbed.common.verdict import Figures, shares_of
 from seedbed.env_client.loadtest.latency import Percentiles, percentiles_ms
 from seedbed.env_client.loadtest.points import Load
 from seedbed.env_client.loadtest.tally import Sample, Tally, difference, total

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from seedbed.common import cpu
+from seedbed.common.load_figures import figures_of
 from seedbed.common.server_status import ServerStatus, status_from_message
-from seedbed.common.verdict import Verdict, figures_of, judge
+from seedbed.common.verdict import Verdict, judge
 from seedbed.proto import seedbed_pb2 as pb
 
 STAGES = (

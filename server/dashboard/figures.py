@@ -8,9 +8,10 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from seedbed.common import cpu
+from seedbed.common.load_figures import figures_of
 from seedbed.common.process_stats import read_process
 from seedbed.common.server_status import ProcessUse, ServerStatus, Stage
-from seedbed.common.verdict import figures_of, judge
+from seedbed.common.verdict import judge
 from seedbed.server.dashboard.facts import DashboardFacts
 from seedbed.server.shared.vitals import COUNTERS, STAGES, Phase, VitalsTable
 

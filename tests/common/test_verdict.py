@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from seedbed.common.load_figures import Figures, figures_of
 from seedbed.common.server_status import ProcessUse, ServerStatus, Stage
-from seedbed.common.verdict import Cause, Figures, Verdict, figures_of, judge
+from seedbed.common.verdict import Cause, Verdict, judge
 from seedbed.env_client.loadtest.latency import Percentiles
 from seedbed.env_client.loadtest.measurement import Measurement, ProcessFigures
 from seedbed.env_client.loadtest.points import Load
