@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -127,23 +127,20 @@ def _built_in(wanted: EnvironmentName) -> Builder:
     }
     if name in plain and not given:
         return lambda _, seed: plain[name](name, seed)
-    if name == "seedbed/CatchMasked-v0":
-        full_id, masked = _read_options(name, given, CatchMaskedOptions())
-        return lambda _, seed: CatchMasked(full_id, masked, seed)
-    if name == "seedbed/Lights-v0":
-        full_id, lights = _read_options(name, given, LightsOptions())
-        return lambda _, seed: Lights(full_id, lights, seed)
-    if name == "seedbed/MemoryChain-v0":
-        full_id, chain = _read_options(name, given, MemoryChainOptions())
-        return lambda _, seed: MemoryChain(full_id, chain, seed)
-    if name == "seedbed/Synthetic-v0":
-        full_id, synthetic = _read_options(name, given, SyntheticOptions())
-        return lambda _, seed: Synthetic(full_id, synthetic, seed)
+    with_options: dict[str, tuple[Any, Callable[[str, Any, int], Environment]]] = {
+        "seedbed/CatchMasked-v0": (CatchMaskedOptions(), CatchMasked),
+        "seedbed/Lights-v0": (LightsOptions(), Lights),
+        "seedbed/MemoryChain-v0": (MemoryChainOptions(), MemoryChain),
+        "seedbed/Synthetic-v0": (SyntheticOptions(), Synthetic),
+    }
+    if name in with_options:
+        defaults, task = with_options[name]
+        full_id, options = _read_options(name, given, defaults)
+        return lambda _, seed: task(full_id, options, seed)
     if name in ECHO_SPECS:
         _, echo = _read_options(name, given, EchoOptions())
         return lambda index, seed: Echo(name, echo, index, seed)
-    tasks = ("CatchMasked", "Lights", "MemoryChain", "Synthetic")
-    known = [*plain, *(f"seedbed/{task}-v0" for task in tasks), *ECHO_SPECS]
+    known = [*plain, *with_options, *ECHO_SPECS]
     near = difflib.get_close_matches(name, known, n=1) or known
     raise SpecError(f"unknown environment {wanted.id!r}: did you mean {', '.join(near)}?")
 
