@@ -42,7 +42,11 @@ class OptimiserConfig:
     final_learning_rate_share: float = option(
         0.0, "share of the learning rate left at the end of the run, reached linearly", minimum=0
     )
-    epsilon: float = option(1e-8, "optimiser's epsilon; belongs to the reduction, which scales gradients", minimum=0)
+    epsilon: float = option(
+        1e-8,
+        "optimiser's epsilon, added to what a step is divided by; sums of gradients want more than means",
+        minimum=0,
+    )
     decay: float = option(0.99, "RMSProp: decay of the mean square")
     centred: bool = option(False, "RMSProp: divide by the spread of gradients, not their size", fixed=True)
     momentum: float = option(0.0, "RMSProp: momentum")

@@ -144,9 +144,13 @@ def print_help(given: Given) -> None:
     """Shows all options, with those of the algorithm that was named."""
     tree = ServerConfig() if given.algorithm is None else defaults_of(given.algorithm, given.trust)
     parser = make_parser(given.prog, given.description, tree)
+    parser.epilog = (
+        "What the environment shows, the algorithm and the preset set other defaults than those that stand here: "
+        f"{given.prog} ... --dry-run says which."
+    )
     if given.algorithm is None:
         known = ", ".join(one.name for one in names("algorithms", ALGORITHMS) if not one.hidden)
-        parser.epilog = f"options of an algorithm: {given.prog} --algorithm NAME --help, NAME one of {known}"
+        parser.epilog += f" Options of an algorithm: {given.prog} --algorithm NAME --help, NAME one of {known}"
     parser.print_help()
 
 
