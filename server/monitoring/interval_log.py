@@ -80,22 +80,10 @@ class IntervalLog:
             spreads: of what updates saw, by name.
         """
         now_s = time.monotonic()
+        elapsed_s, self._last_s = now_s - self._last_s, now_s
         episodes = EpisodeWindow.from_state(state.episodes)
-        frames_per_step = self._spec.frames_per_step
-        last_steps = state.agent_steps if self._last_steps is None else self._last_steps
-        steps_per_s = (state.agent_steps - last_steps) / max(1e-9, now_s - self._last_s)
-        stages = self._stages(vitals, now_s - self._last_s)
-        self._last_s, self._last_steps = now_s, state.agent_steps
+        stages, common = self._stages(vitals, elapsed_s), self._progress_of(state, episodes, elapsed_s)
         optional: dict[str, Any] = {name: learned.get(name) for name in _LEARNT}
-        common: dict[str, Any] = {
-            "agent_steps": state.agent_steps,
-            "frames": state.agent_steps * frames_per_step,
-            "updates": state.updates,
-            "steps_per_s": steps_per_s,
-            "frames_per_s": steps_per_s * frames_per_step,
-            "episodes": episodes.num_episodes,
-            "episode_return_mean": episodes.return_mean,
-        }
         _publish(vitals, learned, episodes, state)
         if state.has_begun:
             numbers = {
@@ -126,6 +114,21 @@ class IntervalLog:
                 **optional,
             )
         )
+
+    def _progress_of(self, state: RunState, episodes: EpisodeWindow, elapsed_s: float) -> dict[str, Any]:
+        """What was done since the run's beginning, and how fast lately: for the line and for people."""
+        last_steps = state.agent_steps if self._last_steps is None else self._last_steps
+        self._last_steps = state.agent_steps
+        steps_per_s = (state.agent_steps - last_steps) / max(1e-9, elapsed_s)
+        return {
+            "agent_steps": state.agent_steps,
+            "frames": state.agent_steps * self._spec.frames_per_step,
+            "updates": state.updates,
+            "steps_per_s": steps_per_s,
+            "frames_per_s": steps_per_s * self._spec.frames_per_step,
+            "episodes": episodes.num_episodes,
+            "episode_return_mean": episodes.return_mean,
+        }
 
     def _record(self, numbers: Mapping[str, Any], spreads: Mapping[str, Spread]) -> None:
         """Writes a line, and hands it to the trackers."""
