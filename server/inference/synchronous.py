@@ -17,6 +17,9 @@ from seedbed.server.inference.rounds import Rounds
 from seedbed.server.inference.service import InferenceService, slots_of
 from seedbed.server.inference.sinks import UnrollSink
 
+SETTLE_S = 5.0
+"""Clients of one machine come within seconds of each other; a fleet smaller than the server's rows loses these once."""
+
 
 class RoundSink(UnrollSink, Protocol):
     """Where finished unrolls go, and where one waits for what is learnt from them."""
@@ -37,17 +40,19 @@ class RoundSink(UnrollSink, Protocol):
 class SynchronousService(InferenceService):
     """Answers in rounds, see `Rounds`."""
 
-    def __init__(self, *, sink: RoundSink, num_rows: int, patience_s: float, **parts: Any) -> None:
+    def __init__(
+        self, *, sink: RoundSink, num_rows: int, patience_s: float, settle_s: float = SETTLE_S, **parts: Any
+    ) -> None:
         """Takes the parts of `InferenceService`, and more.
 
         Args:
             sink: where unrolls go.
             num_rows: L of an unroll.
-            patience_s: see `Rounds`.
+            patience_s, settle_s: see `Rounds`.
             **parts: see the base class.
         """
         super().__init__(sink=sink, **parts)
-        self._rounds = Rounds(patience_s)
+        self._rounds = Rounds(patience_s, min(patience_s, settle_s))
         self._rounds_sink = sink
         self._num_rows = num_rows
         self._position: dict[int, int] = {}  # rows that a member has been answered in this round
@@ -56,10 +61,14 @@ class SynchronousService(InferenceService):
     def turn(self, timeout_s: float) -> None:
         """See the base class; and whenever a round is over, learns and begins the next."""
         super().turn(timeout_s)
-        while not self.stopping and self._rounds.is_over(live := self._live(), self._clock()):
+        while not self.stopping and self._is_round_over(live := self._live()):
             self._end_round()
             self._begin_round(live)
             super().turn(0.0)
+
+    def _is_round_over(self, live: set[int]) -> bool:
+        waiting = sum(lease.num_rows for lease in self.leases.all() if self._rounds.is_waiting(lease.first))
+        return self._rounds.is_over(live, self._clock(), all_here=waiting == self._slots.num_slots)
 
     def _request(self, lease: Lease, now_s: float) -> None:
         first = lease.first

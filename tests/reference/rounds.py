@@ -78,6 +78,7 @@ class RoundWorld(World):
             sink=self.collector,
             num_rows=self.layout.num_rows,
             patience_s=PATIENCE_S,
+            settle_s=0.0,
             slots=self.slots,
             leases=LeaseTable(num_slots=num_slots, grace_s=GRACE_S),
             batcher=Batcher(max_rows=num_slots, max_wait_s=max_wait_s or 0.0, wait_when_idle=max_wait_s is not None),

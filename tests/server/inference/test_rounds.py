@@ -22,6 +22,21 @@ def test_a_first_request_begins_a_round() -> None:
     assert rounds.is_over(LIVE, 0.0)
 
 
+def test_the_first_round_waits_for_all_or_until_nobody_new_comes() -> None:
+    rounds = Rounds(patience_s=5.0, settle_s=2.0)
+    rounds.ask(0, 10.0)
+    assert not rounds.is_over(LIVE, 11.9, all_here=False)
+    rounds.ask(0, 11.9)
+    rounds.ask(4, 11.9)
+    assert not rounds.is_over(LIVE, 13.8, all_here=False), "the newcomer begins the wait anew"
+    assert rounds.is_over(LIVE, 13.8, all_here=True)
+    assert rounds.is_over(LIVE, 13.9, all_here=False)
+    rounds.begin(LIVE, 13.9)
+    rounds.wait(0)
+    rounds.wait(4)
+    assert rounds.is_over(LIVE, 13.9, all_here=False), "later rounds wait for nobody"
+
+
 def test_members_act_newcomers_wait() -> None:
     rounds = begun(0, 4)
     assert rounds.ask(0, 1.0)
