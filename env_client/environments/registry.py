@@ -1,10 +1,10 @@
 """How a name becomes an environment.
 
-Ids: "ALE/Pong-v5" (or "Pong"), "seedbed/Catch-v0" and the other tasks (`tasks.py`, `space_tasks.py`),
-"seedbed/Synthetic-v0", "seedbed/Echo-v0" and its kin (`echo.py`), everything that Gymnasium has registered, and what
-somebody else's module makes: "my_pkg:make". Options of the built-in ones follow after commas,
-"seedbed/MemoryChain-v0,length=12", or are keyword arguments as for all others: `seedbed.common.environment_name` has
-the form.
+Ids: "ALE/Pong-v5" (or "Pong"), "seedbed/Catch-v0" and the other tasks (`tasks.py`, `space_tasks.py`,
+`memory_tasks.py`, `detour.py`), "seedbed/Synthetic-v0", "seedbed/Echo-v0" and its kin (`echo.py`), everything that
+Gymnasium has registered, and what somebody else's module makes: "my_pkg:make". Options of the built-in ones follow
+after commas, "seedbed/MemoryChain-v0,length=12", or are keyword arguments as for all others:
+`seedbed.common.environment_name` has the form.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ import numpy as np
 from seedbed.common.environment_name import EnvironmentName
 from seedbed.common.errors import SpecError
 from seedbed.common.plugins import NOTHING_TYPED, Trust, check_trusted, installed
+from seedbed.env_client.environments.detour import Detour, DetourOptions
 from seedbed.env_client.environments.echo import ECHO_SPECS, Echo, EchoOptions
 from seedbed.env_client.environments.interface import Asides, Environment
+from seedbed.env_client.environments.memory_tasks import IMaze, IMazeOptions, MetaFetch, MetaFetchOptions
 from seedbed.env_client.environments.space_tasks import (
     CatchDict,
     CatchMasked,
@@ -129,8 +131,11 @@ def _built_in(wanted: EnvironmentName) -> Builder:
         return lambda _, seed: plain[name](name, seed)
     with_options: dict[str, tuple[Any, Callable[[str, Any, int], Environment]]] = {
         "seedbed/CatchMasked-v0": (CatchMaskedOptions(), CatchMasked),
+        "seedbed/Detour-v0": (DetourOptions(), Detour),
+        "seedbed/IMaze-v0": (IMazeOptions(), IMaze),
         "seedbed/Lights-v0": (LightsOptions(), Lights),
         "seedbed/MemoryChain-v0": (MemoryChainOptions(), MemoryChain),
+        "seedbed/MetaFetch-v0": (MetaFetchOptions(), MetaFetch),
         "seedbed/Synthetic-v0": (SyntheticOptions(), Synthetic),
     }
     if name in with_options:
