@@ -38,6 +38,7 @@ from seedbed.server.run.state import RunState
 from seedbed.server.training.assemble import make_layout
 from seedbed.server.training.resolve import admit, config_of
 from seedbed.spaces import ActionWriter, ObservationReader
+from seedbed.words import in_words_of_python
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,8 +90,9 @@ def load(
     """
     file, checkpoint = find_checkpoint(Path(run), best=best)
     trust = Trust(allow_import=allow_import, start_directory=start_directory())
-    config = config_of(file, trust)
-    admit(config, file.spec, trust)
+    with in_words_of_python():
+        config = config_of(file, trust)
+        admit(config, file.spec, trust)
     return Policy(config, file.spec, RunState.from_checkpoint(checkpoint), device=device, seed=seed)
 
 

@@ -27,6 +27,7 @@ from seedbed.server.monitoring.metrics import read_metrics
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.directory import METRICS_FILE
 from seedbed.server.training.command_line import read_command_line
+from seedbed.words import in_words_of_python
 
 if TYPE_CHECKING:
     from seedbed.policy import Policy
@@ -118,7 +119,7 @@ def train(
                 log.settle()
                 callbacks.look()
 
-        with contextlib.suppress(StopTraining):
+        with contextlib.suppress(StopTraining), in_words_of_python():
             run_child(["train", *argv], log, watch)
     written = (directory / METRICS_FILE).exists()
     return Result(directory, (read_metrics(directory) or [{}])[-1] if written else {})
@@ -190,7 +191,7 @@ def evaluate(
     Args:
         run: its directory, or the folder of one checkpoint in it.
         best: the checkpoint of the best cohort instead of the newest.
-        episodes: in all; rounded up to the same number for every environment.
+        episodes: in all, shared among the environments as equally as it goes.
         num_envs: environments.
         greedy: the best action instead of exploring; None: as the algorithm has it.
         seed: of the evaluation.
@@ -212,7 +213,8 @@ def evaluate(
         words += [] if greedy is None else _words({"greedy": greedy})
         words += [] if video is None else _words({"video": Path(video), "video_episodes": video_episodes})
         words += [flag for flag, wanted in (("--best", best), ("--allow-import", allow_import)) if wanted]
-        run_child(["eval", *words], log, lambda reports: None)
+        with in_words_of_python():
+            run_child(["eval", *words], log, lambda reports: None)
         scores: dict[str, Any] = json.loads(file.read_text())
         return scores
 

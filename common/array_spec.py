@@ -42,6 +42,8 @@ _MAX_INTEGER = 2**53
 """So far doubles, which bounds are, count one by one."""
 
 _MAX_RANK = 32  # NumPy's, before its version 2
+_MAX_SHOWN = 8  # elements whose bounds a person reads one by one
+_MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 _LITTLE_ENDIAN = {name: np.dtype(name).newbyteorder("<") for name in DTYPES}
 
@@ -187,7 +189,7 @@ class ArraySpec:
 
     def __str__(self) -> str:
         unbounded = self.low == (-math.inf,) and self.high == (math.inf,)
-        bounds = "" if unbounded else f" in [{_shown(self.low)}, {_shown(self.high)}]"
+        bounds = "" if unbounded else f" in {_shown(self.bound_pairs)}"
         kind = "" if self.kind == "box" else f"{self.kind} "
         mask = " as action mask" if self.role == "action_mask" else ""
         source = "" if self.source_dtype in ("", self.dtype) else f" (of {self.source_dtype})"
@@ -247,7 +249,16 @@ def _to_null(bound: float) -> float | None:
     return bound if math.isfinite(bound) else None
 
 
-def _shown(bounds: Sequence[float]) -> str:
-    """One number where all are equal; else the least and the greatest."""
-    shown = [f"{bound:g}" if abs(bound) < 1e6 else repr(bound) for bound in (min(bounds), max(bounds))]
-    return shown[0] if len(bounds) == 1 else f"{shown[0]} .. {shown[1]}"
+def _shown(pairs: Sequence[tuple[float, float]]) -> str:
+    """The bounds of all elements where they are equal; else of each, or of very many the range of all."""
+    if len(pairs) <= _MAX_SHOWN:
+        return ", ".join(f"[{_number(low)}, {_number(high)}]" for low, high in pairs)
+    least, most = min(low for low, _ in pairs), max(high for _, high in pairs)
+    return f"bounds of their own within [{_number(least)}, {_number(most)}]"
+
+
+def _number(bound: float) -> str:
+    """As people write it; the greatest float32 stands for no bound, as Gymnasium's own environments use it."""
+    if abs(bound) >= _MAX_FLOAT32:
+        return "inf" if bound > 0 else "-inf"
+    return str(int(bound)) if bound.is_integer() and abs(bound) <= _MAX_INTEGER else f"{bound:g}"

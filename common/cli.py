@@ -11,8 +11,8 @@ import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from seedbed.common.errors import MissingExtraError, UsageError
-from seedbed.common.extras import install_command
+from seedbed.common.errors import UsageError
+from seedbed.common.extras import missing_extra
 from seedbed.common.logs import run_main
 
 
@@ -96,10 +96,7 @@ def naming_extras() -> Iterator[None]:
         module = (error.name or "").partition(".")[0]
         if module not in _EXTRAS:
             raise
-        extra = _EXTRAS[module]
-        what = "seedbed's own dependencies" if extra is None else f'the extra "{extra}"'
-        message = f"expected {what} to be installed ({install_command(extra)}), {module} is missing"
-        raise MissingExtraError(message) from error
+        raise missing_extra(_EXTRAS[module], f"{module} is missing") from error
 
 
 def _dispatch(argv: list[str]) -> int:

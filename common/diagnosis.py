@@ -73,14 +73,12 @@ async def shake_hands(address: Address, credentials: ClientCredentials) -> None:
         await _shake_hands_in_plain(address)
 
 
-async def find_permanent_fault(address: Address, credentials: ClientCredentials) -> AuthError | None:
-    """What makes every further attempt useless, if that can be seen from here. Never raises."""
+async def find_fault(address: Address, credentials: ClientCredentials) -> SeedbedError | None:
+    """What is in the way, if that can be seen from here; its class says whether trying again can help. Never raises."""
     try:
         await shake_hands(address, credentials)
-    except AuthError as error:
+    except SeedbedError as error:
         return error
-    except SeedbedError:
-        pass
     return None
 
 

@@ -19,7 +19,7 @@ from seedbed.common.options import OptionParser, add_options, explicit, option, 
 from seedbed.common.plugins import Trust, start_directory
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import Array
-from seedbed.env_client.environments.interface import Environment, Limits, Status
+from seedbed.env_client.environments.interface import Environment, Limits, Status, remarks_of
 from seedbed.env_client.environments.making import told
 from seedbed.env_client.environments.registry import Builder
 from seedbed.env_client.environments.rows import Care, careful_builder, describe, some_action
@@ -167,6 +167,11 @@ class _Play:
             raise SpecError(f"expected a finite reward, got {result[0]}")
         return result
 
+    @property
+    def remarks(self) -> list[str]:
+        """What the environment says of its first reset and step."""
+        return remarks_of(self._environment)
+
     def close(self) -> None:
         """Closes the environment."""
         self._environment.close()
@@ -241,7 +246,7 @@ def _check_steps(build: Builder, findings: Findings, steps: int) -> None:
     if resets := play.reset_s[1:]:  # the first may have been done while it was built, to look for a mask
         speed += f", {1000 * float(np.mean(resets)):.3g} ms a reset"
     findings.facts.append(("speed", speed))
-    findings.remarks += sorted(outside)
+    findings.remarks += play.remarks + sorted(outside)
     if not lengths:
         findings.remarks.append(f"no episode ended within {steps:,} steps: --max-episode-steps cuts them")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import grpc.aio
 from seedbed.common.address import Address
 from seedbed.common.codec import check_protocol, described_spec
 from seedbed.common.credentials import ClientCredentials, Reloaded, Tokens, watch_tokens
-from seedbed.common.diagnosis import find_permanent_fault
+from seedbed.common.diagnosis import find_fault
 from seedbed.common.errors import SeedbedError, UnavailableError
 from seedbed.common.grpc_channel import ChannelOptions, error_from_rpc, open_channel
 from seedbed.common.specs import EnvironmentSpec
@@ -33,6 +34,8 @@ _MESSAGE_ALLOWANCE_BYTES = 64 * 1024
 _MAX_MESSAGE_BYTES = 2**31 - 1  # what gRPC's option, a C int, can hold
 _MAX_TEXT = 100  # of a line that may come every few seconds
 _NOT_CONNECTED = "failed to connect"  # gRPC's words where not even a connection came about
+_TOLD_AGAIN_S, _TOLD_AGAIN_MAX_S = 10.0, 300.0  # spans between lines of one outage, which double
+_SAME_OUTAGE_S = 30.0  # attempts are closer together, whatever they wait for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +114,8 @@ class Line:
         self._endpoint = endpoint
         self._max_reply_bytes = max_reply_bytes
         self._channels: list[grpc.aio.Channel] = []
-        self._told, self._quiet_until_s = "", 0.0
+        self._told: dict[str, tuple[float, float]] = {}  # text -> when it is told again, and the span after that
+        self._began_s = self._failed_s = -math.inf
         self._stub = Reloaded(endpoint.credentials.files, self._open)
 
     @property
@@ -120,11 +124,20 @@ class Line:
         return self._stub.get()
 
     def tell(self, text: str, wait_s: float) -> None:
-        """Logs why an attempt failed: once for all groups that fail alike until the next attempt is due."""
+        """Logs why an attempt failed: at once, then ever more rarely while it fails alike, for all groups together."""
         now_s = time.monotonic()
-        if text != self._told or now_s >= self._quiet_until_s:
+        if now_s - self._failed_s > _SAME_OUTAGE_S:
+            self._told.clear()
+            self._began_s = now_s
+        self._failed_s = now_s + wait_s
+        due_s, span_s = self._told.get(text, (now_s, _TOLD_AGAIN_S))
+        if now_s < due_s:
+            return
+        if text not in self._told:
             _log.warning("%s; next attempt in %.2f s", text, wait_s)
-            self._told, self._quiet_until_s = text, now_s + wait_s
+        else:
+            _log.warning("%s; tried again and again for %.0f s", text, now_s - self._began_s)
+        self._told[text] = now_s + span_s, min(2 * span_s, _TOLD_AGAIN_MAX_S)
 
     async def close(self) -> None:
         """Ends all calls at once."""
@@ -195,19 +208,25 @@ async def wait_out(backoff: Backoff, error: SeedbedError, endpoint: Endpoint, li
 
     Args:
         backoff: decides how long; what a restarting server asked for comes on top.
-        error: why it failed. Where gRPC could not connect, what is seen from here may replace it.
+        error: why it failed; `explained` here.
         endpoint: of the attempt.
         line: that it used.
 
     Raises:
         SeedbedError: see `Backoff.next_wait_s`.
     """
-    if isinstance(error, UnavailableError) and _NOT_CONNECTED in str(error):
-        error = await find_permanent_fault(endpoint.address, endpoint.credentials) or error
+    error = await explained(error, endpoint)
     at_least_s = error.retry_after_s if isinstance(error, ServerRestarting) else 0.0
     wait_s = at_least_s + backoff.next_wait_s(error, time.monotonic())
     line.tell(f"{endpoint.target}: {_brief(error)}", wait_s)
     await asyncio.sleep(wait_s)
+
+
+async def explained(error: SeedbedError, endpoint: Endpoint) -> SeedbedError:
+    """The error itself; where gRPC could not connect, what is seen from here instead, in the words of the doctor."""
+    if isinstance(error, UnavailableError) and _NOT_CONNECTED in str(error).lower():
+        return await find_fault(endpoint.address, endpoint.credentials) or error
+    return error
 
 
 def _brief(error: SeedbedError) -> str:

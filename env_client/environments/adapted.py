@@ -13,7 +13,7 @@ from seedbed.common.environment_name import EnvironmentName
 from seedbed.common.errors import SpecError
 from seedbed.common.image_layout import image_layout
 from seedbed.env_client.environments.images import Shrink, shrinking
-from seedbed.env_client.environments.interface import Environment, Row, Status, fps_of, info_of, picture_of
+from seedbed.env_client.environments.interface import Environment, Row, Status, fps_of, info_of, picture_of, remarks_of
 
 
 class Adapted:
@@ -52,6 +52,11 @@ class Adapted:
     def frames(self) -> int:
         """See `Environment`."""
         return self._environment.frames
+
+    @property
+    def remarks(self) -> list[str]:
+        """See `remarks_of`."""
+        return remarks_of(self._environment)
 
     @property
     def info(self) -> Mapping[str, float]:

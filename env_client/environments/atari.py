@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from seedbed.common.environment_name import canonical
 from seedbed.common.errors import MissingExtraError, SpecError
-from seedbed.common.extras import install_command
+from seedbed.common.extras import missing_extra
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.env_client.environments.interface import Row, Status
 
@@ -267,6 +267,6 @@ def _import_emulator() -> tuple[Any, Any]:
         with _hidden("gymnasium"):  # ale-py loads it to register its own environments there: a third of this import
             import ale_py.roms
     except ImportError as error:
-        raise MissingExtraError(f"Atari games need {install_command('atari')} ({error})") from error
+        raise missing_extra("atari", f"Atari games need it ({error})") from error
     cv2.setNumThreads(1)  # the client is one thread; a pool would only add switches between threads
     return ale_py, cv2

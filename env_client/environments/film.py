@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seedbed.common.errors import MissingExtraError
-from seedbed.common.extras import install_command
+from seedbed.common.extras import missing_extra
 
 Picture = NDArray[np.uint8]
 """`[H, W, 3]`, red, green, blue."""
@@ -226,5 +225,5 @@ def _av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise MissingExtraError(f"--video needs {install_command('video')} ({error})") from error
+        raise missing_extra("video", f"--video needs it ({error})") from error
     return av

@@ -16,7 +16,7 @@ from seedbed.common.specs import ArraySpec, EnvironmentSpec, action_mask
 from seedbed.env_client.environments.action_masks import MaskFlattener, MaskSource, find_mask_source
 from seedbed.env_client.environments.info import info_reader
 from seedbed.env_client.environments.interface import Row, Status
-from seedbed.env_client.environments.shown import check_observation, check_reset, check_step, write
+from seedbed.env_client.environments.shown import check_observation, check_reset, check_step, wider_dtypes, write
 from seedbed.env_client.environments.spaces import ActionMapping, Containers, action_specs, observation_specs
 
 _log = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ class GymnasiumEnvironment:
         self._name = name
         self._seed: int | None = seed
         self.frames = 0
+        self.remarks: dict[str, None] = {}
         self._reset_seen = self._step_seen = False
         self._first: tuple[Any, Mapping[str, Any]] | BaseException | None = None
         self._mask_source: MaskSource | None = None
@@ -133,6 +134,7 @@ class GymnasiumEnvironment:
         result = _tried(lambda: self._env.reset(seed=seed))
         check_reset(result)
         check_observation(result[0], self._shown_specs, self._shown, "the first reset")
+        self.remarks.update(dict.fromkeys(wider_dtypes(result[0], self._shown_specs, self._shown)))
         self._reset_seen = True
         return result[0], result[1]
 
@@ -141,6 +143,7 @@ class GymnasiumEnvironment:
             result = _tried(lambda: self._env.step(action))
             check_step(result)
             check_observation(result[0], self._shown_specs, self._shown, "the first step")
+            self.remarks.update(dict.fromkeys(wider_dtypes(result[0], self._shown_specs, self._shown)))
         except SpecError as error:
             raise SpecError(f"{self._name}: {error}") from None
         self._step_seen = True

@@ -95,6 +95,11 @@ class Environment(Protocol):
         """Frees what it holds. Nothing may be called after it."""
 
 
+def remarks_of(environment: Environment) -> list[str]:
+    """What is worth knowing about its first reset and first step, of one that says so."""
+    return list(getattr(environment, "remarks", ()))
+
+
 def info_of(environment: Environment) -> Mapping[str, float]:
     """Numbers of the episode that has just ended: the attribute `info` of environments that have such."""
     numbers: Mapping[str, float] = getattr(environment, "info", None) or {}

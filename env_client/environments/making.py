@@ -19,7 +19,7 @@ from typing import Any
 from seedbed.common import plugins
 from seedbed.common.environment_name import canonical
 from seedbed.common.errors import MissingExtraError, SeedbedError, SpecError
-from seedbed.common.extras import install_command
+from seedbed.common.extras import missing_extra
 from seedbed.common.plugins import Trust, import_named, installed, is_module
 
 _log = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ def _gymnasium(environment_id: str) -> Any:
     try:
         import gymnasium
     except ImportError as error:
-        raise MissingExtraError(f"{environment_id} needs {install_command('env')} ({error})") from error
+        raise missing_extra("env", f"{environment_id} needs it ({error})") from error
     return gymnasium
 
 

@@ -47,6 +47,22 @@ def check_observation(value: Any, specs: Sequence[ArraySpec], containers: Contai
             raise SpecError(f"{when} shows {spec.name!r}: expected {spec}, got {complaint}")
 
 
+def wider_dtypes(value: Any, specs: Sequence[ArraySpec], containers: Containers) -> list[str]:
+    """Remarks about arrays of a wider dtype than their space's: its author may not know what is really shown.
+
+    Args:
+        value: an observation that fits its space.
+        specs, containers: as above.
+    """
+    return [
+        f"{spec.name!r} is shown as {part.dtype.name}, its space says {spec.source_dtype}: it is rounded"
+        for spec, part in zip(specs, containers.parts(value), strict=True)
+        if isinstance(part, np.ndarray | np.generic)
+        and part.dtype.kind == "f"
+        and part.dtype.itemsize > np.dtype(spec.source_dtype).itemsize
+    ]
+
+
 def check_step(result: Any) -> None:
     """Checks that a step gave five values, and that reward and flags are single numbers.
 

@@ -7,7 +7,7 @@ from typing import Any
 import grpc.aio
 
 from seedbed.common.server_status import ServerStatus, status_from_message
-from seedbed.env_client.connection import REPLY_TIMEOUT_S, Endpoint, error_from_rpc
+from seedbed.env_client.connection import REPLY_TIMEOUT_S, Endpoint, error_from_rpc, explained
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
 
@@ -31,7 +31,7 @@ class StatusReader:
         except grpc.aio.AioRpcError as error:
             if error.code() == grpc.StatusCode.UNIMPLEMENTED:
                 return None
-            raise error_from_rpc(error) from None
+            raise await explained(error_from_rpc(error), self._endpoint) from None
         return status_from_message(reply)
 
     async def __aenter__(self) -> StatusReader:

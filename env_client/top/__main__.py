@@ -20,7 +20,7 @@ from seedbed.common.credentials import ClientCredentials
 from seedbed.common.errors import SeedbedError, UnavailableError, UsageError
 from seedbed.common.logs import run_main
 from seedbed.common.options import OptionParser, add_options, explicit, option, override
-from seedbed.env_client.connection import REPLY_TIMEOUT_S, Endpoint, error_from_rpc
+from seedbed.env_client.connection import REPLY_TIMEOUT_S, Endpoint, error_from_rpc, explained
 from seedbed.env_client.top.figures import Figures, figures_between
 from seedbed.env_client.top.screen import Line, Order, SortKey, clean, cut, draw
 from seedbed.env_client.top.terminal import Terminal
@@ -116,7 +116,7 @@ class Server:
         try:
             return await getattr(stub, name)(request, timeout=REPLY_TIMEOUT_S, metadata=self._endpoint.metadata)
         except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from None
+            raise await explained(error_from_rpc(error), self._endpoint) from None
 
     async def close(self) -> None:
         """Hangs up."""

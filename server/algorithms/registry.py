@@ -29,6 +29,22 @@ ALGORITHMS: Mapping[str, str] = {
 }
 """Name -> MODULE:CLASS."""
 
+SUMMARIES: Mapping[str, str] = {
+    "vtrace": "actor-critic that corrects for policy lag (IMPALA); any actions",
+    "a2c": "actor-critic in rounds, no lag; any actions",
+    "a3c": "actor-critic that takes every action for its own; any actions",
+    "ppo": "actor-critic in rounds, several passes, clipped; any actions",
+    "r2d2": "Q-learning from a replay, with memory; one discrete action",
+    "apex": "Q-learning from a replay; one discrete action",
+    "sac": "actor and critics from a replay, with entropy; boxes, or discrete actions",
+    "td3": "deterministic actor and critics from a replay; boxes",
+    "one_step_q": "Q-learning of single steps, no replay; one discrete action",
+    "one_step_sarsa": "Sarsa of single steps, no replay; one discrete action",
+    "pqn": "Q-learning in rounds, no replay, no target; one discrete action",
+    "n_step_q": "Q-learning of n steps, no replay; one discrete action",
+}
+"""Name -> what it is and which actions it takes, in a few words."""
+
 _INTERFACE = "seedbed.server.algorithms.interface.Algorithm"
 
 

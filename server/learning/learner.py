@@ -196,18 +196,21 @@ class Learner:
                 f"expected the state of this run's learner in its checkpoint, got another: {error}"
             ) from None
 
-    def take_weights(self, weights: Mapping[str, Tensor], source: str) -> None:
+    def take_weights(self, weights: Mapping[str, Tensor], source: str, differences: Sequence[str] = ()) -> None:
         """Starts from what another run has learnt; optimisers and counters stay fresh.
 
         Args:
             weights: as in "learnt" of `get_state`.
             source: that run, for messages.
+            differences: between that run and this one, which a message names instead of tensors.
 
         Raises:
             ConfigError: they are those of another network.
         """
         ours = self.learnt.state_dict()
         shapes, theirs = _shapes(ours), _shapes(weights)
+        if shapes != theirs and differences:
+            raise ConfigError(f"expected the network of this run in {source}, got another: {'; '.join(differences)}")
         if shapes != theirs:
             names = sorted(name for name in {*shapes, *theirs} if shapes.get(name) != theirs.get(name))
             found = [

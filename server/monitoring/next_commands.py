@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+
+from seedbed.common.options import flatten, options_of
 from seedbed.common.plugins import is_module
 from seedbed.server.options.config import ServerConfig
+from seedbed.server.run.resuming import is_exposure
 from seedbed.server.trackers.registry import names_in
 
 
@@ -27,7 +31,7 @@ def next_commands(config: ServerConfig, verb: str, reached: str | None, *, has_b
 
 def continuation(config: ServerConfig, verb: str, reached: str | None) -> str:
     """The command that continues a run: the same again, with more of what ended it."""
-    command = f"seedbed {verb} --run-dir {config.run.run_dir}{_allowance(config)}"
+    command = f"seedbed {verb} --run-dir {config.run.run_dir}{_allowance(config)}{_exposure(config)}"
     run = config.run
     if reached is None:
         return command
@@ -36,6 +40,18 @@ def continuation(config: ServerConfig, verb: str, reached: str | None) -> str:
     if "return" in reached:
         return f"{command} --target-return none (or a higher one)"
     return f"{command} --max-seconds none (or more)"
+
+
+def _exposure(config: ServerConfig) -> str:
+    """Who may reach a server is said at every start."""
+    usual, values = flatten(ServerConfig()), flatten(config)
+    words = [
+        word
+        for leaf in options_of(config)
+        if is_exposure(leaf.path) and values[leaf.path] != usual[leaf.path]
+        for word in leaf.to_argv(values[leaf.path])
+    ]
+    return "".join(f" {shlex.quote(word)}" for word in words)
 
 
 def _allowance(config: ServerConfig) -> str:

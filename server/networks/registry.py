@@ -28,11 +28,27 @@ TORSOS: Mapping[str, str] = {
 }
 """Name -> MODULE:CLASS, a `torso.Torso`."""
 
+TORSO_SUMMARIES: Mapping[str, str] = {
+    "auto": "an encoder for each array of an observation, chosen by what it shows",
+    "mlp": "layers over all numbers together",
+    "flat": "all numbers as they are, no layers",
+    "impala_shallow": "two convolutions, for images",
+    "nature": "three convolutions (DQN), for images",
+    "impala_deep": "fifteen convolutions with residuals, for images",
+}
+"""Name -> what it is, in a few words."""
+
 CORES: Mapping[str, str] = {
     "none": f"{_FOLDER}.cores:FeedForward",
     "lstm": f"{_FOLDER}.cores:LSTM",
 }
 """Name -> MODULE:CLASS, a `cores.Core`."""
+
+CORE_SUMMARIES: Mapping[str, str] = {
+    "none": "no memory beside stacked frames",
+    "lstm": "recurrent, fed with last action and reward too",
+}
+"""Name -> what it is, in a few words."""
 
 
 def find_torso(name: str, trust: Trust = _NOTHING_TYPED) -> type[Torso]:

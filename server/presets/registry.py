@@ -6,6 +6,7 @@ for one of them on this task, over `TASK`.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,15 @@ PRESETS: Mapping[str, tuple[Values, Mapping[str, Values]]] = {
     "pendulum": (pendulum.TASK, pendulum.ALGORITHMS),
 }
 """Name -> values of the task, and those of each algorithm."""
+
+SUMMARIES: Mapping[str, str] = {
+    "pong": "pixels, half an hour on two cores",
+    "cartpole": "four numbers, a minute",
+    "catch": "a ball to catch, seconds",
+    "memory": "to be solved with memory alone, seconds",
+    "pendulum": "a torque to choose, minutes",
+}
+"""Name -> what it is, in a few words."""
 
 OF_ITS_OWN = (
     "run.target_return",
@@ -49,7 +59,9 @@ def task_values(preset: str | None, env: str | None = None) -> Values:
     if preset is None:
         return {}
     if preset not in PRESETS:
-        raise UsageError(f"expected --preset to be one of {', '.join(PRESETS)}, got {preset!r}")
+        near = difflib.get_close_matches(preset, PRESETS, n=1)
+        hint = f", did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"expected --preset to be one of {', '.join(PRESETS)}, got {preset!r}{hint}")
     return _for_environment(PRESETS[preset][0], preset, env)
 
 

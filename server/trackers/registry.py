@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from seedbed.common.errors import MissingExtraError, UsageError
-from seedbed.common.extras import install_command
+from seedbed.common.errors import UsageError
+from seedbed.common.extras import missing_extra
 from seedbed.common.plugins import NOTHING_TYPED, Trust, find
 
 if TYPE_CHECKING:
@@ -21,6 +21,14 @@ TRACKERS: Mapping[str, str] = {
     "mlflow": f"{_FOLDER}.mlflow:MLflow",
 }
 """Name -> MODULE:CLASS, an `interface.Tracker`."""
+
+SUMMARIES: Mapping[str, str] = {
+    "tensorboard": "event files in the run's folder",
+    "wandb": "Weights & Biases, needs the extra wandb",
+    "trackio": "Trackio, needs the extra trackio",
+    "mlflow": "MLflow, needs the extra mlflow",
+}
+"""Name -> what it is, in a few words."""
 
 _METHODS = ("start", "log", "finish")
 
@@ -42,7 +50,7 @@ def find_trackers(text: str | None, trust: Trust = NOTHING_TYPED) -> Mapping[str
 
 def _find(name: str, trust: Trust) -> Callable[[], Tracker]:
     if name in TRACKERS and find_spec(name) is None:
-        raise MissingExtraError(f"--track {name} needs {install_command('server' if name == 'tensorboard' else name)}")
+        raise missing_extra("server" if name == "tensorboard" else name, f"--track {name} needs it")
     found: Any = find("trackers", name, TRACKERS, trust)
     # A class is looked at as it is; what a function makes can only be looked at when it is made.
     if not callable(found) or (isinstance(found, type) and not all(hasattr(found, method) for method in _METHODS)):

@@ -5,7 +5,7 @@ Training, evaluation, tests and benchmarks all build them here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,12 +70,27 @@ class Parts:
         return self.algorithm.num_rows if self.regime.on_policy and not isinstance(self.sink, DiscardingSink) else None
 
 
+@dataclass(frozen=True, slots=True)
+class OtherWeights:
+    """What another run has learnt.
+
+    Attributes:
+        tensors: as in "learnt" of the learner's state.
+        source: that run, for messages.
+        differences: between the two runs, where their networks differ.
+    """
+
+    tensors: Mapping[str, Tensor]
+    source: str
+    differences: Sequence[str]
+
+
 def assemble(
     config: ServerConfig,
     spec: EnvironmentSpec,
     state: RunState | None = None,
     *,
-    weights: Mapping[str, Tensor] | None = None,
+    weights: OtherWeights | None = None,
     greedy_environments: range | None = None,
 ) -> Parts:
     """Builds all parts, and restores those that have a state.
@@ -101,7 +116,7 @@ def assemble(
     if state.learner is not None:
         learner.set_state(state.learner)
     elif weights is not None:
-        learner.take_weights(weights, str(config.run.init_from))
+        learner.take_weights(weights.tensors, weights.source, weights.differences)
     slots = SlotTable(spec, config.num_slots)
     unrolls = OpenUnrolls(make_layout(config, spec, algorithm, learner.network), slots.num_slots, device)
     source: Source

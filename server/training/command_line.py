@@ -219,8 +219,10 @@ def _typed_names(typed: Mapping[str, Any]) -> Iterator[str]:
 def _read_spec(path: Path) -> EnvironmentSpec:
     try:
         return EnvironmentSpec.from_json(path.read_text())
+    except FileNotFoundError as error:
+        raise ConfigError(f"--spec {path}: expected a file, there is none") from error
     except OSError as error:
-        raise ConfigError(f"--spec {path}: {error}") from error
+        raise ConfigError(f"--spec {path}: expected a file that can be read: {error.strerror}") from error
 
 
 def _options_of_spec(spec: EnvironmentSpec, typed: Mapping[str, Any]) -> Mapping[str, Any]:

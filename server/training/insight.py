@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from seedbed.common.errors import MissingExtraError
-from seedbed.common.extras import install_command
+from seedbed.common.extras import install_command, missing_extra
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.dashboard.facts import DashboardFacts, RunFacts
 from seedbed.server.dashboard.process import Dashboard
@@ -68,7 +67,7 @@ def make_insight(
     if not all(map(find_spec, _NEEDS)):
         command = install_command("dashboard")
         if port != "auto":
-            raise MissingExtraError(f"--dashboard-port needs {' and '.join(_NEEDS)}: {command}")
+            raise missing_extra("dashboard", f"--dashboard-port needs {' and '.join(_NEEDS)}")
         return Insight(introduction=f"{command} shows every environment live")
     facts = DashboardFacts(
         run=RunFacts(

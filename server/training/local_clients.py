@@ -23,7 +23,7 @@ from seedbed.common.certificates import names_of
 from seedbed.common.credentials import ServerCredentials
 from seedbed.common.environment_options import VIDEO_ENDINGS, CareOptions, EnvironmentOptions, FilmOptions
 from seedbed.common.errors import AuthError, BrokenError, MissingExtraError, SeedbedError, SpecError, UsageError
-from seedbed.common.extras import install_command
+from seedbed.common.extras import missing_extra
 from seedbed.common.image_layout import cost_remark
 from seedbed.common.options import to_argv
 from seedbed.common.plugins import NOTHING_TYPED, Trust, check_trusted
@@ -102,7 +102,7 @@ def check_video(file: Path) -> None:
     if not file.absolute().parent.is_dir():
         raise UsageError(f"--video: expected a folder that is there, got {file.parent}")
     if find_spec("av") is None:  # clients on this machine have the same packages
-        raise MissingExtraError(f"--video needs {install_command('video')}")
+        raise missing_extra("video", "--video needs it")
 
 
 def _import_options(env: str, trust: Trust) -> list[str]:

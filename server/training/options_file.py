@@ -45,7 +45,11 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise ConfigError(f"--config {path}: expected a file that ends in {', '.join(readers)}")
     try:
         data = readers[path.suffix](path.read_text())
-    except (OSError, ValueError) as error:
+    except FileNotFoundError as error:
+        raise ConfigError(f"--config {path}: expected a file, there is none") from error
+    except OSError as error:
+        raise ConfigError(f"--config {path}: expected a file that can be read: {error.strerror}") from error
+    except ValueError as error:
         raise ConfigError(f"--config {path}: {error}") from error
     if not isinstance(data, Mapping):
         raise ConfigError(f"--config {path}: expected options by name, got {data!r:.100}")

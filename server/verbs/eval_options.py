@@ -18,7 +18,7 @@ class EvalConfig:
 
     checkpoint: Path | None = option(None, "the same as RUN", metavar="RUN")
     best: bool = option(False, "the checkpoint of the best cohort, which luck had a share in, instead of the newest")
-    episodes: int = option(100, "episodes in all; rounded up to the same number for every environment", minimum=1)
+    episodes: int = option(100, "episodes in all, shared among the environments as equally as it goes", minimum=1)
     eval_envs: int = option(16, "environments", minimum=1)
     greedy: bool | None = option(
         None,

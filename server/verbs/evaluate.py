@@ -1,8 +1,9 @@
 """`seedbed eval`: the score of a checkpoint, through the same code path that trained it.
 
 A policy server without a learner answers local environment clients: same frames, same stacks, same recurrent state.
-Every environment contributes the same number of episodes. Taking the first N that end would favour short ones; so the
-result says it when some did not end, because of Ctrl-C or because an environment never ends one.
+How many episodes each environment contributes is settled before they begin, as equally as they can be shared. Taking
+the first N that end would favour short ones; so the result says it when some did not end, because of Ctrl-C or because
+an environment never ends one.
 """
 
 from __future__ import annotations
@@ -47,19 +48,19 @@ _SEED_OFFSET = 1_000_003  # evaluation must not replay the episodes of training
 
 
 class EpisodeCollection:
-    """The first `per_environment` episodes of each environment."""
+    """The first episodes of each environment: as many of each, the first ones one more where that leaves a rest."""
 
-    def __init__(self, num_envs: int, per_environment: int) -> None:
+    def __init__(self, num_envs: int, episodes: int) -> None:
         self.complete = threading.Event()
-        self.num_expected = num_envs * per_environment
-        self._per_environment = per_environment
-        self._missing = num_envs * per_environment
+        self.num_expected = episodes
+        self._each, self._rest = divmod(episodes, num_envs)
+        self._missing = episodes
         self._returns: dict[int, list[float]] = defaultdict(list)
 
     def add(self, environment_index: int, end: EpisodeEnd, client: str = "") -> None:
         """Keeps an episode if its environment still owes one."""
         returns = self._returns[environment_index]
-        if len(returns) < self._per_environment:
+        if len(returns) < self._each + (environment_index < self._rest):
             returns.append(end.episode_return)
             self._missing -= 1
             if self._missing == 0:
@@ -123,7 +124,7 @@ def evaluate(
         check_video(options.video)
     config = _evaluation_config(config_of(run, options.trust), options, num_envs)
     admit(config, run.spec, options.trust)
-    collection = EpisodeCollection(num_envs, -(-options.episodes // num_envs))
+    collection = EpisodeCollection(num_envs, options.episodes)
     server = _make_server(config, run, checkpoint, options, collection)
     clients = LocalClients(config, server.address, trust=options.trust, film=options.film)
     server.start()

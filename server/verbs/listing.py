@@ -7,17 +7,18 @@ from dataclasses import dataclass
 
 from seedbed.common.options import parse
 from seedbed.common.plugins import Named, names
-from seedbed.server.algorithms.registry import ALGORITHMS
-from seedbed.server.networks.registry import CORES, TORSOS
-from seedbed.server.presets.registry import PRESETS
-from seedbed.server.trackers.registry import TRACKERS
+from seedbed.server.algorithms import registry as algorithms
+from seedbed.server.networks import registry as networks
+from seedbed.server.presets import registry as presets
+from seedbed.server.trackers import registry as trackers
 
-_BUILT_IN: Mapping[str, Mapping[str, str]] = {
-    "algorithms": ALGORITHMS,
-    "torsos": TORSOS,
-    "cores": CORES,
-    "trackers": TRACKERS,
+BUILT_IN: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
+    "algorithms": (algorithms.ALGORITHMS, algorithms.SUMMARIES),
+    "torsos": (networks.TORSOS, networks.TORSO_SUMMARIES),
+    "cores": (networks.CORES, networks.CORE_SUMMARIES),
+    "trackers": (trackers.TRACKERS, trackers.SUMMARIES),
 }
+"""Group -> names, and what each is in a few words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +35,17 @@ def main(argv: Sequence[str]) -> int:
 
 def describe() -> str:
     """All of them, for people."""
-    lines = ["presets", *(f"  {name:<20}{task['environment.env']}" for name, (task, _) in PRESETS.items())]
-    for group, built_in in _BUILT_IN.items():
-        lines += ["", group, *map(_line, names(group, built_in))]
-    lines += ["", "environments", *map(_line, names("environments", {}))]
+    lines = ["presets"]
+    for name, (task, _) in presets.PRESETS.items():
+        lines.append(f"  {name:<20}{task['environment.env']}: {presets.SUMMARIES[name]}")
+    for group, (built_in, summaries) in BUILT_IN.items():
+        lines += ["", group, *(_line(one, summaries) for one in names(group, built_in))]
+    lines += ["", "environments", *(_line(one, {}) for one in names("environments", {}))]
     lines += ["  ALE/*, seedbed/*, every id registered in Gymnasium, and MODULE:NAME of your own"]
     return "\n".join(lines)
 
 
-def _line(one: Named) -> str:
-    brought = "" if one.distribution is None else f"{one.target}, of {one.distribution}"
+def _line(one: Named, summaries: Mapping[str, str]) -> str:
+    brought = summaries.get(one.name, "") if one.distribution is None else f"{one.target}, of {one.distribution}"
     hidden = "; hidden by seedbed's own" if one.hidden else ""
     return f"  {one.name:<20}{brought}{hidden}".rstrip()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedbed.common.cli import naming_extras
+from seedbed.common.counting import count
 from seedbed.common.errors import ConfigError
 from seedbed.common.options import OptionParser, add_options, explicit, option, override
 from seedbed.server.monitoring.episodes import read_episodes
@@ -75,11 +77,15 @@ class Curve:
     episodes: NDArray[np.float64] = field(default_factory=lambda: np.empty((3, 0)))
 
 
+class NothingToDraw(ConfigError):
+    """A run in which nothing has ended yet."""
+
+
 def main(argv: Sequence[str]) -> int:
     """Draws the runs named in `argv`.
 
     Raises:
-        ConfigError: one of them has nothing to draw.
+        ConfigError: one of them is no run, or none has anything to draw.
         MissingExtraError: matplotlib is not installed.
     """
     parser = OptionParser("seedbed plot", "Draw the learning curves of runs.", operands="RUN...")
@@ -88,10 +94,20 @@ def main(argv: Sequence[str]) -> int:
     namespace = parser.parse(argv)
     options = override(PlotOptions(), explicit(namespace, PlotOptions()))
     found = [(run, folder) for folder in namespace.runs for run in _runs_in(folder)]
-    curves = [
-        read_curve(run, options.group if run == folder else "parent", options.smooth, options.returns)
-        for run, folder in found
-    ]
+    curves, empty = [], []
+    for run, folder in found:
+        try:
+            curves.append(
+                read_curve(run, options.group if run == folder else "parent", options.smooth, options.returns)
+            )
+        except NothingToDraw as error:
+            if len(found) == 1:
+                raise
+            empty.append(run)
+            print(f"left out {run}: {error}", file=sys.stderr)
+    if not curves:
+        raise ConfigError(f"expected a run with something to draw, got {count(len(found), 'run')} without")
+    found = [(run, folder) for run, folder in found if run not in empty]
     if options.dots:
         curves = [replace(curve, episodes=_dots(run)) for curve, (run, _) in zip(curves, found, strict=True)]
     figure = draw(curves, options)
@@ -125,12 +141,13 @@ def read_curve(run_dir: Path, group: str, smooth: int, returns_of: str = "episod
         returns_of: see `PlotOptions.returns`.
 
     Raises:
-        ConfigError: it has no metrics, or no episode has ended yet.
+        ConfigError: it has no metrics.
+        NothingToDraw: no episode has ended yet.
     """
     key, what = _RETURNS[returns_of]
     lines = [line for line in read_metrics(run_dir) if line.get(key) is not None]
     if not lines:
-        raise ConfigError(f"expected at least one finished {what} in {run_dir / METRICS_FILE}, got none")
+        raise NothingToDraw(f"expected at least one finished {what} in {run_dir / METRICS_FILE}, got none")
     agent_steps, wall_s, returns = (
         np.array([line[name] for line in lines], np.float64) for name in ("agent_steps", "wall_s", key)
     )

@@ -32,7 +32,7 @@ def test_every_name_is_there() -> None:
         value = getattr(seedbed, name)
         assert not isinstance(value, type(seedbed)), f"{name} is a module"
         assert getattr(seedbed, name) is value
-    assert set(seedbed.__all__) <= set(dir(seedbed))
+    assert dir(seedbed) == sorted(seedbed.__all__), "nothing of how it is made"
 
 
 def test_unknown_names_are_refused() -> None:

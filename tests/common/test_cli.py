@@ -107,7 +107,7 @@ def test_missing_extra(
     assert cli.main(["train"]) == MissingExtraError.exit_code
     top = module.partition(".")[0]
     assert capsys.readouterr().err == (
-        f'seedbed: error: expected the extra "{extra}" to be installed ({install_command(extra)}), {top} is missing\n'
+        f'seedbed: error: expected the extra "{extra}" to be installed ({install_command(extra)}): {top} is missing\n'
     )
 
 

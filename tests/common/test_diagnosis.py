@@ -17,7 +17,7 @@ import pytest
 from seedbed.common import diagnosis
 from seedbed.common.address import Address
 from seedbed.common.credentials import ClientCredentials
-from seedbed.common.diagnosis import connect, find_permanent_fault, look_up, shake_hands
+from seedbed.common.diagnosis import connect, find_fault, look_up, shake_hands
 from seedbed.common.errors import AuthError, SeedbedError, UnavailableError
 from tests.pki import Authority, Pair
 
@@ -52,7 +52,7 @@ def grpc_server(pair: Pair | None = None, clients: Authority | None = None) -> I
 
 
 def fault(address: Address, credentials: ClientCredentials) -> SeedbedError | None:
-    """What `shake_hands` says, and that `find_permanent_fault` says the same if it is permanent."""
+    """What `shake_hands` says, and that `find_fault` says the same."""
 
     async def both() -> SeedbedError | None:
         found: SeedbedError | None = None
@@ -60,8 +60,7 @@ def fault(address: Address, credentials: ClientCredentials) -> SeedbedError | No
             await shake_hands(address, credentials)
         except SeedbedError as error:
             found = error
-        permanent = await find_permanent_fault(address, credentials)
-        assert str(permanent) == str(found if isinstance(found, AuthError) else None)
+        assert repr(await find_fault(address, credentials)) == repr(found)
         return found
 
     return asyncio.run(both())

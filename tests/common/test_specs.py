@@ -223,7 +223,12 @@ def test_differences_say_what_is_here_and_what_is_there(other: Any, differences:
     ("ours", "theirs", "difference"),
     [
         ({"low": (0.1,)}, {"low": (float(np.float32(0.1)),)}, "[0.1, inf] here, [0.10000000149011612, inf] there"),
-        ({"low": (0, 1, 5)}, {"low": (0, 2, 5)}, "element 1 in [1.0, inf] here, [2.0, inf] there"),
+        ({"low": (0, 1, 5)}, {"low": (0, 2, 5)}, "[0, inf], [1, inf], [5, inf] here, float32[3] in [0, inf], [2, inf]"),
+        (
+            {"low": (*range(9), 20), "shape": (10,)},
+            {"low": (*range(8), 9, 20)},
+            "within [0, inf], element 8 in [8.0, inf] here, [9.0, inf] there",
+        ),
         ({"kind": "discrete", "low": (0,), "high": (1,), "dtype": "uint8"}, {"kind": "binary"}, "discrete uint8"),
     ],
 )
@@ -282,3 +287,18 @@ def test_json_has_null_for_infinity() -> None:
 def test_bad_json_is_a_spec_error(text: str) -> None:
     with pytest.raises(SpecError):
         EnvironmentSpec.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        ((0,), (1, 3), "[0, 1], [0, 3]"),
+        ((-4.8, -3.4028234663852886e38), (4.8, 3.4028234663852886e38), "[-4.8, 4.8], [-inf, inf]"),
+        ((0,), (2_000_000,), "[0, 2000000]"),
+        ((0,), tuple(range(1, 10)), "bounds of their own within [0, 9]"),
+    ],
+)
+def test_bounds_as_people_read_them(low: tuple[float, ...], high: tuple[float, ...], shown: str) -> None:
+    size = max(len(low), len(high))
+    spec = ArraySpec(name="a", dtype="float32", shape=(size,), low=low, high=high)
+    assert str(spec) == f"float32[{size}] in {shown}"

@@ -41,7 +41,7 @@ def test_describe_asks_again_until_the_server_knows(caplog: pytest.LogCaptureFix
     server.specs, server.knows_after = [spec_to_message(spec)], 2
     assert ask(server) == spec
     assert server.num_asked == 3
-    assert caplog.text.count("the server has no environment yet") == 2
+    assert caplog.text.count("the server has no environment yet") == 1
 
 
 def test_describe_refuses_several_environments() -> None:
@@ -89,3 +89,38 @@ def test_backoff_raises_what_is_not_worth_a_retry() -> None:
 
 def test_default_patience_matches_the_documented_one() -> None:
     assert (Backoff().initial_s, Backoff().max_s, connection.REPLY_TIMEOUT_S) == (0.25, 5.0, 10.0)
+
+
+def test_an_outage_is_told_ever_more_rarely(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    now_s = 100.0
+    monkeypatch.setattr(connection.time, "monotonic", lambda: now_s)
+
+    async def make() -> connection.Line:
+        return connection.Line(Endpoint(target="127.0.0.1:1"))
+
+    line = asyncio.run(make())
+
+    def fails(text: str, seconds: float) -> list[str]:
+        nonlocal now_s
+        caplog.clear()
+        end_s = now_s + seconds
+        while now_s < end_s:
+            for _group in range(2):
+                line.tell(text, 2.5)
+            now_s += 2.5
+        return [record.getMessage() for record in caplog.records]
+
+    assert fails("away", 60) == [
+        "away; next attempt in 2.50 s",
+        "away; tried again and again for 10 s",
+        "away; tried again and again for 30 s",
+    ]
+    assert fails("refused", 5) == ["refused; next attempt in 2.50 s"], "something else is told at once"
+    assert len(fails("away", 3600)) == 14, "every five minutes in the end"
+    now_s += 120
+    assert fails("away", 5) == ["away; next attempt in 2.50 s"], "another outage begins anew"
+
+
+def test_where_nobody_listens_the_words_of_the_doctor_are_used() -> None:
+    with pytest.raises(UnavailableError, match=r"gave up after \d+ s: nobody listens on 127.0.0.1:1: is the server"):
+        asyncio.run(describe_server(Endpoint(target="127.0.0.1:1", give_up_after_s=0.0)))

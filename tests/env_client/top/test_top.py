@@ -71,7 +71,7 @@ def test_once_prints_a_page(address: str, token: str, capsys: pytest.CaptureFixt
 def test_who_is_not_let_in_or_finds_nobody_is_told(address: str) -> None:
     with pytest.raises(AuthError, match="expected the token"):
         main([address, "--once"])
-    with pytest.raises(UnavailableError):
+    with pytest.raises(UnavailableError, match=r"nobody listens on 127\.0\.0\.1:1: is the server running"):
         main(["127.0.0.1:1", "--once"])
     with pytest.raises(UsageError, match="expected seedbed top HOST:PORT"):
         main([])

@@ -252,3 +252,10 @@ def test_those_of_another_network_are_refused_with_the_difference() -> None:
     with pytest.raises(ConfigError, match="is missing there"):
         large.take_weights(feed_forward, "runs/x")
     assert all_equal(before, weights(large))
+
+
+def test_what_explains_another_network_is_told_instead_of_tensors() -> None:
+    small, large = (World(dataclasses.replace(LSTM, core_size=size)).learner for size in (16, 24))
+    with pytest.raises(ConfigError, match=r"in runs/x, got another: sac there, ppo here$"):
+        large.take_weights(small.get_state()["learnt"], "runs/x", ["sac there, ppo here"])
+    small.take_weights(small.get_state()["learnt"], "runs/x", ["sac there, ppo here"])

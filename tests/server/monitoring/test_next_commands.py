@@ -39,6 +39,22 @@ def test_what_would_continue_a_run(reached: str | None, more: str) -> None:
     assert [line.split()[-1] for line in next_commands(CONFIG, "train", None)] == ["runs/pong"] * 3
 
 
+def test_who_may_reach_a_server_is_said_again() -> None:
+    far = override(
+        CONFIG,
+        {
+            "serving.host": "0.0.0.0",
+            "serving.credentials.token_file": Path("my token"),
+            "serving.credentials.tls_cert": Path("server.pem"),
+            "serving.credentials.tls_key": Path("server.key"),
+        },
+    )
+    assert continuation(far, "server", None) == (
+        "seedbed server --run-dir runs/pong --host=0.0.0.0 '--token-file=my token' --tls-cert=server.pem "
+        "--tls-key=server.key"
+    )
+
+
 def test_a_best_checkpoint_is_named_where_there_is_one() -> None:
     score = next_commands(CONFIG, "train", None, has_best=True)[0]
     assert score == "score     seedbed eval runs/pong  (--best: the best checkpoint)"

@@ -14,6 +14,7 @@ from seedbed.common.errors import ConfigError, MissingExtraError, UsageError
 from seedbed.common.options import flatten, to_json
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.server.algorithms.registry import find_algorithm
+from seedbed.server.presets.registry import task_values
 from seedbed.server.run.directory import RunDirectory, RunFile
 from seedbed.server.training import opening
 from seedbed.server.training.command_line import FIRST, Given, read_command_line
@@ -149,6 +150,19 @@ def test_numbers_in_yaml_are_numbers() -> None:
     assert type(values["run.max_steps"]) is int
 
 
+def test_a_file_that_is_not_there_is_told_in_words() -> None:
+    with pytest.raises(ConfigError, match=r"^--config none.yaml: expected a file, there is none$"):
+        read_options_file(Path("none.yaml"))
+    Path("folder.json").mkdir()
+    with pytest.raises(ConfigError, match=r"^--config folder.json: expected a file that can be read: Is a directory$"):
+        read_options_file(Path("folder.json"))
+
+
+def test_a_mistyped_preset_is_recognised() -> None:
+    with pytest.raises(UsageError, match="got 'cartpol', did you mean 'cartpole'\\?"):
+        task_values("cartpol")
+
+
 def test_yaml_needs_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("a.yaml").write_text("a: 1")
     monkeypatch.setitem(sys.modules, "yaml", None)
@@ -164,7 +178,7 @@ def test_a_spec_in_a_file_stands_for_an_environment(tmp_path: Path) -> None:
     assert not Path("new").exists()
     with pytest.raises(UsageError, match="expected the environment of --spec, x, got y"):
         read("--spec", "spec.json", "--env", "y")
-    with pytest.raises(ConfigError, match=r"--spec none.json: "):
+    with pytest.raises(ConfigError, match=r"--spec none.json: expected a file, there is none"):
         read("--spec", "none.json")
 
 

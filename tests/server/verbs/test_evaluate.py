@@ -23,7 +23,7 @@ def end(value: float) -> EpisodeEnd:
 
 
 def test_each_environment_owes_as_many() -> None:
-    collection = EpisodeCollection(2, 2)
+    collection = EpisodeCollection(2, 4)
     for index, value in ((0, 1.0), (0, 2.0), (0, 99.0), (1, 3.0)):
         collection.add(index, end(value))
     assert (collection.num_kept, collection.num_expected, collection.complete.is_set()) == (3, 4, False)
@@ -32,8 +32,17 @@ def test_each_environment_owes_as_many() -> None:
     assert collection.returns == [1.0, 2.0, 3.0, 4.0]
 
 
+def test_as_many_are_played_as_were_asked_for() -> None:
+    collection = EpisodeCollection(3, 5)
+    for _ in range(3):
+        for index in range(3):
+            collection.add(index, end(float(index)))
+    assert (collection.num_expected, collection.complete.is_set()) == (5, True)
+    assert collection.returns == [0.0, 0.0, 1.0, 1.0, 2.0], "which environment plays one more is settled before"
+
+
 def test_episodes_that_never_end_are_given_up_and_others_waited_for() -> None:
-    collection, inference = EpisodeCollection(2, 2), SimpleNamespace(num_steps=0)
+    collection, inference = EpisodeCollection(2, 4), SimpleNamespace(num_steps=0)
     patience = Patience(100, collection, SimpleNamespace(inference=inference))  # type: ignore[arg-type]
     for inference.num_steps in (50, 100):
         assert not patience.is_over()
@@ -75,7 +84,7 @@ class TestVideo:
         with pytest.raises(UsageError, match="in one way at a time"):
             EvalConfig(video=Path("x.mp4"), render="human")
         monkeypatch.setattr(local_clients, "find_spec", lambda name: None)
-        with pytest.raises(MissingExtraError, match=r"--video needs pip install .*\[video\]"):
+        with pytest.raises(MissingExtraError, match=r'the extra "video" .*\[video\].*: --video needs it'):
             check_video(tmp_path / "x.MP4")
 
 

@@ -170,3 +170,19 @@ def test_means_of_cohorts_are_drawn_where_they_are_asked_for(tmp_path: Path, mon
     monkeypatch.setattr(plot, "draw", noting)
     main([str(tmp_path), "--returns", "cohorts", "--out", str(tmp_path / "curve.png")])
     assert [curve.returns.tolist() for curve in drawn] == [[70.0, 130.0]]
+
+
+def test_a_seed_with_nothing_to_draw_is_left_out_with_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(3):
+        make_run(tmp_path / "pong" / f"seed-{seed}", level=20.0, silent=99 if seed == 1 else 2)
+    assert main([str(tmp_path / "pong")]) == 0
+    said = capsys.readouterr()
+    assert said.out.strip() == str(tmp_path / "pong" / "learning_curve.png")
+    assert said.err.startswith(f"left out {tmp_path / 'pong' / 'seed-1'}: expected at least one finished episode")
+    assert len(said.err.splitlines()) == 1
+    make_run(tmp_path / "none" / "seed-0", level=1.0, silent=99)
+    make_run(tmp_path / "none" / "seed-1", level=1.0, silent=99)
+    with pytest.raises(ConfigError, match="expected a run with something to draw, got 2 runs without"):
+        main([str(tmp_path / "none")])

@@ -1,0 +1,23 @@
+"""Words of messages: options as Python has them, where the command line would be told otherwise."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from seedbed.common.errors import UsageError
+
+
+@contextlib.contextmanager
+def in_words_of_python() -> Iterator[None]:
+    """Errors raised within name an argument where they named a flag.
+
+    Raises:
+        UsageError: of the same class, in these words.
+    """
+    try:
+        yield
+    except UsageError as error:
+        if "--allow-import" not in str(error):
+            raise
+        raise type(error)(str(error).replace("--allow-import", "allow_import=True")) from error
