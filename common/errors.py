@@ -19,6 +19,7 @@ SeedbedError                exit code  gRPC status            retry?
 |- BrokenError              75         -                      no     an environment, or a client, breaks again and again
 |- UnsavedError             74         -                      no     the last checkpoint of a run could not be written
 |- DeviceMemoryError        75         -                      no     the device has no memory left
+|- PeerLostError            75         -                      no     another learner of the run is gone
 `- UnavailableError         75         UNAVAILABLE            yes    the server is away, draining or restarting
 
 A SeedbedError is a message to a person: the command line prints it on one line, without a stack trace. Anything else
@@ -150,6 +151,12 @@ class UnsavedError(SeedbedError):
 
 class DeviceMemoryError(SeedbedError):
     """The device has no memory left. Whoever else uses it may have gone when a supervisor starts it again."""
+
+    exit_code = 75
+
+
+class PeerLostError(SeedbedError):
+    """Another learner of the run is gone, or has not come. All of them are started again together."""
 
     exit_code = 75
 

@@ -114,6 +114,7 @@ class ActorCriticAlgorithm(Algorithm):
         self._actions = [action_field(action.name) for action in spec.actions]
         # The noise of a Gaussian explores, a softmax is what is learnt: as peers evaluate them.
         self.evaluates_greedily = has_boxes(spec)
+        self.sums = self._options.reduction == "sum"
         self.recorded = {BEHAVIOUR: FieldSpec((self._space.param_size,), torch.float32)}
         self.num_rows = config.learning.unroll_length + 1
         self.period = config.learning.unroll_length
@@ -188,6 +189,11 @@ class ActorCriticAlgorithm(Algorithm):
         log_rho = torch.where(seen.valid, seen.log_ratios.detach(), torch.nan)
         weight = weight_of(seen.valid, config.reduction)
         return Step(total, EVERYTHING, weight, metrics, moments=moments, histograms={"log_rho": log_rho})
+
+    def no_moments(self, learnt: nn.Module) -> Mapping[str, Tensor]:
+        """See the base class; with PopArt those of value targets, too."""
+        found, statistics = super().no_moments(learnt), value_moments(learnt)
+        return found if statistics is None else {**found, VALUE_TARGETS: statistics.no_sums()}
 
     def after_update(self, learnt: nn.Module, moments: Mapping[str, Tensor]) -> None:
         """See the base class; the value head, too, is rewritten for new moments of its targets: values stay."""

@@ -145,6 +145,7 @@ class Algorithm(ABC):
         target: the learner keeps a target network and how it follows; None: there is none.
         shows: what "policy" of `Decision.shown` is.
         evaluates_greedily: exploration is no part of what is learnt, so `seedbed eval` leaves it out.
+        sums: losses are sums over what is learnt from, not means: several learners add their gradients up.
     """
 
     Options: ClassVar[type[Any]]
@@ -158,6 +159,7 @@ class Algorithm(ABC):
     target: Target | None = None
     shows: Literal["policy", "q_values"] = "policy"
     evaluates_greedily: bool = False
+    sums: bool = False
 
     def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
         """Prepares to learn.
@@ -254,6 +256,14 @@ class Algorithm(ABC):
             return {}
         start, stop = batch.trained_rows.start, batch.trained_rows.stop
         return moments.sums([array[start:] for array in batch.observations], batch.valid[start:stop])
+
+    def no_moments(self, learnt: nn.Module) -> Mapping[str, Tensor]:
+        """Zeros for all moments that an update may give, `observed` or by its steps: those of a learner without rows.
+
+        Several learners add moments up, so all of them must know names and shapes before there is a batch.
+        """
+        moments = moments_within(learnt)
+        return {} if moments is None else moments.no_sums()
 
     def after_update(self, learnt: nn.Module, moments: Mapping[str, Tensor]) -> None:
         """Changes statistics in place, after the last step of an update and before anybody sees it.

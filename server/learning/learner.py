@@ -18,6 +18,8 @@ from seedbed.common.errors import ConfigError, UsageError
 from seedbed.server.algorithms.interface import Algorithm, Group, Step, moments_within
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.regimes import REGIMES
+from seedbed.server.learning.exchange.alone import Alone
+from seedbed.server.learning.exchange.interface import Exchange
 from seedbed.server.learning.optimisers import clip_gradients, linear_decay, make_optimiser, set_learning_rate
 from seedbed.server.learning.target_network import TargetNetwork
 from seedbed.server.losses.masking import masked_reduce
@@ -50,9 +52,13 @@ class Learner:
         network: the part of it that acts.
         num_updates: train batches so far, or turns without one: the version of `learnt`.
         optimiser_steps: of all groups together so far.
+        exchange: with the other learners of the run.
     """
 
-    def __init__(self, algorithm: Algorithm, config: OptimiserConfig, device: torch.device) -> None:
+    def __init__(
+        self, algorithm: Algorithm, config: OptimiserConfig, device: torch.device, exchange: Exchange | None = None
+    ) -> None:
+        self.exchange = exchange or Alone()
         self.learnt: nn.Module = algorithm.make_learnt().to(device)
         self.network: PolicyNetwork = algorithm.acting(self.learnt)
         _check_normalisers(self.learnt)
@@ -91,15 +97,18 @@ class Learner:
         observed = self._algorithm.observed(self.learnt, batch)
         taken: list[Step] = []
         metrics: list[Mapping[str, Tensor]] = []
+        moments: Mapping[str, Tensor] = {}
         for group, step in zip(plan, self._algorithm.steps(self.learnt, self.target, batch), strict=True):
             assert step.group == group, f"planned {plan}, got {step.group} as number {len(taken)}"
             taken.append(step._replace(loss=None))
-            if step.loss is not None:
-                norms = self._descend(group, step.loss, progress)
+            if len(taken) == len(plan):  # before the last step: one that is not shared by all is not made
+                moments = self._shared([observed, *(each.moments or {} for each in taken)])
+            norms = self._descend(group, step.loss, step.weight, progress)
+            if norms is not None:
                 metrics.append({**step.metrics, **norms})
         found = {**_summary(metrics), **self._lag(batch), "learning_rate": torch.tensor(self._rate(None, progress))}
         histograms = {"policy_lag": self._lags(batch)}
-        self._finish([observed, *(step.moments or {} for step in taken)])
+        self._finish(moments)
         found |= self._algorithm.statistics(self.learnt)
         priorities = [step.priorities for step in taken if step.priorities is not None]
         assert len(priorities) <= 1, "only one step of an update may return priorities"
@@ -107,38 +116,51 @@ class Learner:
             histograms.update(step.histograms or {})
         return Update(found, priorities[0] if priorities else None, [step.weight for step in taken], histograms)
 
+    @property
+    def num_steps(self) -> int:
+        """Steps of the next update."""
+        return len(self._algorithm.plan(self.num_updates))
+
     def update_without_batch(self, progress: float) -> None:
-        """Walks through the steps of an update without rows: each has weight 0 and gradient 0.
+        """Walks through the steps of an update without rows, so that others can make it of their batches alone."""
+        moments: Mapping[str, Tensor] = {}
+        plan = self._algorithm.plan(self.num_updates)
+        for number, group in enumerate(plan, start=1):
+            if number == len(plan):
+                moments = self._shared([])
+            self._descend(group, None, None, progress)
+        self._finish(moments)
 
-        So a learner among several takes part in what the others make of their batches.
-        """
-        for group in self._algorithm.plan(self.num_updates):
-            self._descend(group, None, progress)
-        self._finish([])
-
-    def _descend(self, name: str, loss: Tensor | None, progress: float) -> Mapping[str, Tensor]:
-        """One optimiser step of one group; None: with a gradient of 0."""
+    def _descend(
+        self, name: str, loss: Tensor | None, weight: Tensor | None, progress: float
+    ) -> Mapping[str, Tensor] | None:
+        """One optimiser step of one group, on the gradients of all learners; None: none of them has rows for it."""
         group, optimiser = self._groups[name], self._optimisers[name]
         set_learning_rate(optimiser, self._rate(group, progress))
         optimiser.zero_grad(set_to_none=True)
-        if loss is None:
-            for parameter in group.parameters:
-                parameter.grad = torch.zeros_like(parameter)
-        else:
+        if loss is not None:
             loss.backward(inputs=list(group.parameters))  # what else it runs through gets nothing
+        weight = None if loss is None else weight
+        shared = self.exchange.gradients(group.parameters, weight, mean=not self._algorithm.sums)
+        if shared is None:
+            return None
         limit = self._config.clip_norm if group.clip_norm is None else group.clip_norm
         norm = clip_gradients(group.parameters, limit)
         optimiser.step()
         self.optimiser_steps += 1
-        norms = {"gradient_norm": norm}
+        norms = {"gradient_norm": norm, **shared}
         return norms if len(self._groups) == 1 else norms | {f"gradient_norm_{name}": norm}
 
-    def _finish(self, given: Iterable[Mapping[str, Tensor]]) -> None:
-        """After the last step: statistics from the moments that were given, version, target network."""
+    def _shared(self, given: Iterable[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+        """The moments of an update, added up over its steps and over all learners."""
         moments: dict[str, Tensor] = {}
         for sums in given:
             for name, moment in sums.items():
                 moments[name] = moments[name] + moment if name in moments else moment
+        return self.exchange.moments(moments, lambda: self._algorithm.no_moments(self.learnt))
+
+    def _finish(self, moments: Mapping[str, Tensor]) -> None:
+        """After the last step: statistics, version, target network."""
         with torch.no_grad():
             self._algorithm.after_update(self.learnt, moments)
         self.num_updates += 1
@@ -159,6 +181,14 @@ class Learner:
         """Of each transition; NaN where it is not valid."""
         lags = (self.num_updates - batch.fields["policy_version"][:-1]).float()
         return torch.where(batch.valid, lags, torch.nan)
+
+    def is_overtaken(self, batch: TrainBatch) -> bool:
+        """Whether a round was acted by older parameters than the newest: among several learners an update was made
+        without it.
+        """
+        if self.exchange.world == 1 or not REGIMES[self._algorithm.regime].on_policy:
+            return False
+        return bool((batch.fields["policy_version"][:-1][batch.valid] != self.num_updates).any())
 
     def _check_on_policy(self, batch: TrainBatch) -> None:
         versions = batch.fields["policy_version"][:-1][batch.valid]

@@ -13,12 +13,11 @@ from torch import Tensor
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.source import Empty, Source
 from seedbed.server.inference.parameters import Parameters
+from seedbed.server.learning.exchange.whole import whole_update
 from seedbed.server.learning.learner import Learner, Update
 from seedbed.server.learning.spreads import Spreads, spread_of
 from seedbed.server.shared.spread import Spread
 from seedbed.server.shared.vitals import Vitals
-
-_LOOK_UP_S = 1.0  # how long to wait for a batch before looking up
 
 
 class Clock(Protocol):
@@ -37,6 +36,7 @@ class LearnerLoop:
     Attributes:
         learner: touch it only under `paused`.
         lost_streak: the latest updates, as of the last `take_metrics`, that all had a gradient that was not finite.
+        overtaken: transitions of rounds that an update made without them came before; they are not learnt from.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class LearnerLoop:
         """
         self.learner = learner
         self.lost_streak = 0
+        self.overtaken = 0
         self._source = source
         self._parameters = parameters
         self._batch_size = batch_size
@@ -79,21 +80,37 @@ class LearnerLoop:
         if self._trained.device.type == "cuda":
             torch.cuda.set_device(self._trained.device)  # each thread has a current one of its own
         free_s = time.monotonic()
-        while (batch := self._source.get(self._batch_size, _LOOK_UP_S)) is not Empty.CLOSED:
-            if batch is Empty.NOT_YET:
-                continue
+        while (batch := self.learner.exchange.turn(self._take)) is not Empty.CLOSED:
             self._vitals["taken_s"] = taken_s = time.monotonic()
-            with self._between_updates:
-                update = self.learner.update(batch, self._clock.share_done())
-                self._publish()
-                self._count(batch, update)
-            if update.priorities is not None:
+            update = self._update(None if isinstance(batch, Empty) else batch)
+            if not isinstance(batch, Empty) and update is not None and update.priorities is not None:
                 self._source.update_priorities(batch, update.priorities)
             self._vitals.observe("batch_wait", taken_s - free_s)
             free_s = time.monotonic()
             self._vitals.observe("update", free_s - taken_s)
             self._vitals.add("updates")
             self._vitals["update_s"], self._vitals["taken_s"] = free_s, 0
+
+    def _take(self, timeout_s: float) -> TrainBatch | Empty:
+        """Waits for a train batch; one that the learner must not learn from any more is dropped and counted."""
+        batch = self._source.get(self._batch_size, timeout_s)
+        if isinstance(batch, TrainBatch) and self.learner.is_overtaken(batch):
+            self.overtaken += batch.num_transitions
+            return Empty.NOT_YET
+        return batch
+
+    def _update(self, batch: TrainBatch | None) -> Update | None:
+        """All of it or nothing; None: it was made of others' train batches alone."""
+        learner = self.learner
+        with self._between_updates:
+            with whole_update(learner, learner.exchange.world):
+                update = None if batch is None else learner.update(batch, self._clock.share_done())
+                if batch is None:
+                    learner.update_without_batch(self._clock.share_done())
+            self._publish()
+            if batch is not None and update is not None:
+                self._count(batch, update)
+        return update
 
     def _publish(self) -> None:
         self._unpublished += 1

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from seedbed.common.errors import DivergedError
+from seedbed.common.errors import DivergedError, PeerLostError
 from seedbed.common.logs import name_thread
 from seedbed.server.learning.loop import LearnerLoop
 
@@ -37,7 +37,8 @@ class LearnerThread:
     @property
     def sound(self) -> bool:
         """Whether its parameters are worth saving: not those of an update that broke off."""
-        return self._failure is None and self.loop.lost_streak < self._max_lost_updates
+        whole = self._failure is None or isinstance(self._failure, PeerLostError)
+        return whole and self.loop.lost_streak < self._max_lost_updates
 
     def start(self) -> None:
         """Starts it."""
@@ -65,6 +66,7 @@ class LearnerThread:
         try:
             self.loop.run()
         except BaseException as error:
-            logger.exception("learning failed")
+            if not isinstance(error, PeerLostError):  # that is no defect of ours, and the run ends with its sentence
+                logger.exception("learning failed")
             self._failure = error
             self._on_failure()

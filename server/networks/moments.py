@@ -90,6 +90,10 @@ class ObservationMoments(nn.Module):
             sums.append(torch.stack((differences.mean(1).sum(0), differences.square().mean(1).sum(0))))
         return {COUNT: kept.sum().double(), SUMS: torch.cat(sums, dim=1)}
 
+    def no_sums(self) -> Mapping[str, Tensor]:
+        """What no rows add."""
+        return {COUNT: torch.zeros_like(self.count), SUMS: self.mean.new_zeros(2, len(self.mean))}
+
     @torch.no_grad()
     def merge(self, moments: Mapping[str, Tensor]) -> None:
         """Takes in sums, in place, without asking the device for a number."""

@@ -108,6 +108,10 @@ class ValueMoments(nn.Module):
         values = torch.where(kept, targets, 0.0).double()
         return torch.stack((kept.sum().double(), values.sum(), values.square().sum()))[:, None]
 
+    def no_sums(self) -> Tensor:
+        """What no targets add."""
+        return self.mean.new_zeros(3, len(self.mean))
+
     def scale(self, sums: Tensor | None = None) -> Scale:
         """As it is, or as it would be with some targets merged."""
         mean, second, _ = (self.mean, self.second, self.kept) if sums is None else self._merged(sums)

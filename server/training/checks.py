@@ -93,6 +93,7 @@ def check_algorithm(
     _check_unroll_is_step_by_step(made, learner, batch)
     _check_behaviour(made, learner, spec, batch)
     _check_nothing_is_learnt_from_nothing(made, learner, batch)
+    _check_moments(made, learner, batch)
     _check_restored(made, config.optimiser, spec)
 
 
@@ -182,6 +183,18 @@ def _check_nothing_is_learnt_from_nothing(algorithm: Algorithm, learner: Learner
         if step.loss.requires_grad:
             for gradient in torch.autograd.grad(step.loss, list(_trained(learner.learnt)), allow_unused=True):
                 assert gradient is None or not gradient.any(), "expected a gradient of 0 without transitions"
+
+
+def _check_moments(algorithm: Algorithm, learner: Learner, batch: TrainBatch) -> None:
+    """Whatever statistics an update gives, `no_moments` names: a learner without rows shares as many numbers."""
+    known = {name: tuple(zero.shape) for name, zero in algorithm.no_moments(learner.learnt).items()}
+    given = dict(algorithm.observed(learner.learnt, batch))
+    for step in algorithm.steps(learner.learnt, learner.target, batch):
+        given.update(step.moments or {})
+    for name, moment in given.items():
+        assert known.get(name) == tuple(moment.shape), (
+            f"expected no_moments() to have {name} of shape {tuple(moment.shape)}, got {known.get(name)}"
+        )
 
 
 def _check_restored(algorithm: Algorithm, optimiser: OptimiserConfig, spec: EnvironmentSpec) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from seedbed.server.experience.source import Empty
+from seedbed.server.learning.exchange.alone import Alone
 from seedbed.server.learning.learner import Update
 from seedbed.server.learning.loop import LearnerLoop
 from seedbed.server.shared.vitals import VitalsTable
@@ -27,6 +28,7 @@ class CountingLearner:
         self.moment = torch.zeros(50)
         self.tape = tape
         self.prioritises = False
+        self.exchange = Alone()
         self._fill()
 
     def _fill(self) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from seedbed.server.algorithms.interface import Algorithm, Group, Step, Target
+from seedbed.server.learning.exchange.alone import Alone
 from seedbed.server.learning.learner import Learner
 from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork
 from seedbed.server.options.learning import OptimiserConfig
@@ -125,6 +126,17 @@ class TwoGroups(Algorithm):
         self.order.append(("moments", {name: float(x) for name, x in moments.items()}))
         learnt.actor.mean += 1
         learnt.critic.seen += 1
+
+
+class Elsewhere(Alone):
+    """Another learner has rows, of no weight."""
+
+    def gradients(
+        self, parameters: Sequence[nn.Parameter], weight: Tensor | None, *, mean: bool
+    ) -> Mapping[str, Tensor] | None:
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        return {}
 
 
 def a_batch(weight: float = 1.0) -> Any:
@@ -245,6 +257,7 @@ def test_one_step_at_most_gives_priorities() -> None:
 def test_a_step_of_weight_zero_has_no_gradient_and_neither_has_a_turn_without_a_batch() -> None:
     algorithm = TwoGroups()
     learner, twin = learner_of(algorithm), learner_of(TwoGroups())
+    twin.exchange = Elsewhere()
     before = numbers(learner.learnt)
     update = learner.update(a_batch(0.0), 0.0)
     twin.update_without_batch(0.0)
@@ -260,6 +273,7 @@ def test_walking_without_a_batch_moves_the_optimisers_as_weight_zero_does() -> N
     for _ in range(2):
         learner.update(a_batch(), 0.0)
     twin = learner_of(TwoGroups(Target(tau=0.1)))
+    twin.exchange = Elsewhere()
     twin.set_state(copy.deepcopy(learner.get_state()))
     learner.update(a_batch(0.0), 0.3)
     twin.update_without_batch(0.3)

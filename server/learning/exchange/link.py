@@ -1,0 +1,120 @@
+"""Link of a learner to the others of its run: three collectives, over gloo on hosts and NCCL between CUDA devices.
+
+Process groups are made from a store that all learners reach, and not by `init_process_group`: nothing of them is global
+to the process, gloo listens at the address that it is given, and several learners fit into one test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from seedbed.common.errors import PeerLostError
+
+TIMEOUT_S = 60.0
+"""Of a collective. Nobody waits longer for another than a look-up and one optimiser step."""
+
+_LOOPBACK = "127.0.0.1"
+
+
+class Link:
+    """Used by one thread at a time, in the same order by all learners.
+
+    Attributes:
+        rank, world: of this learner, and how many there are.
+        wait_s: time in collectives so far.
+    """
+
+    def __init__(
+        self,
+        store: dist.Store,
+        rank: int,
+        world: int,
+        *,
+        device: torch.device | None = None,
+        loopback: bool = True,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        """Connects to all others; waits for them.
+
+        Args:
+            store: that all of them reach.
+            rank, world: of this learner, and how many there are.
+            device: whose tensors are summed; the CPU unless given.
+            loopback: all are on this machine: nothing listens beyond it. Else at the address of this host's name, or of
+                the interface that GLOO_SOCKET_IFNAME names.
+            timeout_s: of each collective.
+
+        Raises:
+            PeerLostError: one of them has not come.
+        """
+        self.rank, self.world = rank, world
+        self.wait_s = 0.0
+        timeout = timedelta(seconds=timeout_s)
+        with self._watched():
+            self._hosts: Any = _gloo(dist.PrefixStore("gloo", store), rank, world, timeout, loopback)
+            self._devices: Any = self._hosts
+            if device is not None and device.type == "cuda":
+                self._devices = _nccl(dist.PrefixStore("nccl", store), rank, world, timeout)
+
+    def sum(self, buffer: Tensor) -> None:
+        """Adds up the buffers of all learners, in place, on their devices; the same bits for all."""
+        with self._watched():
+            self._devices.allreduce([buffer]).wait()
+
+    def gather(self, row: Tensor) -> list[Tensor]:
+        """The rows of all learners, by rank; on hosts."""
+        rows = [torch.empty_like(row) for _ in range(self.world)]
+        with self._watched():
+            self._hosts.allgather([rows], [row]).wait()
+        return rows
+
+    def broadcast(self, buffer: Tensor) -> None:
+        """Replaces what is in it by what the first learner has; on hosts."""
+        options = dist.BroadcastOptions()
+        options.rootRank, options.rootTensor = 0, 0
+        with self._watched():
+            self._hosts.broadcast([buffer], options).wait()
+
+    def wait_for_all(self) -> None:
+        """Returns when all learners have come here."""
+        self.gather(torch.zeros(1))
+
+    def close(self) -> None:
+        """Leaves, and waits for the others to do so: whoever left in the midst of a collective would end theirs."""
+        with contextlib.suppress(PeerLostError):
+            self.wait_for_all()
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        begun_s = time.monotonic()
+        try:
+            yield
+        except RuntimeError as error:
+            said = str(error).partition("\n")[0][:300]
+            raise PeerLostError(f"expected {self.world} learners, one of them is gone ({said})") from error
+        finally:
+            self.wait_s += time.monotonic() - begun_s
+
+
+def _gloo(store: dist.Store, rank: int, world: int, timeout: timedelta, loopback: bool) -> Any:
+    if not loopback:
+        return dist.ProcessGroupGloo(store, rank, world, timeout)
+    group: Any = dist.ProcessGroupGloo
+    options = group._Options()
+    options._devices = [dist.ProcessGroupGloo.create_device(hostname=_LOOPBACK)]
+    options._timeout = timeout
+    return dist.ProcessGroupGloo(store, rank, world, options)
+
+
+def _nccl(store: dist.Store, rank: int, world: int, timeout: timedelta) -> Any:
+    options = dist.ProcessGroupNCCL.Options()
+    options._timeout = timeout
+    return dist.ProcessGroupNCCL(store, rank, world, options)
