@@ -28,9 +28,9 @@ from seedbed.common.errors import SeedbedError, UsageError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import Array, EpisodeEnd, StepType, Timesteps
 from seedbed.env_client.actor import IndicesChanged, LeaseLost
-from seedbed.env_client.connection import Endpoint
 from seedbed.env_client.environments.info import info_of_row, info_reader
 from seedbed.env_client.remote_policy import RemotePolicy
+from seedbed.env_client.replicas import Servers
 from seedbed.spaces import ActionWriter, ObservationReader
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ def connect(
     """Asks a server for a place, and waits until it is granted.
 
     Args:
-        server: "HOST:PORT".
+        server: "HOST:PORT"; replicas as "HOST:PORT,HOST:PORT" or "dns:NAME:PORT", of which one with room is chosen.
         spec: the contract of the environment, see `seedbed.spec_of`; the server's must be equal.
         num_envs: N, to step so many environments in lockstep; None: one.
         token_file, tls, tls_ca, tls_cert, tls_key, tls_server_name, insecure: as in `seedbed env`.
@@ -82,9 +82,9 @@ def connect(
         tls_server_name=tls_server_name,
         insecure=insecure,
     )
-    endpoint = Endpoint(target=server, credentials=credentials, give_up_after_s=give_up_after_s)
+    servers = Servers(server, credentials, give_up_after_s)
     name = client_id or f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
-    return ConnectedPolicy(endpoint, spec, name, num_envs)
+    return ConnectedPolicy(servers, spec, name, num_envs)
 
 
 class ConnectedPolicy:
@@ -94,10 +94,10 @@ class ConnectedPolicy:
     begins its next episode with the next call, whatever its reward: that is their default, `AutoresetMode.NEXT_STEP`.
     """
 
-    def __init__(self, endpoint: Endpoint, spec: EnvironmentSpec, client_id: str, num_envs: int | None = None) -> None:
+    def __init__(self, servers: Servers, spec: EnvironmentSpec, client_id: str, num_envs: int | None = None) -> None:
         """Connects; see `connect`."""
         self.spec = spec
-        self._endpoint = endpoint
+        self._servers = servers
         self._client_id = client_id
         self._single = num_envs is None
         self._read = ObservationReader(spec)
@@ -214,7 +214,7 @@ class ConnectedPolicy:
     def _open(self) -> RemotePolicy:
         def open_policy() -> RemotePolicy:
             policy = RemotePolicy(
-                self._endpoint,
+                self._servers,
                 client_id=self._client_id,
                 spec=self.spec,
                 groups=[range(self._num_rows)],

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from seedbed.common.environment_name import EnvironmentName
-from seedbed.common.errors import SpecError
+from seedbed.common.errors import SpecError, UsageError
 from seedbed.common.image_layout import cost_remark
 from seedbed.common.logs import run_main, setup_logging
 from seedbed.common.options import parse
@@ -26,10 +26,10 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.stop_signals import URGENT, on_stop
 from seedbed.env_client.actor import IndicesChanged, RunFinished, Stopped, run_actor
 from seedbed.env_client.config import EnvConfig
-from seedbed.env_client.connection import Endpoint, describe_server
 from seedbed.env_client.environments.interface import Asides, Limits
 from seedbed.env_client.environments.rows import Care, Environments, describe, make_environments
 from seedbed.env_client.remote_policy import RemotePolicy
+from seedbed.env_client.replicas import Servers, describe_servers
 
 _log = logging.getLogger(__name__)
 
@@ -98,17 +98,22 @@ def _asides(config: EnvConfig) -> Asides:
 
 def _run(config: EnvConfig) -> None:
     assert config.server is not None
+    servers = Servers(config.server, config.credentials, config.give_up_after_s)
+    if config.first_index is not None and servers.names.only is None:
+        raise UsageError(
+            f"expected --first-index with one server, got {servers}: of several each gives its environments indices of "
+            "its own, so leave it out"
+        )
     _on_signals(lambda: sys.exit(0))  # nothing is leased yet
     if config.exit_with_parent:
         _stop_at_end_of_input()
-    endpoint = Endpoint(target=config.server, credentials=config.credentials, give_up_after_s=config.give_up_after_s)
     care = _care(config)
     if not care.isolate:
         care.watchdog.start(max(care.limits.step_s, care.limits.reset_s))
-    choice = _choose_environment(config, endpoint, care)
+    choice = _choose_environment(config, servers, care)
     while True:
         with contextlib.suppress(IndicesChanged):  # as if started anew, with a run id of its own
-            return _step_for_server(config, endpoint, choice)
+            return _step_for_server(config, servers, choice)
 
 
 class _Choice(NamedTuple):
@@ -127,11 +132,11 @@ class _Choice(NamedTuple):
         return make_environments(self.environment, self.preset, indices, run_seed, self.care)
 
 
-def _choose_environment(config: EnvConfig, endpoint: Endpoint, care: Care) -> _Choice:
+def _choose_environment(config: EnvConfig, servers: Servers, care: Care) -> _Choice:
     """The user's environment or, without one, the server's."""
     if config.environment.env is not None:
         return _Choice(config.environment.env_name, config.environment.atari_preset, care)
-    spec = asyncio.run(describe_server(endpoint))
+    spec = asyncio.run(describe_servers(servers))
     _log.info("the server serves %s", spec.environment)
     # What comes over the wire never decides what is imported.
     name = EnvironmentName.parse(spec.environment)
@@ -144,7 +149,7 @@ def _choose_environment(config: EnvConfig, endpoint: Endpoint, care: Care) -> _C
     return _Choice(spec.environment, spec.preset, replace(care, trust=WIRE))
 
 
-def _step_for_server(config: EnvConfig, endpoint: Endpoint, choice: _Choice) -> None:
+def _step_for_server(config: EnvConfig, servers: Servers, choice: _Choice) -> None:
     groups: list[Environments] = []
     if config.first_index is not None and not config.care.isolate:  # no need to build another one only to look at it
         groups += [choice.make(indices, config.environment.seed) for indices in config.group_indices]
@@ -152,7 +157,7 @@ def _step_for_server(config: EnvConfig, endpoint: Endpoint, choice: _Choice) -> 
     if not config.exit_with_parent and (remark := cost_remark(spec)) is not None:  # else the server has said it
         _log.warning("%s", remark)
     policy = RemotePolicy(
-        endpoint,
+        servers,
         client_id=config.effective_client_id,
         spec=spec,
         groups=config.group_indices,

@@ -14,13 +14,18 @@ from seedbed.common.environment_options import CareOptions, EnvironmentOptions, 
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 from seedbed.common.plugins import Trust, start_directory
+from seedbed.common.server_list import SERVERS_METAVAR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvConfig:
     """environment client"""
 
-    server: str | None = option(None, "the policy server", metavar="HOST:PORT")
+    server: str | None = option(
+        None,
+        "the policy server; of several replicas one with room is chosen: a list by commas, or all addresses of a name",
+        metavar=SERVERS_METAVAR,
+    )
     num_envs: int = option(1, "environments to step", minimum=1)
     first_index: int | None = option(
         None,

@@ -1,4 +1,4 @@
-"""How a client reaches its server: channels, back-off, and what a broken call means.
+"""How a client reaches one server: channels, back-off, and what a broken call means.
 
 Constants are chosen for a fleet of thousands of clients that must all be back within seconds of a server's return, and
 must not knock it over when they come.
@@ -16,12 +16,11 @@ from dataclasses import dataclass, field
 import grpc.aio
 
 from seedbed.common.address import Address
-from seedbed.common.codec import check_protocol, described_spec
 from seedbed.common.credentials import ClientCredentials, Reloaded, Tokens, watch_tokens
 from seedbed.common.diagnosis import find_fault
 from seedbed.common.errors import SeedbedError, UnavailableError
 from seedbed.common.grpc_channel import ChannelOptions, error_from_rpc, open_channel
-from seedbed.common.specs import EnvironmentSpec
+from seedbed.common.server_status import ServerStatus, status_from_message
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
 
@@ -108,14 +107,15 @@ class Line:
     Args:
         endpoint: where it leads.
         max_reply_bytes: see `Endpoint.open_channel`.
+
+    Attributes:
+        endpoint: the same.
     """
 
     def __init__(self, endpoint: Endpoint, max_reply_bytes: int = 0) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._max_reply_bytes = max_reply_bytes
         self._channels: list[grpc.aio.Channel] = []
-        self._told: dict[str, tuple[float, float]] = {}  # text -> when it is told again, and the span after that
-        self._began_s = self._failed_s = -math.inf
         self._stub = Reloaded(endpoint.credentials.files, self._open)
 
     @property
@@ -123,21 +123,19 @@ class Line:
         """The service, for the next call."""
         return self._stub.get()
 
-    def tell(self, text: str, wait_s: float) -> None:
-        """Logs why an attempt failed: at once, then ever more rarely while it fails alike, for all groups together."""
-        now_s = time.monotonic()
-        if now_s - self._failed_s > _SAME_OUTAGE_S:
-            self._told.clear()
-            self._began_s = now_s
-        self._failed_s = now_s + wait_s
-        due_s, span_s = self._told.get(text, (now_s, _TOLD_AGAIN_S))
-        if now_s < due_s:
-            return
-        if text not in self._told:
-            _log.warning("%s; next attempt in %.2f s", text, wait_s)
-        else:
-            _log.warning("%s; tried again and again for %.0f s", text, now_s - self._began_s)
-        self._told[text] = now_s + span_s, min(2 * span_s, _TOLD_AGAIN_MAX_S)
+    async def read_status(self, timeout_s: float = REPLY_TIMEOUT_S) -> ServerStatus | None:
+        """How the server is doing; None if it is too old to say.
+
+        Raises:
+            SeedbedError: it is away, or refused.
+        """
+        try:
+            reply = await self.stub.Status(pb.StatusRequest(), timeout=timeout_s, metadata=self.endpoint.metadata)
+        except grpc.aio.AioRpcError as error:
+            if error.code() == grpc.StatusCode.UNIMPLEMENTED:
+                return None
+            raise error_from_rpc(error) from None
+        return status_from_message(reply)
 
     async def close(self) -> None:
         """Ends all calls at once."""
@@ -145,7 +143,7 @@ class Line:
             await channel.close(grace=None)
 
     def _open(self) -> SeedbedStub:
-        self._channels.append(self._endpoint.open_channel(self._max_reply_bytes))
+        self._channels.append(self.endpoint.open_channel(self._max_reply_bytes))
         return SeedbedStub(self._channels[-1])
 
 
@@ -203,22 +201,50 @@ class ServerRestarting(UnavailableError):
         self.retry_after_s = retry_after_s
 
 
-async def wait_out(backoff: Backoff, error: SeedbedError, endpoint: Endpoint, line: Line) -> None:
+class Complaints:
+    """Says why attempts fail: at once, then ever more rarely while they fail alike, for all groups together."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, tuple[float, float]] = {}  # text -> when it is told again, and the span after that
+        self._began_s = self._failed_s = -math.inf
+
+    def tell(self, text: str, wait_s: float) -> None:
+        """Logs it, if that is due."""
+        now_s = time.monotonic()
+        if now_s - self._failed_s > _SAME_OUTAGE_S:
+            self._told.clear()
+            self._began_s = now_s
+        self._failed_s = now_s + wait_s
+        due_s, span_s = self._told.get(text, (now_s, _TOLD_AGAIN_S))
+        if now_s < due_s:
+            return
+        if text not in self._told:
+            _log.warning("%s; next attempt in %.2f s", text, wait_s)
+        else:
+            _log.warning("%s; tried again and again for %.0f s", text, now_s - self._began_s)
+        self._told[text] = now_s + span_s, min(2 * span_s, _TOLD_AGAIN_MAX_S)
+
+
+async def wait_out(
+    backoff: Backoff, error: SeedbedError, endpoint: Endpoint | None, complaints: Complaints, where: str
+) -> None:
     """Logs a failed attempt and sleeps before the next one.
 
     Args:
         backoff: decides how long; what a restarting server asked for comes on top.
         error: why it failed; `explained` here.
-        endpoint: of the attempt.
-        line: that it used.
+        endpoint: of the attempt; None: there was none to try.
+        complaints: where it is said.
+        where: the attempt was made, for people.
 
     Raises:
         SeedbedError: see `Backoff.next_wait_s`.
     """
-    error = await explained(error, endpoint)
+    if endpoint is not None:
+        error = await explained(error, endpoint)
     at_least_s = error.retry_after_s if isinstance(error, ServerRestarting) else 0.0
     wait_s = at_least_s + backoff.next_wait_s(error, time.monotonic())
-    line.tell(f"{endpoint.target}: {_brief(error)}", wait_s)
+    complaints.tell(f"{where}: {_brief(error)}", wait_s)
     await asyncio.sleep(wait_s)
 
 
@@ -235,27 +261,3 @@ def _brief(error: SeedbedError) -> str:
     if isinstance(error, UnavailableError) and _NOT_CONNECTED in text.lower():
         text = text.rpartition(": ")[2]
     return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."
-
-
-async def describe_server(endpoint: Endpoint) -> EnvironmentSpec:
-    """Asks a server what it serves, for as long as the endpoint allows.
-
-    Raises:
-        VersionError: it speaks another protocol.
-        SpecError: it serves several environments.
-        SeedbedError: it refused, or stayed away too long, or had no environment for too long.
-    """
-    backoff = Backoff(give_up_after_s=endpoint.give_up_after_s)
-    line = Line(endpoint)
-    try:
-        while True:
-            call = line.stub.Describe(pb.DescribeRequest(), timeout=REPLY_TIMEOUT_S, metadata=endpoint.metadata)
-            try:
-                reply = await call
-                check_protocol(reply.protocol, "server")
-                return described_spec(reply)
-            except (grpc.aio.AioRpcError, SeedbedError) as error:
-                known = error if isinstance(error, SeedbedError) else error_from_rpc(error)
-                await wait_out(backoff, known, endpoint, line)
-    finally:
-        await line.close()

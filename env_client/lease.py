@@ -28,14 +28,8 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import Array, Timesteps
 from seedbed.common.unpacking import ActionsReader
 from seedbed.env_client.actor import IndicesChanged, LeaseLost, RunFinished
-from seedbed.env_client.connection import (
-    REPLY_TIMEOUT_S,
-    Backoff,
-    Endpoint,
-    Line,
-    ServerRestarting,
-    wait_out,
-)
+from seedbed.env_client.connection import REPLY_TIMEOUT_S, Backoff, ServerRestarting
+from seedbed.env_client.replicas import Replicas
 from seedbed.proto import seedbed_pb2 as pb
 
 _log = logging.getLogger(__name__)
@@ -45,8 +39,8 @@ class Lease:
     """Exchanges timesteps for actions, and reconnects where that helps.
 
     Args:
-        line: the way to the service.
-        endpoint: where it is, and how to be let in.
+        replicas: choose where to go, together for all groups of a client.
+        give_up_after_s: how long they all may be away; None: for ever.
         hello: what every stream of this lease begins with.
         spec: of every row.
         note_connection: told (group, connected) whenever that changes.
@@ -54,20 +48,19 @@ class Lease:
 
     def __init__(
         self,
-        line: Line,
-        endpoint: Endpoint,
+        replicas: Replicas,
+        give_up_after_s: float | None,
         hello: pb.ClientMessage,
         spec: EnvironmentSpec,
         note_connection: Callable[[int, bool], None],
     ) -> None:
-        self._line = line
-        self._endpoint = endpoint
+        self._replicas = replicas
         self._hello = hello
         self._group = hello.hello.group
         self._num_rows = len(hello.hello.environments)
         self._reader = ActionsReader(spec, self._num_rows)
         self._note_connection = note_connection
-        self._backoff = Backoff(give_up_after_s=endpoint.give_up_after_s)
+        self._backoff = Backoff(give_up_after_s=give_up_after_s)
         self._stream: _Stream | None = None
         self._seq = 0  # of the last Steps of this lease; 0: none yet
         self._indices: tuple[int, ...] | None = None  # None: the server has not chosen yet
@@ -79,7 +72,8 @@ class Lease:
 
         Raises:
             RunFinished: the run is over.
-            SeedbedError: the server refused for good, or stayed away for longer than the endpoint allows.
+            IndicesChanged: the other groups of this client have theirs where there is no room for this one.
+            SeedbedError: a server refused for good, or all stayed away for longer than they may.
         """
         while self._stream is None:
             try:
@@ -96,7 +90,7 @@ class Lease:
             LeaseLost: the server no longer knows this lease; the next exchange starts a new one.
             IndicesChanged: the same, and the new one is for other environments.
             RunFinished: the run is over.
-            SeedbedError: the server refused for good, or stayed away for longer than the endpoint allows.
+            SeedbedError: a server refused for good, or all stayed away for longer than they may.
         """
         self._seq += 1
         return self._exchange(pack_steps(self._seq, rows))
@@ -115,6 +109,7 @@ class Lease:
         if self._stream is not None:
             self._stream.cancel()
             self._stream = None
+            self._replicas.lost(self._group)
             self._note_connection(self._group, False)
 
     async def _exchange(self, steps: pb.ClientMessage) -> tuple[Array, ...]:
@@ -129,10 +124,11 @@ class Lease:
 
     async def _recover(self, error: SeedbedError) -> None:
         self.drop_stream()
-        await wait_out(self._backoff, error, self._endpoint, self._line)
+        await self._replicas.recover(self._group, self._backoff, error)
 
     async def _connect(self) -> _Stream:
-        stream = self._stream = _Stream(self._line.stub.Act(metadata=self._endpoint.metadata))
+        line = await self._replicas.line(self._group)
+        stream = self._stream = _Stream(line.stub.Act(metadata=line.endpoint.metadata))
         await stream.send(self._hello)
         try:
             async with asyncio.timeout(REPLY_TIMEOUT_S):
@@ -140,6 +136,7 @@ class Lease:
         except TimeoutError:
             raise UnavailableError(f"no Welcome within {REPLY_TIMEOUT_S:.0f} s") from None
         check_protocol(reply.welcome.protocol, "server")
+        self._replicas.welcomed(self._group, reply.welcome.grace_s)
         self._note_connection(self._group, True)
         self._agree_on_indices(reply.welcome)
         self._agree_on_seq(reply.welcome)

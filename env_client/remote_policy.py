@@ -1,4 +1,4 @@
-"""The policy of an actor that lives on a server: one channel, one stream for each group of environments.
+"""The policy of an actor that lives on a server: one channel to it, one stream for each group of environments.
 
 All network code runs on an event loop that turns only while the actor waits in `receive`; there is no second thread.
 """
@@ -17,8 +17,8 @@ from seedbed.common.counting import count
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import Array, Timesteps
 from seedbed.env_client.actor import Stopped
-from seedbed.env_client.connection import Endpoint, Line
 from seedbed.env_client.lease import Lease
+from seedbed.env_client.replicas import Replicas, Servers
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class RemotePolicy:
     """Sends timesteps to a server and receives actions; see `seedbed.env_client.actor.Policy`.
 
     Args:
-        endpoint: where the server is.
+        servers: where the server is, or its replicas, of which one is chosen.
         client_id: stable name of this process; two live clients must not share one.
         spec: of every environment.
         groups: stable environment indices, one sequence for each group.
@@ -40,7 +40,7 @@ class RemotePolicy:
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        servers: Servers,
         *,
         client_id: str,
         spec: EnvironmentSpec,
@@ -49,12 +49,12 @@ class RemotePolicy:
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._loop = loop or asyncio.new_event_loop()
-        self._endpoint = endpoint
         self._num_environments = sum(map(len, groups))
         self._connected: set[int] = set()
         self._pending: list[asyncio.Task[Any] | None] = [None] * len(groups)
         row_bytes = sum(array.row_bytes for array in spec.actions)
-        self._line = self._loop.run_until_complete(self._open_line(row_bytes * max(map(len, groups))))
+        reply_bytes = row_bytes * max(map(len, groups))
+        self._replicas = Replicas(servers, self._num_environments, reply_bytes)
         run_id = secrets.randbits(64) | 1  # never 0
         self._leases = []
         for group, indices in enumerate(groups):
@@ -66,16 +66,17 @@ class RemotePolicy:
                 spec=spec,
                 assign_indices=assign_indices,
             )
-            self._leases.append(Lease(self._line, endpoint, hello, spec, self._note_connection))
+            self._leases.append(Lease(self._replicas, servers.give_up_after_s, hello, spec, self._note_connection))
 
     def connect(self) -> list[tuple[int, ...]]:
-        """Waits until every group has its lease, through all outages that the endpoint allows.
+        """Waits until every group has its lease, through all outages that `servers` allow.
 
         Returns:
             Stable environment indices of each group.
 
         Raises:
             RunFinished: the run is over.
+            IndicesChanged: not all groups found room on one replica, and another has it: ask with a new policy.
             Stopped: `interrupt` was called.
             SeedbedError: the server refused for good, or stayed away too long.
         """
@@ -88,7 +89,7 @@ class RemotePolicy:
         self._pending[group] = self._loop.create_task(self._leases[group].exchange(rows))
 
     def receive(self, group: int) -> tuple[Array, ...]:
-        """Waits for the actions of the last `send`, through all outages that the endpoint allows.
+        """Waits for the actions of the last `send`, through all outages that `servers` allow.
 
         Returns:
             One read-only array `[E, ...]` for each action spec.
@@ -130,9 +131,6 @@ class RemotePolicy:
             if task.done():  # otherwise Ctrl-C broke the waiting off; `close` ends what still waits
                 self._pending[group] = None
 
-    async def _open_line(self, reply_bytes: int) -> Line:
-        return Line(self._endpoint, reply_bytes)  # gRPC takes the loop that runs here
-
     async def _leave(self, reason: str) -> None:
         waiting = [task for task in self._pending if task is not None]
         self._pending = [None] * len(self._leases)  # a signal that comes later finds nothing to interrupt
@@ -144,7 +142,7 @@ class RemotePolicy:
                 await asyncio.gather(*(lease.say_goodbye(reason) for lease in self._leases))
         for lease in self._leases:
             lease.drop_stream()
-        await self._line.close()
+        await self._replicas.close()
 
     async def _finish_tasks(self) -> None:
         """Ends what streams leave behind, such as a last read: a loop that is closed before complains about it."""
@@ -162,7 +160,7 @@ class RemotePolicy:
             environments, groups = self._num_environments, len(self._leases)
             _log.info(
                 "connected to %s: %s in %s",
-                self._endpoint.target,
+                self._replicas,
                 count(environments, "environment"),
                 count(groups, "group"),
             )

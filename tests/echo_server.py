@@ -34,9 +34,11 @@ class EchoServer(SeedbedServicer):
         num_steps: Steps so far.
         specs: what Describe answers; nothing to the first `knows_after` that ask.
         told: how many of them Welcome names; None: all, as it should.
+        free_rows: what Status says; asked `num_statuses` times.
+        grace_s: what Welcome says.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
         self.tape: list[tuple[Any, ...]] = []
         self.faults: dict[int, Step] = {}
         self.refuse: dict[int, Callable[[Any], Any]] = {}
@@ -54,12 +56,14 @@ class EchoServer(SeedbedServicer):
         self.num_steps = 0
         self._num_hellos = 0
         self.port = port
+        self.host = host
+        self.free_rows, self.num_statuses, self.grace_s = 64, 0, 60.0
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         add_SeedbedServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        self.port = self._server.add_insecure_port(f"{self.host}:{self.port}")
         await self._server.start()
 
     async def stop(self) -> None:
@@ -70,6 +74,15 @@ class EchoServer(SeedbedServicer):
         self.num_asked += 1
         specs = [] if self.num_asked <= self.knows_after else self.specs
         return pb.DescribeResponse(protocol=self.protocol, specs=specs)
+
+    async def Status(self, request: pb.StatusRequest, context: Any) -> pb.StatusResponse:
+        self.num_statuses += 1
+        return pb.StatusResponse(gauges={"num_slots": 100, "used_rows": 100 - self.free_rows})
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT."""
+        return f"{self.host}:{self.port}"
 
     async def Act(self, request_iterator: AsyncIterator[pb.ClientMessage], context: Any) -> None:
         self.metadata.append(context.invocation_metadata())
@@ -93,7 +106,7 @@ class EchoServer(SeedbedServicer):
             protocol=self.protocol,
             resumed=resumed,
             last_seq=last_seq,
-            grace_s=60,
+            grace_s=self.grace_s,
             environment_indices=indices[: self.told],
             tasks=[0] * len(indices),
         )

@@ -14,18 +14,18 @@ from seedbed.common.codec import pack_actions, pack_hello, pack_steps
 from seedbed.common.errors import SeedbedError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.env_client.actor import IndicesChanged, LeaseLost, RunFinished
-from seedbed.env_client.connection import Endpoint, Line
 from seedbed.env_client.lease import Lease
 from seedbed.env_client.loadtest.pace import Pace
 from seedbed.env_client.loadtest.rows import SyntheticRows
 from seedbed.env_client.loadtest.tally import Tally
+from seedbed.env_client.replicas import Replicas, Servers
 
 
 class SyntheticClient:
     """Exchanges made-up timesteps for actions over a connection of its own.
 
     Args:
-        endpoint: where the server is.
+        servers: where the server is, or its replicas.
         client_id: unique among all clients of that server.
         indices: of its environments, one for each row.
         assign_indices: let the server choose others where these are taken.
@@ -37,7 +37,7 @@ class SyntheticClient:
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        servers: Servers,
         *,
         client_id: str,
         indices: Sequence[int],
@@ -61,8 +61,8 @@ class SyntheticClient:
             spec=spec,
             assign_indices=assign_indices,
         )
-        self._line = Line(endpoint, self._received_bytes)
-        self._lease = Lease(self._line, endpoint, hello, spec, self._note_connection)
+        self._replicas = Replicas(servers, len(indices), self._received_bytes)
+        self._lease = Lease(self._replicas, servers.give_up_after_s, hello, spec, self._note_connection)
 
     async def run(self) -> None:
         """Steps until it is cancelled, or refused for good: that is counted, not raised."""
@@ -84,7 +84,7 @@ class SyntheticClient:
         """Closes the connection."""
         self._leaving = True
         self._lease.drop_stream()
-        await self._line.close()
+        await self._replicas.close()
 
     async def _converse(self) -> None:
         tally = self._tally

@@ -26,11 +26,11 @@ from seedbed.common.credentials import ClientCredentials
 from seedbed.common.logs import LEVEL_VARIABLE, run_main, setup_logging
 from seedbed.common.options import from_json
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.env_client.connection import Endpoint
 from seedbed.env_client.loadtest.client import SyntheticClient, leave_all
 from seedbed.env_client.loadtest.pace import ClosedLoop, FixedRate, Pace
 from seedbed.env_client.loadtest.rows import NoisePool, SyntheticRows
 from seedbed.env_client.loadtest.tally import Sample, Tally
+from seedbed.env_client.replicas import Servers
 
 GIVE_UP_AFTER_S = 10.0
 """A client that cannot get through for so long has failed. A real one would go on trying."""
@@ -44,7 +44,7 @@ class Assignment:
     """The clients of one driver, at one load.
 
     Attributes:
-        server: HOST:PORT.
+        server: HOST:PORT, or replicas, see `ServerList`.
         credentials: to be let in there, as JSON; a token in the environment is inherited.
         spec: of the environment, as JSON.
         name: client ids are NAME-NUMBER; unique to this load.
@@ -80,7 +80,7 @@ class Assignment:
         """All of them."""
         spec = EnvironmentSpec.from_json(self.spec)
         credentials = from_json(ClientCredentials(), self.credentials)
-        endpoint = Endpoint(target=self.server, credentials=credentials, give_up_after_s=GIVE_UP_AFTER_S)
+        servers = Servers(self.server, credentials, GIVE_UP_AFTER_S)
         size = self.envs_per_client
         pool = NoisePool(spec, size)
         clients = []
@@ -88,7 +88,7 @@ class Assignment:
             rng = np.random.default_rng(number)
             first = (self.first_index or 0) + number * size
             client = SyntheticClient(
-                endpoint,
+                servers,
                 client_id=f"{self.name}-{number}",
                 indices=range(first, first + size),
                 assign_indices=self.first_index is None,

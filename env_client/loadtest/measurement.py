@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from seedbed.common.load_figures import Figures, shares_of
-from seedbed.common.server_status import ServerStatus
+from seedbed.common.server_status import ServerStatus, Stage
 from seedbed.env_client.loadtest.latency import Percentiles, percentiles_ms
 from seedbed.env_client.loadtest.points import Load
 from seedbed.env_client.loadtest.tally import Sample, Tally, difference, total
@@ -21,13 +21,13 @@ class Snapshot:
     Attributes:
         time_s: a monotonic time.
         drivers: one sample each.
-        status: the server's; None if it has none to give.
+        statuses: each server's; none if they have none to give.
         machine_busy_s: see `cpu.busy_s`.
     """
 
     time_s: float
     drivers: Sequence[Sample]
-    status: ServerStatus | None
+    statuses: tuple[ServerStatus, ...]
     machine_busy_s: float
 
 
@@ -68,11 +68,11 @@ class Measurement:
         inference_busy: share of time in which the inference thread computed or kept books.
         learner_busy: share of time in which the learner made updates.
         back_pressure: share of time in which it waited for room in the learner's queue.
-        updates_per_s: of the learner.
+        updates_per_s: of the learner. Of several servers these four are the greatest, each by itself.
         stepping: share of their time that clients spent in their environments.
         machine_busy, machine_cores: share of this machine's cores in use, by anybody, and how many there are.
         server_is_here: whether the server runs on this machine too.
-        processes: by name.
+        processes: by name; those of several servers as "device@0", "device@1" ...
         errors: what went wrong, by kind; `error_example` is the newest kind's text, which tends to be the cause.
     """
 
@@ -168,7 +168,7 @@ def measure(
     before, after = snapshots[0], snapshots[-1]
     seconds = after.time_s - before.time_s
     counted = tally_between(before, after)
-    server = None if before.status is None or after.status is None else after.status.since(before.status)
+    servers = _happened(before.statuses, after.statuses)
     steps_per_s = throughput(before, after)
     return Measurement(
         load=load,
@@ -181,47 +181,72 @@ def measure(
         sent_bytes_per_s=counted.sent_bytes / seconds,
         received_bytes_per_s=counted.received_bytes / seconds,
         latency_ms=percentiles_ms(counted.latency),
-        round_trip_ms=_round_trip(counted, server, open_loop=load.rate is not None),
+        round_trip_ms=_round_trip(counted, servers, open_loop=load.rate is not None),
         stepping=counted.stepping_s / (load.clients * seconds) if load.rate is None else 0.0,
         machine_busy=(after.machine_busy_s - before.machine_busy_s) / (num_cores * seconds),
         machine_cores=num_cores,
         server_is_here=server_is_here,
-        processes=_processes(before, after, server, counted.agent_steps),
+        processes=_processes(before, after, servers, counted.agent_steps),
         errors=dict(errors.errors),
         error_example=next(reversed(errors.examples.values()), ""),
-        **_server_figures(server),
+        **_server_figures(servers),
     )
 
 
-def _round_trip(counted: Tally, server: ServerStatus | None, *, open_loop: bool) -> dict[str, float]:
+def _happened(before: Sequence[ServerStatus], after: Sequence[ServerStatus]) -> list[ServerStatus]:
+    """Of each server; nothing if one of them told nothing, or was restarted."""
+    if len(before) != len(after):
+        return []
+    found = [now.since(then) for then, now in zip(before, after, strict=True)]
+    told = [one for one in found if one is not None]
+    return told if len(told) == len(found) else []
+
+
+def _round_trip(counted: Tally, servers: Sequence[ServerStatus], *, open_loop: bool) -> dict[str, float]:
     """See `Measurement.round_trip_ms`. Stages are measured apart: what they leave over is the network's."""
     messages = max(1, counted.messages)
     exchange_ms = counted.exchange_s / messages * 1000
     lag_ms = counted.lag_s / max(1, counted.lags) * 1000
     client_ms = min(exchange_ms, counted.pack_s / messages * 1000 + lag_ms)
-    stages = {} if server is None else {name: server.stage(name).mean_ms for name in ("wait", "inference", "reply")}
+    stages = {name: _mean_ms(servers, name) for name in ("wait", "inference", "reply")} if servers else {}
     behind = {"behind": max(0.0, counted.latency_s / messages * 1000 - exchange_ms)} if open_loop else {}
     network_ms = max(0.0, exchange_ms - client_ms - sum(stages.values()))
     return {**behind, "client": client_ms, "network": network_ms, **stages}
 
 
-def _server_figures(server: ServerStatus | None) -> dict[str, Any]:
-    sizes = () if server is None else server.batch_sizes
+def _mean_ms(servers: Sequence[ServerStatus], stage: str) -> float:
+    stages = [server.stage(stage) for server in servers]
+    return Stage(sum(one.sum_s for one in stages), sum(one.count for one in stages)).mean_ms
+
+
+def _server_figures(servers: Sequence[ServerStatus]) -> dict[str, Any]:
+    shares = [asdict(shares_of(server)) for server in servers] or [asdict(shares_of(None))]
+    busiest = {
+        name: max((one[name] for one in shares if one[name] is not None), default=None)
+        for name in ("inference_busy", "learner_busy", "back_pressure", "updates_per_s")
+    }
+    batches = sum(server.counters.get("batches", 0.0) for server in servers)
+    rows = sum(server.counters.get("batch_rows", 0.0) for server in servers)
+    sizes = [sum(counts) for counts in zip(*(server.batch_sizes for server in servers), strict=False)]
     return {
-        **asdict(shares_of(server)),
+        **busiest,
+        "batch_rows_mean": rows / batches if batches else None,
         "batch_sizes": {str(1 << bucket): count for bucket, count in enumerate(sizes) if count},
     }
 
 
 def _processes(
-    before: Snapshot, after: Snapshot, server: ServerStatus | None, agent_steps: int
+    before: Snapshot, after: Snapshot, servers: Sequence[ServerStatus], agent_steps: int
 ) -> dict[str, ProcessFigures]:
-    """Drivers first, then the server's processes."""
+    """Drivers first, then the servers' processes."""
     used: dict[str, tuple[float, float, int]] = {}
     for number, (then, now) in enumerate(zip(before.drivers, after.drivers, strict=True)):
         used[f"driver-{number}"] = (now.cpu_s - then.cpu_s, now.time_s - then.time_s, now.rss_bytes)
-    if server is not None:
-        used |= {name: (use.cpu_s, server.uptime_s, use.rss_bytes) for name, use in server.processes.items()}
+    for number, server in enumerate(servers):
+        which = f"@{number}" if len(servers) > 1 else ""
+        used |= {
+            f"{name}{which}": (use.cpu_s, server.uptime_s, use.rss_bytes) for name, use in server.processes.items()
+        }
     return {
         name: ProcessFigures(
             cores=cpu_s / max(1e-9, seconds),

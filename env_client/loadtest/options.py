@@ -10,6 +10,7 @@ from typing import Literal
 from seedbed.common.credentials import ClientCredentials
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
+from seedbed.common.server_list import SERVERS_METAVAR, ServerList
 
 DEFAULT_ENV = "seedbed/Synthetic-v0"
 """84x84 uint8 images and 18 actions: the size of Atari."""
@@ -35,7 +36,7 @@ class SpawnOptions:
 class LoadTestOptions:
     """load test"""
 
-    server: str | None = option(None, "the server to load", metavar="HOST:PORT")
+    server: str | None = option(None, "the server to load, or the replicas of a run", metavar=SERVERS_METAVAR)
     spawn: bool = option(False, "start a server for the test, and end it afterwards")
     clients: str = option("1:64", "clients: 1:64 doubles from 1 to 64, 1,4,16 is a list", metavar="RANGE")
     envs_per_client: str = option("16", "environments of each client, one row of every message", metavar="RANGE")
@@ -70,10 +71,14 @@ class LoadTestOptions:
         """Checks what no single option can.
 
         Raises:
-            UsageError: there is no server, or there are two.
+            UsageError: there is no server, or both a given one and one to start; or indices for several.
         """
         if (self.server is None) == (not self.spawn):
             raise UsageError("expected either --server HOST:PORT or --spawn")
+        if self.server is not None and self.first_index is not None and ServerList.parse(self.server).only is None:
+            raise UsageError(
+                f"expected --first-index with one server, got {self.server}: each of several chooses its own"
+            )
 
     @property
     def num_processes(self) -> int:

@@ -1,42 +1,43 @@
-"""Asks a server how it is doing."""
+"""Asks the servers under test how they are doing."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import Sequence
 
-import grpc.aio
-
-from seedbed.common.server_status import ServerStatus, status_from_message
-from seedbed.env_client.connection import REPLY_TIMEOUT_S, Endpoint, error_from_rpc, explained
-from seedbed.proto import seedbed_pb2 as pb
-from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
+from seedbed.common.errors import SeedbedError
+from seedbed.common.server_status import ServerStatus
+from seedbed.env_client.connection import Endpoint, Line, explained
 
 
 class StatusReader:
-    """Asks a server how it is doing, over one connection; use it as an asynchronous context."""
+    """Asks servers how they are doing, over one connection each; use it as an asynchronous context."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
-        self._channel: Any = None
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._endpoints = endpoints
+        self._lines: list[Line] = []
 
-    async def read(self) -> ServerStatus | None:
-        """How the server is doing; None if it is too old to say (protocol 1.0).
+    async def read(self) -> tuple[ServerStatus, ...]:
+        """How each is doing; nothing if one of them is too old to say (protocol 1.0).
 
         Raises:
-            SeedbedError: it is away.
+            SeedbedError: one is away.
         """
-        stub = SeedbedStub(self._channel)
-        try:
-            reply = await stub.Status(pb.StatusRequest(), timeout=REPLY_TIMEOUT_S, metadata=self._endpoint.metadata)
-        except grpc.aio.AioRpcError as error:
-            if error.code() == grpc.StatusCode.UNIMPLEMENTED:
-                return None
-            raise await explained(error_from_rpc(error), self._endpoint) from None
-        return status_from_message(reply)
+        answers = await asyncio.gather(*map(_read, self._lines))
+        told = tuple(answer for answer in answers if answer is not None)
+        return told if len(told) == len(answers) else ()
 
     async def __aenter__(self) -> StatusReader:
-        self._channel = self._endpoint.open_channel()
+        self._lines = [Line(endpoint) for endpoint in self._endpoints]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._channel.close(grace=None)
+        for line in self._lines:
+            await line.close()
+
+
+async def _read(line: Line) -> ServerStatus | None:
+    try:
+        return await line.read_status()
+    except SeedbedError as error:
+        raise await explained(error, line.endpoint) from None

@@ -1,4 +1,4 @@
-"""Measures one load after the other against one server."""
+"""Measures one load after the other against one server, or against the replicas of one run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from seedbed.common.errors import CapacityError, SeedbedError, UnavailableError
 from seedbed.common.options import to_json
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.verdict import judge
-from seedbed.env_client.connection import Endpoint, describe_server
 from seedbed.env_client.loadtest.driver import GIVE_UP_AFTER_S, Assignment
 from seedbed.env_client.loadtest.fleet import Fleet
 from seedbed.env_client.loadtest.measurement import Snapshot, is_stable, measure
@@ -22,6 +21,7 @@ from seedbed.env_client.loadtest.points import Load
 from seedbed.env_client.loadtest.report import LoadPoint
 from seedbed.env_client.loadtest.server_status import StatusReader
 from seedbed.env_client.loadtest.tally import Tally, total
+from seedbed.env_client.replicas import Servers, describe_servers
 
 _NUM_WINDOWS = 10
 """At most, in the time that `--seconds` gives."""
@@ -37,17 +37,17 @@ class Session:
 
     Args:
         options: of the test.
-        address: the server's HOST:PORT.
+        target: the server's HOST:PORT, or replicas, see `ServerList`.
 
     Attributes:
         spec: what the server serves.
     """
 
-    def __init__(self, options: LoadTestOptions, address: str) -> None:
+    def __init__(self, options: LoadTestOptions, target: str) -> None:
         self._options = options
-        self._endpoint = Endpoint(target=address, credentials=options.credentials, give_up_after_s=GIVE_UP_AFTER_S)
+        self._servers = Servers(target, options.credentials, GIVE_UP_AFTER_S)
         self._name = f"load-{socket.gethostname()}-{secrets.token_hex(4)}"
-        self._server_is_here = options.spawn or self._endpoint.address.is_loopback
+        self._server_is_here = options.spawn or self._servers.names.is_loopback
         self.spec: EnvironmentSpec
 
     async def connect(self) -> EnvironmentSpec:
@@ -56,7 +56,7 @@ class Session:
         Raises:
             SeedbedError: it refused, or stayed away.
         """
-        self.spec = await describe_server(self._endpoint)
+        self.spec = await describe_servers(self._servers)
         return self.spec
 
     async def run(self, loads: Sequence[Load]) -> AsyncGenerator[LoadPoint, None]:
@@ -67,7 +67,7 @@ class Session:
             UnavailableError: no client got through.
         """
         num_processes = min(self._options.num_processes, max(load.clients for load in loads))
-        async with StatusReader(self._endpoint) as status, Fleet(num_processes) as fleet:
+        async with StatusReader(await self._servers.endpoints()) as status, Fleet(num_processes) as fleet:
             await _check_room(status, loads)
             for number, load in enumerate(loads):
                 yield await self._measure(load, number, num_processes, status, fleet)
@@ -104,7 +104,7 @@ class Session:
         period_s = None if load.rate is None else load.num_envs * share / load.rate
         return [
             Assignment(
-                server=self._endpoint.target,
+                server=str(self._servers),
                 credentials=to_json(options.credentials),
                 spec=self.spec.to_json(),
                 name=f"{self._name}-{number}",
@@ -124,10 +124,12 @@ class Session:
 async def _check_room(status: StatusReader, loads: Sequence[Load]) -> None:
     found = await status.read()
     needed = max(load.num_envs for load in loads)
-    if found is not None and needed > found.num_slots - found.used_slots:
+    slots, used = sum(one.num_slots for one in found), sum(one.used_slots for one in found)
+    if found and needed > slots - used:
+        servers = "the server has" if len(found) == 1 else f"{len(found)} servers have"
         raise CapacityError(
-            f"expected room for {needed} environments, the server has {found.num_slots} slots of which "
-            f"{found.used_slots} are leased (raise its --num-slots, or lower --clients or --envs-per-client)"
+            f"expected room for {needed} environments, {servers} {slots} slots of which {used} are leased (raise "
+            "--num-slots there, or lower --clients or --envs-per-client)"
         )
 
 
@@ -159,7 +161,7 @@ def _examples(tally: Tally) -> str:
 
 async def _snapshot(fleet: Fleet, status: StatusReader) -> Snapshot:
     try:
-        samples, server = await asyncio.gather(fleet.sample(), status.read())
+        samples, servers = await asyncio.gather(fleet.sample(), status.read())
     except SeedbedError as error:
-        raise UnavailableError(f"the server went away during the test: {error}") from error
-    return Snapshot(time_s=time.monotonic(), drivers=samples, status=server, machine_busy_s=cpu.busy_s())
+        raise UnavailableError(f"a server went away during the test: {error}") from error
+    return Snapshot(time_s=time.monotonic(), drivers=samples, statuses=servers, machine_busy_s=cpu.busy_s())

@@ -18,6 +18,7 @@ from seedbed.common.address import Address
 from seedbed.common.codec import protocol_version, spec_to_message
 from seedbed.common.credentials import TOKEN_VARIABLE, ClientCredentials
 from seedbed.common.doctor import check_way
+from seedbed.common.errors import UsageError
 from seedbed.common.extras import install_command
 from seedbed.common.machine import Check
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
@@ -39,6 +40,7 @@ class Server(SeedbedServicer):
     major: int = protocol_version().major
     specs: tuple[EnvironmentSpec, ...] = (ECHO_SPEC,)
     statuses: Sequence[pb.StatusResponse] = ()
+    run_name: str = "far"
 
     def Status(self, request: pb.StatusRequest, context: Any) -> pb.StatusResponse:
         if not self.statuses:
@@ -53,7 +55,7 @@ class Server(SeedbedServicer):
         return pb.DescribeResponse(
             protocol=pb.ProtocolVersion(major=self.major),
             specs=list(map(spec_to_message, self.specs)),
-            run_name="far",
+            run_name=self.run_name,
             server_version="0.1.0",
         )
 
@@ -206,3 +208,43 @@ def test_a_server_that_is_held_up_is_told_by_what(monkeypatch: pytest.MonkeyPatc
         checks = follow(address)
     assert (checks[-1].subject, checks[-1].level) == ("bottleneck", "ok")
     assert checks[-1].finding.startswith("learner: inference stood still 50%")
+
+
+def titles_and_lines(capsys: pytest.CaptureFixture[str]) -> tuple[list[str], list[str]]:
+    printed = capsys.readouterr().out.splitlines()
+    return [line for line in printed if line[0] != " "], [" ".join(line.split()) for line in printed if line[0] == " "]
+
+
+def test_several_servers_one_after_the_other_and_together(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "_WATCHED_S", 0.0)
+    monkeypatch.setattr(doctor, "check_machine", lambda: iter(()))
+    statuses = [status_after(10, 0.5), status_after(20, 0.5)]
+    with Server(statuses=statuses).serving() as first, Server(statuses=statuses).serving() as second:
+        assert doctor.main(["--server", f"{first},{second}"]) == 0
+        titles, lines = titles_and_lines(capsys)
+        assert titles[:3] == [f"the way to {first}", f"the way to {second}", f"the servers {first},{second}"]
+        assert lines[-2:] == ["ok servers 2 of 2 reached", f"ok free rows {first} 8 of 16, {second} 8 of 16"]
+    with Server().serving() as first:
+        assert doctor.main(["--server", f"{first},{second}"]) == 75
+        assert "warning servers 1 of 2 reached" in titles_and_lines(capsys)[1]
+
+
+def test_servers_that_are_no_replicas_of_one_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "check_machine", lambda: iter(()))
+    other = (ECHO_SPECS["seedbed/EchoMixed-v0"],)
+    with Server().serving() as first, Server(run_name="near", specs=other).serving() as second:
+        assert doctor.main(["--server", f"{first},{second}"]) == 78
+        lines = "\n".join(titles_and_lines(capsys)[1])
+    assert f"different runs, between which clients would be dealt out: 'far' at {first}, 'near' at {second}" in lines
+    assert f"{first} serves seedbed/Echo-v0, {second} serves seedbed/EchoMixed-v0" in lines
+
+
+def test_servers_that_are_no_list(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UsageError, match="empty part"):
+        doctor.main(["--server", "127.0.0.1:1,"])
+    assert doctor.main(["--server", "dns:nowhere.invalid:1"]) == 75
+    assert "problem name no address is known" in titles_and_lines(capsys)[1][0]

@@ -11,8 +11,9 @@ import pytest
 from seedbed.common.codec import spec_to_message
 from seedbed.common.errors import SpecError, UnavailableError, VersionError
 from seedbed.env_client import connection
-from seedbed.env_client.connection import Backoff, Endpoint, describe_server
+from seedbed.env_client.connection import Backoff
 from seedbed.env_client.environments.rows import describe
+from seedbed.env_client.replicas import Servers, describe_servers
 from seedbed.proto import seedbed_pb2 as pb
 from tests.echo_server import EchoServer
 
@@ -21,7 +22,7 @@ def ask(server: EchoServer) -> object:
     async def run() -> object:
         await server.start()
         try:
-            return await describe_server(Endpoint(target=f"127.0.0.1:{server.port}"))
+            return await describe_servers(Servers(server.address))
         finally:
             await server.stop()
 
@@ -95,10 +96,7 @@ def test_an_outage_is_told_ever_more_rarely(monkeypatch: pytest.MonkeyPatch, cap
     now_s = 100.0
     monkeypatch.setattr(connection.time, "monotonic", lambda: now_s)
 
-    async def make() -> connection.Line:
-        return connection.Line(Endpoint(target="127.0.0.1:1"))
-
-    line = asyncio.run(make())
+    complaints = connection.Complaints()
 
     def fails(text: str, seconds: float) -> list[str]:
         nonlocal now_s
@@ -106,7 +104,7 @@ def test_an_outage_is_told_ever_more_rarely(monkeypatch: pytest.MonkeyPatch, cap
         end_s = now_s + seconds
         while now_s < end_s:
             for _group in range(2):
-                line.tell(text, 2.5)
+                complaints.tell(text, 2.5)
             now_s += 2.5
         return [record.getMessage() for record in caplog.records]
 
@@ -123,4 +121,4 @@ def test_an_outage_is_told_ever_more_rarely(monkeypatch: pytest.MonkeyPatch, cap
 
 def test_where_nobody_listens_the_words_of_the_doctor_are_used() -> None:
     with pytest.raises(UnavailableError, match=r"gave up after \d+ s: nobody listens on 127.0.0.1:1: is the server"):
-        asyncio.run(describe_server(Endpoint(target="127.0.0.1:1", give_up_after_s=0.0)))
+        asyncio.run(describe_servers(Servers("127.0.0.1:1", give_up_after_s=0.0)))

@@ -18,12 +18,13 @@ from pathlib import Path
 import pytest
 
 from seedbed.common.codec import spec_to_message
+from seedbed.common.errors import UsageError
 from seedbed.common.plugins import WIRE, Trust
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.env_client import __main__ as client_main
 from seedbed.env_client.config import EnvConfig
-from seedbed.env_client.connection import Endpoint
 from seedbed.env_client.environments.rows import Care, describe
+from seedbed.env_client.replicas import Servers
 from seedbed.proto import seedbed_pb2 as pb
 from tests.echo_server import EchoServer, break_stream, drain
 from tests.parent_pipe import READ_END
@@ -215,12 +216,12 @@ def test_server_cannot_make_the_client_import(server: EchoServer) -> None:
 
 
 def test_nothing_is_imported_for_a_server_whatever_this_client_may_import(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def answer(_: Endpoint) -> EnvironmentSpec:
+    async def answer(_: Servers) -> EnvironmentSpec:
         return describe("CartPole-v1", "")
 
-    monkeypatch.setattr(client_main, "describe_server", answer)
-    endpoint = Endpoint(target="127.0.0.1:1")
-    choice = client_main._choose_environment(EnvConfig(), endpoint, Care(trust=Trust(allow_import=True)))
+    monkeypatch.setattr(client_main, "describe_servers", answer)
+    servers = Servers("127.0.0.1:1")
+    choice = client_main._choose_environment(EnvConfig(), servers, Care(trust=Trust(allow_import=True)))
     assert (choice.environment, choice.care.trust) == ("CartPole-v1", WIRE)
 
 
@@ -309,3 +310,19 @@ def test_clients_that_leave_their_indices_to_the_server_have_a_name_of_their_own
     others = {subprocess.check_output([sys.executable, "-c", program], text=True).strip() for _ in range(2)}
     assert len(others | {name}) == 3
     assert EnvConfig(client_id="mine").effective_client_id == "mine"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--server", "127.0.0.1:1,"], "a list with an empty part"),
+        (["--server", "127.0.0.1:1,127.0.0.1:1"], "127.0.0.1:1 twice"),
+        (["--server", "dns:servers"], "got 'dns:servers'"),
+        (["--server", "127.0.0.1:1,127.0.0.1:2", "--first-index", "3"], "--first-index with one server"),
+        (["--server", "dns:servers:7777", "--first-index", "3"], "--first-index with one server"),
+    ],
+)
+def test_servers_that_make_no_list_are_refused(options: list[str], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        client_main.main(options)
+    assert words in str(caught.value)

@@ -32,10 +32,11 @@ from seedbed.common.errors import (
 )
 from seedbed.env_client import lease
 from seedbed.env_client.actor import IndicesChanged, LeaseLost, RunFinished, Stopped, run_actor
-from seedbed.env_client.connection import Backoff, Endpoint
+from seedbed.env_client.connection import Backoff
 from seedbed.env_client.environments.echo import ECHO_SPECS
 from seedbed.env_client.environments.rows import Environments, describe, make_environments
 from seedbed.env_client.remote_policy import RemotePolicy
+from seedbed.env_client.replicas import Servers
 from seedbed.proto import seedbed_pb2 as pb
 from tests.echo_server import (
     EchoServer,
@@ -96,7 +97,7 @@ class Client:
         self._server = server
         named = [[10 * group + 3, 10 * group + 4] for group in range(num_groups)]
         self.policy = RemotePolicy(
-            Endpoint(target=f"127.0.0.1:{server.port}", **options),
+            Servers(f"127.0.0.1:{server.port}", **options),
             client_id="client-0",
             spec=describe(environment, ""),
             groups=named,
@@ -285,7 +286,7 @@ def test_waits_for_a_server_that_is_not_there_yet_without_spinning(
     assert seqs(placeholder) == [1, 2, 3]
     assert cpu_s < 0.5
     attempts = [record for record in caplog.records if "next attempt in" in record.message]
-    assert 5 < len(attempts) < 200  # one line for each, at about 40 a second
+    assert 1 <= len(attempts) < 10  # a line for each thing that is wrong, although it tries about 40 times a second
 
 
 def test_finished_run_ends_the_actor(server: EchoServer, loop: asyncio.AbstractEventLoop) -> None:
@@ -426,7 +427,7 @@ def test_goodbye_arrives_however_far_the_last_write_got(
     server.check = False
     big = make_environments("seedbed/Synthetic-v0,shape=1500x1500", "", [0], run_seed=0)  # takes a while to write
     target = f"127.0.0.1:{server.port}"
-    policy = RemotePolicy(Endpoint(target=target), client_id="big", spec=big.spec, groups=[[0]], loop=loop)
+    policy = RemotePolicy(Servers(target), client_id="big", spec=big.spec, groups=[[0]], loop=loop)
     policy.send(0, big.reset())
     policy.send(0, big.step(policy.receive(0)))
     loop.run_until_complete(turn())

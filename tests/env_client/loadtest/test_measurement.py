@@ -50,7 +50,9 @@ def make_status(seconds: float, messages: int, **other: Any) -> ServerStatus:
 
 def snapshot(seconds: float, tallies: list[Tally], status: ServerStatus | None) -> Snapshot:
     drivers = [Sample(time_s=50 + seconds, cpu_s=0.25 * seconds, rss_bytes=40 << 20, tally=tally) for tally in tallies]
-    return Snapshot(time_s=seconds, drivers=drivers, status=status, machine_busy_s=1000 + 3 * seconds)
+    return Snapshot(
+        time_s=seconds, drivers=drivers, statuses=(status,) if status else (), machine_busy_s=1000 + 3 * seconds
+    )
 
 
 def figures(load: Load, snapshots: list[Snapshot], errors: Tally | None = None) -> Measurement:
