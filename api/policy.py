@@ -13,9 +13,10 @@ Shapes: N environments, K stacked frames.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,12 +24,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seedbed.common.errors import DivergedError, UsageError
+from seedbed.common.options import override
 from seedbed.common.plugins import Trust, start_directory
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.common.timestep import StepType
+from seedbed.common.timestep import Array, StepType
 from seedbed.server.algorithms.interface import Acting
 from seedbed.server.algorithms.registry import find_algorithm
 from seedbed.server.experience.unroll import TORCH_DTYPES
+from seedbed.server.export.module import ExportedPolicy
 from seedbed.server.inference.parameters import acting_copy
 from seedbed.server.networks.interface import AgentState, Inputs
 from seedbed.server.networks.observations import as_stored
@@ -72,6 +75,7 @@ def load(
     device: str = "cpu",
     seed: int = 0,
     allow_import: bool = False,
+    precision: Literal["float32"] | None = None,
 ) -> Policy:
     """The policy that a run has learnt.
 
@@ -82,6 +86,7 @@ def load(
         seed: of the actions that are drawn where they are not greedy.
         allow_import: import the modules of algorithm, torso and core that the run's config.json names. Whoever wrote
             the file chose them.
+        precision: float32 also where the run reads images in bfloat16, as an exported policy does.
 
     Raises:
         ConfigError: there is no run, or no checkpoint yet.
@@ -93,6 +98,8 @@ def load(
     with in_words_of_python():
         config = config_of(file, trust)
         admit(config, file.spec, trust)
+    if precision is not None:
+        config = override(config, {"network.precision": precision})
     return Policy(config, file.spec, RunState.from_checkpoint(checkpoint), device=device, seed=seed)
 
 
@@ -178,20 +185,24 @@ class Policy:
             UsageError: reward or mask is missing.
             DivergedError: the action is not finite.
         """
-        count, first = len(memory.age), memory.age == 0
         if mask is None and self._reader.mask_beside:
             raise UsageError("expected mask=: the environments of this run show which actions are allowed")
-        arrays = list(self._reader(observation, mask, num=None if memory.single else count))
-        position = self.spec.mask_position
-        allowed = None if position is None else self._put(arrays.pop(position))
-        stacks = self._stacks([self._put(array) for array in arrays], memory, first)
-        inputs = Inputs(
-            observations=stacks,
-            step_type=self._put(np.where(first, StepType.FIRST, StepType.MID).astype(np.uint8)),
-            reward=self._put(self._rewards(reward, first)),
-            last_action=tuple(self._put(_zero_where(first, action)) for action in memory.last_action),
-            mask=allowed,
-        )
+        arrays = self._reader(observation, mask, num=None if memory.single else len(memory.age))
+        sent, after = self.answer(arrays, memory, reward, greedy=greedy)
+        return self._environment_action(sent, single=memory.single), after
+
+    @torch.inference_mode()
+    def answer(
+        self, rows: Sequence[Array], memory: Memory, reward: Any = None, *, greedy: bool = True
+    ) -> tuple[tuple[Array, ...], Memory]:
+        """Answers rows as they travel with actions as they are sent; see `act`.
+
+        Args:
+            rows: `[N, ...]` for each observation array of the contract.
+            memory, reward, greedy: as for `act`.
+        """
+        inputs = self._inputs(rows, memory, reward)
+        count = len(memory.age)
         acting = Acting(
             environment_indices=torch.arange(count, device=self._device),
             generator=self._generator,
@@ -202,9 +213,38 @@ class Policy:
         sent = tuple(action.cpu().numpy() for action in decision.sent)
         if not all(np.isfinite(action).all() for action in sent):
             raise DivergedError("expected finite actions: what this run has learnt is not finite any more")
-        kept = tuple(stack[:, 1:] for stack in stacks)
-        after = Memory(memory.single, memory.age + 1, decision.state, sent, kept)
-        return self._environment_action(sent, single=memory.single), after
+        kept = tuple(stack[:, 1:] for stack in inputs.observations)
+        return sent, Memory(memory.single, memory.age + 1, decision.state, sent, kept)
+
+    @torch.inference_mode()
+    def numbers(self, rows: Sequence[Array], memory: Memory, reward: Any = None) -> dict[str, NDArray[Any]]:
+        """What the best actions follow from, by name, `[N, ...]`: see `Best.numbers`. Arguments as of `answer`."""
+        best = self._algorithm.best(self._network, self._inputs(rows, memory, reward), memory.state)
+        return {name: numbers.cpu().numpy() for name, numbers in best.numbers.items()}
+
+    def exported(self) -> ExportedPolicy:
+        """What `seedbed export` writes: this policy as a function of tensors. Meant for policies in float32."""
+        return ExportedPolicy(
+            self._algorithm,
+            self._network,
+            self.spec,
+            histories=self._layout.histories,
+            reads_actions=self._reads_reward,
+            agent_steps=self.agent_steps,
+            algorithm_name=self.algorithm,
+        )
+
+    def _inputs(self, rows: Sequence[Array], memory: Memory, reward: Any) -> Inputs:
+        arrays, first = [self._put(array) for array in rows], memory.age == 0
+        position = self.spec.mask_position
+        allowed = None if position is None else arrays.pop(position)
+        return Inputs(
+            observations=self._stacks(arrays, memory, first),
+            step_type=self._put(np.where(first, StepType.FIRST, StepType.MID).astype(np.uint8)),
+            reward=self._put(self._rewards(reward, first)),
+            last_action=tuple(self._put(_zero_where(first, action)) for action in memory.last_action),
+            mask=allowed,
+        )
 
     def _stacks(self, newest: list[Tensor], memory: Memory, first: NDArray[np.bool_]) -> tuple[Tensor, ...]:
         """`[N, K, ...]` for each array; frames of an earlier episode are zero."""

@@ -154,6 +154,10 @@ class ActionWriter:
         self._of_one = ActionMapping(spec.actions)
         self._containers = Containers([array.name for array in spec.actions])
 
+    def parts(self, action: Any) -> list[Any]:
+        """The arrays of such an action, in the contract's order."""
+        return self._containers.parts(action)
+
     def __call__(self, sent: tuple[Array, ...], *, single: bool) -> Any:
         """Takes `[N, ...]` for each action array; `single` gives the only row's action, without the dimension."""
         rows = [self._of_one(tuple(array[row] for array in sent)) for row in range(len(sent[0]))]

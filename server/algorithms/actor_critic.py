@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.algorithms.best import Best, best_of_policy
 from seedbed.server.algorithms.interface import EVERYTHING, Acting, Algorithm, Decision, Step, batch_inputs, mask_of
 from seedbed.server.algorithms.published import ASYNCHRONOUS
 from seedbed.server.algorithms.seen import Seen, Targets, diagnostics
@@ -159,6 +160,12 @@ class ActorCriticAlgorithm(Algorithm):
             actions = tuple(rows_where(acting.greedy, best, sample) for best, sample in pairs)
         shown = {"policy": policy.shown(), "value": outputs.value} if acting.watched else None
         return Decision(actions, self._space.sent(actions), {BEHAVIOUR: outputs.policy}, state, shown)
+
+    def best(self, network: PolicyNetwork, inputs: Inputs, state: AgentState) -> Best:
+        """The mode, and the value."""
+        outputs, state = network.step(inputs, state)
+        policy = self._space.distribution(outputs.policy, inputs.mask)
+        return best_of_policy(self._space, policy, state, value=outputs.value)
 
     def steps(self, learnt: nn.Module, target: nn.Module | None, batch: TrainBatch) -> Iterator[Step]:
         """One, on everything."""

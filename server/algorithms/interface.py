@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from seedbed.common.errors import SpecError, UsageError
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.algorithms.best import Best
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.regimes import REGIMES, Draws, RegimeName
 from seedbed.server.experience.unroll import ACTION_MASK, LAST_ACTION, FieldSpec
@@ -227,6 +228,19 @@ class Algorithm(ABC):
     @abstractmethod
     def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
         """Picks actions for an inference batch; `network` is a copy of the acting part."""
+
+    def best(self, network: PolicyNetwork, inputs: Inputs, state: AgentState) -> Best:
+        """The best actions, as `act` picks them for greedy rows, from the network alone: an exported policy is this.
+
+        Args:
+            network: as for `act`.
+            inputs: N rows.
+            state: before them.
+
+        Raises:
+            UsageError: the algorithm does not say it.
+        """
+        raise UsageError(f"expected an algorithm whose policies can be exported, {type(self).__name__} has no `best`")
 
     def plan(self, version: int) -> Sequence[str]:
         """The groups of the steps of an update, in order, known without a batch.

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.algorithms.best import Best, best_of_values
 from seedbed.server.algorithms.exploration import annealed_epsilon, epsilon_greedy, shown_of
 from seedbed.server.algorithms.interface import (
     EVERYTHING,
@@ -87,6 +88,11 @@ class QLearning(Algorithm):
             epsilon = epsilon.masked_fill(acting.greedy, 0.0)
         action = epsilon_greedy(outputs.q_values, epsilon, acting.generator, inputs.mask)
         return Decision((action,), (action,), {}, state, shown_of(outputs.q_values, inputs.mask, acting))
+
+    def best(self, network: PolicyNetwork, inputs: Inputs, state: AgentState) -> Best:
+        """The action of highest value."""
+        outputs, state = network.step(inputs, state)
+        return best_of_values(outputs.q_values, inputs.mask, state)
 
     @abstractmethod
     def epsilon(self, acting: Acting) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor
 from seedbed.common.errors import SpecError, UsageError
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.algorithms.best import Best, best_of_policy
 from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Step, Target, batch_inputs
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.unroll import action_field
@@ -129,6 +130,11 @@ class ReplayedActor(Algorithm):
             sent = tuple(rows_where(acting.greedy, best, action) for best, action in pairs)
         shown = {"policy": policy.shown()} if acting.watched else None
         return Decision(sent, sent, {}, state, shown)
+
+    def best(self, network: PolicyNetwork, inputs: Inputs, state: AgentState) -> Best:
+        """The mode."""
+        parameters, state = network.step(inputs, state)
+        return best_of_policy(self._space, self._space.distribution(parameters, inputs.mask), state)
 
     @abstractmethod
     def explore(self, policy: ActionDistribution, generator: torch.Generator) -> tuple[Tensor, ...]:

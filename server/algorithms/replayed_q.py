@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.algorithms.best import Best, best_of_values
 from seedbed.server.algorithms.exploration import epsilon_greedy, epsilon_ladder, shown_of
 from seedbed.server.algorithms.interface import (
     EVERYTHING,
@@ -168,6 +169,11 @@ class ReplayedQ(Algorithm):
             epsilon = epsilon.masked_fill(acting.greedy, 0.0)
         action = epsilon_greedy(q_values, epsilon, acting.generator, inputs.mask)
         return Decision((action,), (action,), {"q_values": q_values}, state, shown_of(q_values, inputs.mask, acting))
+
+    def best(self, network: PolicyNetwork, inputs: Inputs, state: AgentState) -> Best:
+        """The action of highest value."""
+        outputs, state = network.step(inputs, state)
+        return best_of_values(outputs.q_values, inputs.mask, state)
 
     def steps(self, learnt: nn.Module, target: nn.Module | None, batch: TrainBatch) -> Iterator[Step]:
         """One, on half the squared errors, summed over an unroll, weighted, and averaged over the batch."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.algorithms.best import Best
 from seedbed.server.algorithms.interface import Group, Step
 from seedbed.server.algorithms.replayed_actor import (
     ACTOR,
@@ -32,7 +33,7 @@ from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.masking import only_valid, weight_of
 from seedbed.server.losses.soft import actor_loss
 from seedbed.server.networks.distributions import ActionDistribution
-from seedbed.server.networks.interface import PolicyNetwork
+from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork
 from seedbed.server.networks.soft import ActorAndCritics, SquashedMean
 from seedbed.server.options.config import ServerConfig
 
@@ -97,6 +98,12 @@ class TD3(ReplayedActor):
             (action + self._td3.exploration_noise * torch.empty_like(action).normal_(generator=generator)).clamp(-1, 1)
             for action in self._space.sent(policy.mode())
         )
+
+    def best(self, network: PolicyNetwork, inputs: Inputs, state: AgentState) -> Best:
+        """See the base class; the deviation of 1 is only a form of it."""
+        best = super().best(network, inputs, state)
+        means = {name: numbers for name, numbers in best.numbers.items() if not name.startswith("log_deviation.")}
+        return best._replace(numbers=means)
 
     def steps(self, learnt: nn.Module, target: nn.Module | None, batch: TrainBatch) -> Iterator[Step]:
         """Critics; in some updates the actor."""

@@ -30,6 +30,7 @@ class ActionPart(ABC):
     """What all parts have.
 
     Attributes:
+        name: of the array.
         dtype: of samples.
         param_size: p.
         num_outputs: numbers that a head computes from the row.
@@ -45,6 +46,7 @@ class ActionPart(ABC):
     def __init__(
         self, spec: ArraySpec, *, param_size: int, num_outputs: int, num_free: int, mask_size: int, encoded_size: int
     ) -> None:
+        self.name = spec.name
         self.param_size = param_size
         self.num_outputs = num_outputs
         self.num_free = num_free
@@ -89,6 +91,14 @@ class ActionPart(ABC):
     @abstractmethod
     def shown(self, parameters: Tensor, mask: Tensor | None) -> Tensor:
         """Numbers for people: the probabilities of a discrete array; mean and deviation of a box."""
+
+    @abstractmethod
+    def numbers(self, parameters: Tensor, mask: Tensor | None) -> Mapping[str, Tensor]:
+        """What a stranger can draw samples from, by name.
+
+        Of a box "mean", or "mean_before_tanh" where samples are squashed, and "log_deviation", `[..., *shape]`. Of a
+        discrete array "logits" `[..., *shape, widest]`: -1e9 where the mask forbids a value or there is none.
+        """
 
     def watched(self, parameters: Tensor, sample: Tensor) -> Mapping[str, Tensor]:
         """Numbers of a row, `[...]`, that show whether a policy leaves the range it should act in; none if discrete."""
@@ -187,6 +197,11 @@ class Categoricals(ActionPart):
         probabilities = self._logits(parameters, mask).softmax(-1)
         return probabilities[..., self._constants_on(parameters.device)["exists"]]
 
+    def numbers(self, parameters: Tensor, mask: Tensor | None) -> Mapping[str, Tensor]:
+        """See the base class."""
+        logits = self._logits(parameters, mask)
+        return {"logits": logits.unflatten(-2, self._shape) if self._shape else logits.squeeze(-2)}
+
     def _logits(self, parameters: Tensor, mask: Tensor | None) -> Tensor:
         """`[..., K, widest]`, with `_FORBIDDEN` where there is no such value or the mask forbids it."""
         logits = self._spread(parameters)
@@ -196,7 +211,7 @@ class Categoricals(ActionPart):
         allowed = exists
         if mask is not None:
             asked = (self._spread(mask) != 0) & exists
-            allowed = torch.where(asked.any(-1, keepdim=True), asked, exists)
+            allowed = asked | (exists & ~asked.any(-1, keepdim=True))
         return logits.masked_fill(~allowed, _FORBIDDEN)
 
     def _spread(self, x: Tensor) -> Tensor:

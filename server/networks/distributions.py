@@ -159,6 +159,14 @@ class ActionDistribution:
         found = [part.shown(own, mask) for part, own, mask in self._shares()]
         return torch.cat(found, dim=-1)[..., :_MAX_SHOWN]
 
+    def numbers(self) -> Mapping[str, Tensor]:
+        """What each part is made of, by its own name and that of its array: see `ActionPart.numbers`."""
+        return {
+            f"{title}.{part.name}": numbers
+            for part, own, mask in self._shares()
+            for title, numbers in part.numbers(own, mask).items()
+        }
+
     def _shares(self) -> Iterator[tuple[ActionPart, Tensor, Tensor | None]]:
         """Each part with its parameters and mask."""
         parameters = _split(self.parameters, [part.param_size for part in self.parts])

@@ -103,6 +103,11 @@ class Gaussian(ActionPart):
         mean, log_deviation = parameters.chunk(2, -1)
         return torch.cat((mean, log_deviation.exp()), dim=-1)
 
+    def numbers(self, parameters: Tensor, mask: Tensor | None) -> Mapping[str, Tensor]:
+        """See the base class."""
+        mean, log_deviation = parameters.chunk(2, -1)
+        return {"mean": self._shaped(mean), "log_deviation": self._shaped(log_deviation)}
+
     def watched(self, parameters: Tensor, sample: Tensor) -> Mapping[str, Tensor]:
         """Size of the means: nothing draws one back that has drifted far outside; deviation; share that is clipped."""
         mean, log_deviation = parameters.chunk(2, -1)
@@ -129,6 +134,11 @@ class SquashedGaussian(Gaussian):
     def sent(self, sample: Tensor) -> Tensor:
         """Its tanh; NaN for what is not finite."""
         return sample.tanh() + (sample - sample)
+
+    def numbers(self, parameters: Tensor, mask: Tensor | None) -> Mapping[str, Tensor]:
+        """See the base class."""
+        numbers = super().numbers(parameters, mask)
+        return {"mean_before_tanh": numbers["mean"], "log_deviation": numbers["log_deviation"]}
 
     def watched(self, parameters: Tensor, sample: Tensor) -> Mapping[str, Tensor]:
         """As a Gaussian's; nothing is clipped."""

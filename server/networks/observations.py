@@ -111,10 +111,20 @@ def to_blocks(frames: Tensor, block: int) -> Tensor:
     dtype = frames.dtype
     row_of_block = block * math.prod(frames.shape[3:])
     frames = frames.reshape(count, height, width // block * row_of_block)
-    if (packed := _PACKED.get(row_of_block * dtype.itemsize)) is not None:  # nine times as fast as pixel by pixel
+    packed = None if is_exported() else _PACKED.get(row_of_block * dtype.itemsize)
+    if packed is not None:  # nine times as fast as pixel by pixel
         frames, row_of_block = frames.view(packed), 1
     rows = frames.reshape(count, height // block, block, width // block, row_of_block)
-    return rows.transpose(2, 3).contiguous().reshape(count, height // block, width // block, -1).view(dtype)
+    blocks = rows.transpose(2, 3).contiguous().reshape(count, height // block, width // block, -1)
+    return blocks if packed is None else blocks.view(dtype)
+
+
+def is_exported() -> bool:
+    """Whether operations are only looked at, to be written down: then bytes keep their type, which ONNX has no view of.
+
+    The same values in the same order; quicker ways to move them are for those who compute here.
+    """
+    return torch.compiler.is_compiling()
 
 
 def as_stored(frames: Tensor, spec: ArraySpec, block: int) -> Tensor:
@@ -139,7 +149,7 @@ def stack_channels(frames: Tensor) -> Tensor:
     if frames.dim() == 4:
         frames = frames.unsqueeze(-1)
     interleaved = frames.movedim(1, 3)
-    if interleaved.is_contiguous():
+    if interleaved.is_contiguous() or is_exported():
         return interleaved.flatten(3).permute(0, 3, 1, 2)
     dtype = frames.dtype
     if frames.shape[-1] * dtype.itemsize % 8 == 0:  # eight bytes at once
@@ -153,7 +163,7 @@ def keeps_frames_apart(frames: Tensor) -> bool:
     On a CPU interleaving frames takes longer than the convolution, and reaching over frames that lie apart costs
     nothing, if a frame's own channels fill a vector (docs/performance.md). On CUDA two dimensions are the safe choice.
     """
-    return frames.device.type == "cpu" and frames.dim() == 5 and frames.shape[-1] % 8 == 0
+    return frames.device.type == "cpu" and frames.dim() == 5 and frames.shape[-1] % 8 == 0 and not is_exported()
 
 
 def read_pixels(frames: Tensor, dtype: torch.dtype, background: float) -> Tensor:
