@@ -43,6 +43,17 @@ class Core(nn.Module):
         raise NotImplementedError
 
 
+def fed(features: Tensor, inputs: Inputs, space: ActionSpace) -> Tensor:
+    """What a core reads of each row, `[T, B, F + 1 + E]`: features `[T, B, F]`, clipped reward and encoded last action.
+
+    Reward and last action belong to the transition into the row, so both are zero at FIRST.
+    """
+    first = (inputs.step_type == StepType.FIRST).unsqueeze(-1)
+    reward = inputs.reward.clamp(-1.0, 1.0).unsqueeze(-1).masked_fill(first, 0.0)
+    last_action = space.encode(inputs.last_action).masked_fill(first, 0.0)
+    return torch.cat((features, reward, last_action), dim=-1)
+
+
 class FeedForward(Core):
     """The core that remembers nothing, and sees neither reward nor last action."""
 
@@ -56,10 +67,7 @@ class FeedForward(Core):
 
 
 class LSTM(Core):
-    """IMPALA's core (arXiv 1802.01561, figure 3): an LSTM over features, clipped reward and encoded last action.
-
-    Reward and last action belong to the transition into the row, so both are zero at FIRST.
-    """
+    """IMPALA's core (arXiv 1802.01561, figure 3): an LSTM over features, clipped reward and encoded last action."""
 
     def __init__(self, input_size: int, space: ActionSpace, config: NetworkConfig) -> None:
         """See `Core`."""
@@ -83,11 +91,8 @@ class LSTM(Core):
 
     def forward(self, features: Tensor, inputs: Inputs, state: AgentState) -> tuple[Tensor, AgentState]:
         """Projects the inputs of all rows at once; only the recurrence runs row by row."""
+        projected = self.input_projection(fed(features, inputs, self._space))
         first = (inputs.step_type == StepType.FIRST).unsqueeze(-1)
-        reward = inputs.reward.clamp(-1.0, 1.0).unsqueeze(-1).masked_fill(first, 0.0)
-        last_action = self._space.encode(inputs.last_action).masked_fill(first, 0.0)
-        projected = self.input_projection(torch.cat((features, reward, last_action), dim=-1))
-
         hidden, cell = state
         outputs = []
         for projected_t, first_t in zip(projected.unbind(), first.unbind(), strict=True):

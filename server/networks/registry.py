@@ -41,6 +41,8 @@ TORSO_SUMMARIES: Mapping[str, str] = {
 CORES: Mapping[str, str] = {
     "none": f"{_FOLDER}.cores:FeedForward",
     "lstm": f"{_FOLDER}.cores:LSTM",
+    "trxl": f"{_FOLDER}.transformer:TrXL",
+    "gtrxl": f"{_FOLDER}.transformer:GTrXL",
 }
 """Name -> MODULE:CLASS, a `cores.Core`."""
 

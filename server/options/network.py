@@ -23,11 +23,24 @@ class NetworkConfig:
     )
     core: str = option(
         "none",
-        "memory: none, lstm (fed with last action and clipped reward too), a plug-in's name, or your own MODULE:CLASS",
+        "memory, fed with last action and clipped reward too: none, lstm, gtrxl (a transformer with gates), trxl "
+        "(without), a plug-in's name, or your own MODULE:CLASS",
         metavar="NAME",
         fixed=True,
     )
     core_size: int = option(256, "H, width of the memory", minimum=1, fixed=True)
+    core_layers: int = option(2, "trxl, gtrxl: L, layers", minimum=1, fixed=True)
+    core_heads: int = option(4, "trxl, gtrxl: heads of a layer", minimum=1, fixed=True)
+    core_head_size: int | None = option(
+        None, "trxl, gtrxl: width of a head (default: core size / heads)", minimum=1, fixed=True
+    )
+    core_feed_forward: int | None = option(
+        None, "trxl, gtrxl: width between a layer's last two (default: 2 * core size)", minimum=1, fixed=True
+    )
+    core_memory: int = option(32, "trxl, gtrxl: M, rows back that each layer looks", minimum=1, fixed=True)
+    core_memory_precision: Literal["float32", "bfloat16"] = option(
+        "float32", "trxl, gtrxl: precision of the rows that are remembered; bfloat16 takes half of the room", fixed=True
+    )
     normalise_layers: bool = option(
         False,
         "layer normalisation before every activation of torso and heads, over the channels of each pixel in "
@@ -70,7 +83,29 @@ class NetworkConfig:
         """Of the layers over numbers."""
         return tuple(map(int, self.layer_sizes.split(",")))
 
+    @property
+    def attends(self) -> bool:
+        """Whether the memory is one of those by attention."""
+        return self.core in ("trxl", "gtrxl")
+
+    @property
+    def core_head_width(self) -> int:
+        """Of attention."""
+        return self.core_size // self.core_heads if self.core_head_size is None else self.core_head_size
+
+    @property
+    def core_feed_forward_width(self) -> int:
+        """Of a transformer's layers of each row alone."""
+        return 2 * self.core_size if self.core_feed_forward is None else self.core_feed_forward
+
     def __post_init__(self) -> None:
+        if self.attends and self.core_size % 2:
+            raise UsageError(f"expected an even --core-size with --core {self.core}, got {self.core_size}")
+        if self.attends and self.core_head_size is None and self.core_size % self.core_heads:
+            raise UsageError(
+                f"expected --core-heads that divide --core-size {self.core_size}, or a --core-head-size, "
+                f"got {self.core_heads}"
+            )
         widths = self.layer_sizes.split(",")
         if not all(width.isdigit() and int(width) > 0 for width in widths):
             raise UsageError(f"expected --layer-sizes of numbers of at least 1, as in 64,64, got {self.layer_sizes!r}")

@@ -96,6 +96,8 @@ def _network(spec: EnvironmentSpec, config: ServerConfig) -> str:
     stacked = [f"{stack} frames of {describe(array)} at once" for array, stack in pairs if stack > 1]
     half = network.precision == "bfloat16" and any(map(computes_in_half, spec.shown))
     core = "no memory" if network.core == "none" else f"memory {network.core} of {network.core_size}"
+    if network.attends:
+        core += f", {network.core_layers} layers over {network.core_memory} rows"
     normalised = ["numbers to mean 0 and spread 1"] if network.normalise_observations == "on" else []
     return "; ".join([torso, *stacked, *normalised, "images in bfloat16" if half else "float32", core])
 

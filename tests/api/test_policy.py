@@ -40,6 +40,7 @@ MASKED = spaces.Dict({"arm": VECTOR, "action_mask": spaces.MultiBinary(5)})
 MLP = {"network.torso": "mlp", "network.precision": "float32", "network.frame_stack": 1}
 CONV = {"network.torso": "impala_shallow"}
 LSTM = {"network.core": "lstm", "network.core_size": 16}
+GTRXL = {"network.core": "gtrxl", "network.core_size": 16, "network.core_memory": 3}
 SQUASHED = {
     "algorithm_options.squash": True,
     "algorithm_options.deviation": "each",
@@ -51,6 +52,13 @@ CASES: dict[str, tuple[Any, Any, int, str, dict[str, Any]]] = {
     "vector": (VECTOR, spaces.Discrete(5), 0, "vtrace", MLP),
     "stacked vectors": (VECTOR, spaces.Discrete(5), 0, "vtrace", {**MLP, "network.frame_stack": 3}),
     "lstm": (VECTOR, spaces.Discrete(5), 0, "vtrace", {**MLP, **LSTM}),
+    "gtrxl": (
+        VECTOR,
+        spaces.Discrete(5),
+        0,
+        "vtrace",
+        {**MLP, **GTRXL, "network.core_memory_precision": "bfloat16", "algorithm_options.separate_value_torso": True},
+    ),
     "image": (IMAGE, spaces.Discrete(6), 0, "vtrace", CONV),
     "lstm over images": (COLOUR, spaces.Discrete(6), 0, "a2c", {**CONV, **LSTM, "network.frame_stack": 2}),
     "q-values": (VECTOR, spaces.Discrete(5, start=-2), 0, "apex", MLP),

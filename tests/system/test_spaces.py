@@ -21,6 +21,7 @@ MASKED = "seedbed/CatchMasked-v0,strict=1"
 PENDULUM = ("--env", "Pendulum-v1", "--core", "lstm", "--core-size", 16)
 FORBIDDEN = "it is forbidden here"
 SMALL = (*FAST, "--unroll-length", 5)
+MAZE = ("--env", "seedbed/IMaze-v0", "--core", "gtrxl", "--core-size", 16, "--core-memory", 12)
 
 
 def trained(tmp_path: Path, *options: Any) -> list[dict[str, Any]]:
@@ -50,8 +51,9 @@ def scores(run_dir: Path, *options: Any) -> dict[str, Any]:
             marks=pytest.mark.slow,
         ),
         ("--env", MASKED, "--algorithm", "vtrace"),
+        (*MAZE, "--algorithm", "vtrace"),
     ],
-    ids=["squashed box, memories", "dict", "mask"],
+    ids=["squashed box, memories", "dict", "mask", "gtrxl"],
 )
 def test_learner_and_inference_agree(options: tuple[Any, ...], tmp_path: Path) -> None:
     """Of rows that waited in a queue: with moments that are frozen, or none."""

@@ -33,6 +33,7 @@ from tests.reference.value_learning import n_step_target, priority, textbook_res
 LSTM = NetworkConfig(torso="mlp", core="lstm", core_size=16, frame_stack=2, precision="float32")
 MLP = NetworkConfig(torso="mlp", core="none", frame_stack=1, precision="float32")
 CONV_LSTM = NetworkConfig(torso="impala_shallow", core="lstm", core_size=16, frame_stack=4, precision="float32")
+GTRXL = dataclasses.replace(LSTM, core="gtrxl", core_memory=7)
 LAYOUTS = {"no burn-in": (0, 6, 6), "burn-in": (4, 6, 5), "burn-in longer than the period": (9, 4, 3)}
 
 
@@ -94,7 +95,7 @@ def drift(world: World, batch: TrainBatch) -> float:
     return float(metrics["q_drift_max"])
 
 
-@pytest.mark.parametrize("network", [LSTM, CONV_LSTM], ids=["lstm", "conv, lstm"])
+@pytest.mark.parametrize("network", [LSTM, CONV_LSTM, GTRXL], ids=["lstm", "conv, lstm", "gtrxl"])
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_replaying_stored_states_gives_the_recorded_q_values(
     layout: tuple[int, int, int], network: NetworkConfig

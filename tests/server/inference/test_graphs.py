@@ -33,9 +33,11 @@ def capture(run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
     return replay, (outputs, state)
 
 
-def make_network(seed: int = 0) -> ActorCritic:
+def make_network(seed: int = 0, core: str = "lstm", core_size: int = 5) -> ActorCritic:
     torch.manual_seed(seed)
-    config = NetworkConfig(torso="mlp", core="lstm", core_size=5, frame_stack=1, precision="float32")
+    config = NetworkConfig(
+        torso="mlp", core=core, core_size=core_size, core_memory=3, frame_stack=1, precision="float32"
+    )
     return ActorCritic((SPEC,), ActionSpace((discrete("action", 4),)), config).requires_grad_(False)
 
 
@@ -70,6 +72,16 @@ def test_replays_equal_plain_steps_whatever_stood_in_the_memory_before() -> None
         rows = random_rows(count, seed)
         assert_equal(graphed.step(*rows), network.step(*rows))
     assert RECORDED == [16, 64], "one recording a bucket"
+
+
+def test_memories_of_several_dtypes_are_replayed() -> None:
+    network = make_network(core="gtrxl", core_size=8)
+    graphed = GraphedStep(network.step, 64, capture)
+    for seed, count in enumerate((16, 5, 16)):
+        inputs, _ = random_rows(count, seed)
+        ring, position = network.initial_state(count)
+        state = (torch.randn_like(ring), position + torch.arange(count))
+        assert_equal(graphed.step(inputs, state), network.step(inputs, state))
 
 
 def test_batches_beyond_the_largest_bucket_run_as_they_are() -> None:

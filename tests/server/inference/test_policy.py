@@ -26,6 +26,10 @@ NETWORKS = {
     "mlp": (NetworkConfig(torso="mlp", core="none", frame_stack=1, precision="float32"), VECTOR),
     "mlp, stacked": (NetworkConfig(torso="mlp", core="none", frame_stack=3, precision="float32"), VECTOR),
     "lstm": (NetworkConfig(torso="mlp", core="lstm", core_size=16, frame_stack=1, precision="float32"), VECTOR),
+    "gtrxl": (
+        NetworkConfig(torso="mlp", core="gtrxl", core_size=16, core_memory=4, frame_stack=1, precision="float32"),
+        VECTOR,
+    ),
     "conv": (NetworkConfig(torso="impala_shallow", core="none", frame_stack=4, precision="float32"), IMAGE),
     "conv, lstm": (
         NetworkConfig(torso="impala_shallow", core="lstm", core_size=16, frame_stack=4, precision="float32"),
@@ -100,7 +104,7 @@ def step_through(networks: dict[int, PolicyNetwork], batch: TrainBatch, b: int) 
     return logits
 
 
-@pytest.mark.parametrize("name", ["mlp", "lstm", "conv"])
+@pytest.mark.parametrize("name", ["mlp", "lstm", "gtrxl", "conv"])
 def test_the_recorded_version_is_the_one_whose_weights_give_the_recorded_logits(name: str) -> None:
     """New versions arrive in mid-unroll; the agent state that enters an unroll is theirs, whoever made it."""
     world = make_world(name, seed=1)
