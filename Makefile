@@ -14,7 +14,7 @@ API := $(notdir $(wildcard api/*.py))
 TYPES := $(PACKAGES:%=.types/seedbed/%) $(API:%=.types/seedbed/%)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow chaos check format proto docs bench
+.PHONY: help setup train test test-slow chaos check format proto docs docs-site bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -60,8 +60,12 @@ format: setup ## format, and mend what ruff can
 proto: setup ## generate the stubs after a change of seedbed.proto
 	$(BIN)/python proto/generate.py
 
-docs: setup ## write docs/code.md after a change of files or of their first lines
+docs: setup ## write the pages that are made from the code: files, options, presets, metrics, errors, wire, API
 	$(BIN)/python docs/generate.py
+
+docs-site: setup ## build the documentation site in build/site; every warning is an error
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python docs/site.py build/site
 
 bench: setup ## what parts of a step cost alone, the whole system, its efficiency; writes build/bench.json
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -1,53 +1,40 @@
-"""Writes docs/code.md: every source file with the first line of its docstring. `--check` only compares."""
+"""Writes the pages of docs/ that are made from the code. `--check` only compares."""
 
 from __future__ import annotations
 
-import ast
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "code.md"
-FOLDERS = ("api", "proto", "common", "env_client", "server")
-_HEAD = """# The code, file by file
+from generators import api, code, exit_codes, options, prometheus, wire
 
-The first line of each file's docstring; written by `make docs`. [architecture.md](architecture.md) explains how the
-folders work together, `tests/test_import_rules.py` who may import whom.
-"""
-
-
-def page() -> str:
-    """The whole page."""
-    lines = [_HEAD]
-    for top in FOLDERS:
-        folders = [ROOT / top, *(path for path in sorted((ROOT / top).rglob("*/")) if path.name != "__pycache__")]
-        for folder in folders:
-            rows = [f"| `{path.name}` | {_title(path)} |" for path in sorted(folder.glob("*.py")) if _is_source(path)]
-            if rows:
-                lines += [f"## {folder.relative_to(ROOT)}/", "", "| file | |", "|---|---|", *rows, ""]
-    return "\n".join(lines)
-
-
-def _is_source(path: Path) -> bool:
-    return path.name != "__init__.py" and "_pb2" not in path.name
-
-
-def _title(path: Path) -> str:
-    docstring = ast.get_docstring(ast.parse(path.read_text()))
-    if not docstring:
-        raise SystemExit(f"expected a docstring in {path.relative_to(ROOT)}, found none")
-    return docstring.split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+DOCS = Path(__file__).resolve().parent
+PAGES: Mapping[str, Callable[[], str]] = {
+    "code.md": code.page,
+    "reference/api.md": api.page,
+    "reference/exit-codes.md": exit_codes.page,
+    "reference/options.md": options.options_page,
+    "reference/presets.md": options.presets_page,
+    "reference/prometheus.md": prometheus.page,
+    "reference/wire.md": wire.page,
+}
 
 
 def main() -> int:
-    """Writes the page, or says that it is out of date."""
-    if "--check" not in sys.argv:
-        PAGE.write_text(page())
-        return 0
-    if PAGE.exists() and PAGE.read_text() == page():
-        return 0
-    print("docs/code.md does not fit the files: run `make docs`", file=sys.stderr)
-    return 1
+    """Writes them, or says which are out of date."""
+    stale = []
+    for name, make in PAGES.items():
+        page, file = make().rstrip("\n") + "\n", DOCS / name
+        if file.exists() and file.read_text() == page:
+            continue
+        stale.append(name)
+        if "--check" not in sys.argv:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(page)
+    if stale and "--check" in sys.argv:
+        print(f"out of date, run `make docs`: {', '.join(f'docs/{name}' for name in stale)}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The vitals in Prometheus' text format. `METRICS` is the reference of all names; docs/operations.md lists the same."""
+"""The vitals in Prometheus' text format. `METRICS` is the reference of all names, from which docs/reference is made."""
 
 from __future__ import annotations
 

@@ -109,6 +109,6 @@ def test_every_number_of_the_vitals_is_shown() -> None:
 
 
 def test_the_documentation_lists_every_metric() -> None:
-    page = (ROOT / "docs" / "operations.md").read_text()
+    page = (ROOT / "docs" / "reference" / "prometheus.md").read_text()
     lines = [f"| `{entry.name}` | {entry.kind} | {entry.help} |" for entry in METRICS]
     assert [line for line in page.splitlines() if line.startswith("| `seedbed_")] == lines
