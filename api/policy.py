@@ -43,6 +43,8 @@ from seedbed.server.training.resolve import admit, config_of
 from seedbed.spaces import ActionWriter, ObservationReader
 from seedbed.words import in_words_of_python
 
+HUB_PREFIX = "hf:"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Memory:
@@ -80,7 +82,8 @@ def load(
     """The policy that a run has learnt.
 
     Args:
-        run: its directory, which gives the newest checkpoint, or the folder of one checkpoint in it.
+        run: its directory, which gives the newest checkpoint, or the folder of one checkpoint in it; or
+            "hf:owner/name" of a hub, where `seedbed push` has put it: nothing that it names is imported.
         best: of a run's directory, the checkpoint of its best cohort of episodes instead of the newest.
         device: "cpu", "cuda" or "cuda:1". One environment's actions are soonest on the CPU.
         seed: of the actions that are drawn where they are not greedy.
@@ -93,7 +96,7 @@ def load(
         UsageError: it names a module, and that may not be imported.
         VersionError: a newer seedbed wrote it.
     """
-    file, checkpoint = find_checkpoint(Path(run), best=best)
+    file, checkpoint = find_checkpoint(_folder(run, best=best, allow_import=allow_import), best=best)
     trust = Trust(allow_import=allow_import, start_directory=start_directory())
     with in_words_of_python():
         config = config_of(file, trust)
@@ -101,6 +104,18 @@ def load(
     if precision is not None:
         config = override(config, {"network.precision": precision})
     return Policy(config, file.spec, RunState.from_checkpoint(checkpoint), device=device, seed=seed)
+
+
+def _folder(run: str | os.PathLike[str], *, best: bool, allow_import: bool) -> Path:
+    """Where a run is; one from a hub comes here first."""
+    name = os.fspath(run)
+    if not name.startswith(HUB_PREFIX):
+        return Path(name)
+    if best or allow_import:
+        raise UsageError(f"expected {name} alone: a hub has one policy of a run, and brings nothing to import")
+    from seedbed.hub import fetch
+
+    return fetch(name)
 
 
 class Policy:

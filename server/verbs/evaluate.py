@@ -33,7 +33,7 @@ from seedbed.server.run.directory import RunFile
 from seedbed.server.run.finding import find_checkpoint
 from seedbed.server.run.resuming import unexposed
 from seedbed.server.run.state import RunState
-from seedbed.server.training.assemble import assemble
+from seedbed.server.training.assemble import OtherWeights, assemble
 from seedbed.server.training.local_clients import LocalClients, check_video
 from seedbed.server.training.resolve import admit, config_of
 from seedbed.server.training.stop_signal import StopSignal
@@ -187,8 +187,11 @@ def _make_server(
     config: ServerConfig, run: RunFile, checkpoint: Checkpoint, options: EvalConfig, collection: EpisodeCollection
 ) -> PolicyServer:
     greedy = acts_greedily(options, config, run.spec)
-    state = replace(RunState.from_checkpoint(checkpoint), random=None)  # the evaluation draws by its own seed
-    parts = assemble(config, run.spec, state, greedy_environments=range(config.fleet.num_envs if greedy else 0))
+    state = RunState.from_checkpoint(checkpoint)
+    weights = None if state.learner is None else OtherWeights(state.learner["learnt"], "the checkpoint", ())
+    state = replace(state, random=None, learner=None)  # it draws by its own seed, and asks no optimiser
+    indices = range(config.fleet.num_envs if greedy else 0)
+    parts = assemble(config, run.spec, state, weights=weights, greedy_environments=indices)
     return PolicyServer(
         config=config.serving,
         frontends=Frontends(config.serving, parts.slots, Identity(run_name="evaluation", version=run.version)),

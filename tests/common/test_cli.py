@@ -71,7 +71,7 @@ def test_verbs_read_the_command_line_of_the_process(tape: Tape, monkeypatch: pyt
         (
             ["xyzzy"],
             "seedbed: error: unknown verb 'xyzzy', expected one of train, server, env, check, loadtest, top, eval, "
-            "export, doctor, plot, list, completion",
+            "export, push, doctor, plot, list, completion",
         ),
         (["--verbose"], "seedbed: error: unknown verb '--verbose', did you mean 'server'?"),
     ],
@@ -137,7 +137,7 @@ def test_extras_are_those_of_the_distribution() -> None:
     }
     for extra, requirements in project["optional-dependencies"].items():
         names = [requirement.partition(">")[0].partition("[")[0] for requirement in requirements]
-        if extra in ("dev", "browser"):
+        if extra in ("dev", "browser", "docs"):
             continue
         for name in names:
             if name != "seedbed":
