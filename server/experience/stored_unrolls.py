@@ -149,7 +149,10 @@ class StoredUnrolls:
 
 
 class Marker:
-    """Orders work of two CUDA streams; on a CPU, where every copy is done when the call returns, it does nothing."""
+    """Orders work of two CUDA streams, or of one and its host.
+
+    On a CPU, where every copy is done when the call returns, it does nothing.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._event = torch.cuda.Event() if device.type == "cuda" else None
@@ -163,6 +166,11 @@ class Marker:
         """This stream goes on only after what the other one recorded last."""
         if self._event is not None:
             self._event.wait()
+
+    def wait_on_host(self) -> None:
+        """This thread goes on only when that is done: before host memory is written that a copy still reads."""
+        if self._event is not None:
+            self._event.synchronize()
 
 
 def _copy_rows(ours: Tensor, places: NDArray[np.int64], theirs: Tensor, slots: NDArray[np.int64]) -> None:

@@ -21,6 +21,7 @@ from seedbed.common.errors import DivergedError
 from seedbed.common.timestep import StepType
 from seedbed.server.algorithms.interface import Acting, Algorithm, Decision
 from seedbed.server.experience.open_unrolls import OpenUnrolls
+from seedbed.server.experience.stored_unrolls import Marker
 from seedbed.server.experience.unroll import ACTION_MASK, action_field, last_action_field
 from seedbed.server.inference.graphs import Graphs
 from seedbed.server.inference.parameters import Parameters
@@ -252,6 +253,7 @@ class _Gather:
         self._tables = [torch.from_numpy(array) for array in arrays]
         pin = device.type == "cuda"
         self._staging = [torch.empty_like(table, pin_memory=pin) for table in self._tables] if pin else None
+        self._copied = Marker(device)  # out of the staging
 
     def __call__(self, slots: Slots) -> _Rows:
         """What these slots sent last."""
@@ -260,9 +262,11 @@ class _Gather:
             rows = [table.index_select(0, index) for table in self._tables]
         else:
             rows = []
+            self._copied.wait_on_host()
             for table, staging in zip(self._tables, self._staging, strict=True):
                 torch.index_select(table, 0, index, out=staging[: len(slots)])
                 rows.append(staging[: len(slots)].to(self._device, non_blocking=True))
+            self._copied.record()
         *observations, step_type, reward, discount = rows
         mask = None if self._mask_position is None else observations.pop(self._mask_position)
         return _Rows(observations, mask, step_type, reward, discount)

@@ -23,6 +23,7 @@ from seedbed.server.frontend.admission import FrontendConfig
 from seedbed.server.frontend.port import ReservedPort
 from seedbed.server.frontend.process import run_frontend
 from seedbed.server.inference.batching import Batcher
+from seedbed.server.inference.device_stream import stream_of_its_own
 from seedbed.server.inference.insight import InsightWriter
 from seedbed.server.inference.leases import LeaseTable
 from seedbed.server.inference.policy import Inference
@@ -247,13 +248,7 @@ class PolicyServer:
     def _run(self) -> None:
         name_thread("inference")
         try:
-            if self._device.type == "cuda":
-                if self._device.index is not None:
-                    torch.cuda.set_device(self._device)  # each thread has a current one of its own
-                torch.cuda.synchronize(self._device)  # what was built on the default stream is there now
-                with torch.cuda.stream(torch.cuda.Stream(self._device)):
-                    self.service.run()
-            else:
+            with stream_of_its_own(self._device):
                 self.service.run()
         except BaseException as error:
             if not isinstance(error, DivergedError):  # that is no defect of ours, and the run ends with its sentence

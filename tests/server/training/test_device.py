@@ -1,0 +1,191 @@
+"""The GPU path on a simulated device: nothing mixed, few waits, few launches, no races, the CPU's numbers.
+
+What only a real GPU shows (kernels, time, memory) is measured by `make gpu`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.experience.stored_unrolls import Marker
+from seedbed.server.inference import parameters
+from seedbed.server.learning.learner import Learner
+from seedbed.server.run.replay_files import ReplayFiles
+from tests.reference.device import Device, Stream, simulated_device
+from tests.reference.device_cases import CASES, TABLE, THREADED, count, turns_of
+from tests.reference.device_world import DeviceWorld, make_config
+
+FAST = ("vtrace conv lstm graphs", "ppo conv lstm", "r2d2 conv lstm", "td3 vector none", "one_step_q vector none")
+FAST_PARITY = ("vtrace conv lstm", "ppo vector none", "sac vector none", "n_step_q conv none")
+DOUBLE = {"server/networks/moments.py", "server/networks/normaliser.py", "server/networks/value_head.py"}
+"""Files whose numbers are float64 on purpose: sums over millions of transitions."""
+
+EXPECTED: Mapping[str, Mapping[str, Mapping[str, float]]] = json.loads(TABLE.read_text())
+
+
+@pytest.fixture
+def device() -> Iterator[Device]:
+    """The simulated device in the place of CUDA."""
+    torch.set_num_threads(1)
+    with simulated_device(*THREADED) as made:
+        yield made
+
+
+def _fast(names: tuple[str, ...]) -> list[Any]:
+    return [pytest.param(case, marks=() if case in names else pytest.mark.slow) for case in CASES]
+
+
+@pytest.mark.parametrize("case", _fast(FAST))
+def test_launches_and_waits_are_those_of_the_table(case: str) -> None:
+    found, expected = count(case), EXPECTED[case]
+    assert found["waits"] == pytest.approx(expected["waits"], abs=0.02), "a host waits for the device at a new place"
+    for phase, launches in found["launches"].items():
+        assert launches == pytest.approx(expected["launches"][phase], rel=0.1, abs=1), phase
+
+
+@pytest.mark.parametrize("case", _fast(FAST_PARITY))
+def test_an_update_is_that_of_the_cpu_and_nothing_races(case: str, device: Device) -> None:
+    config, spec = make_config(**CASES[case])
+    world = DeviceWorld(device, config, spec)
+    learner, seen = world.parts.learner, list[tuple[Any, TrainBatch, Tensor, Any]]()
+    update = learner.update
+
+    def watched(batch: TrainBatch, progress: float) -> Any:
+        before, random = world.loop.snapshot(), torch.get_rng_state()
+        result = update(batch, progress)
+        seen[:] = [(before, _on_host(batch), random, world.loop.snapshot())]
+        return result
+
+    learner.update = watched  # type: ignore[method-assign]
+    world.run(10 + turns_of(case))
+    assert_clean(device)
+    (before, batch, random, after) = seen[0]
+    cpu = Learner(world.parts.algorithm, config.optimiser, torch.device("cpu"))
+    cpu.set_state(before)
+    torch.set_rng_state(random)
+    cpu.update(batch, 0.1)
+    for name, ours in cpu.learnt.state_dict().items():
+        torch.testing.assert_close(after["learnt"][name], ours, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "more"),
+    [
+        ("vtrace", {}),
+        ("a2c", {"fleet__num_greedy_envs": 4}),
+        ("ppo", {"fleet__num_greedy_envs": 4, "core": "lstm"}),
+        ("vtrace", {"serving__cuda_graphs": True, "image": True, "core": "lstm"}),
+        ("r2d2", {"algorithm_options__replay__replay_device": "cpu", "core": "lstm"}),
+    ],
+    ids=["queue", "greedy rounds", "greedy rounds with a memory", "graphs", "replay on the CPU"],
+)
+def test_nothing_races(algorithm: str, more: dict[str, Any], device: Device) -> None:
+    run_world(device, algorithm, **more)
+    assert_clean(device)
+
+
+@pytest.mark.parametrize("turns", [7, 13])
+def test_a_replay_that_is_saved_at_the_end_has_its_last_rows(turns: int, device: Device, tmp_path: Path) -> None:
+    save_replay(device, turns, tmp_path)
+    assert_clean(device)
+
+
+def save_replay(device: Device, turns: int, folder: Path) -> None:
+    """Runs, ends all leases in the main thread and writes the replay, as a run that is stopped does."""
+    world = DeviceWorld(device, *make_config("apex", image=False))
+    world.run(turns)
+    world.parts.sink.cut(np.arange(world.parts.slots.num_slots))
+    contents = world.parts.source.contents
+    assert contents is not None
+    ReplayFiles(folder, contents).save(1)
+
+
+def _no_marker(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Marker, "wait", lambda self: None)
+
+
+def _no_event(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(parameters, "_record_event", lambda device: None)
+
+
+def _no_fetch(patch: pytest.MonkeyPatch) -> None:
+    wait = Device.wait
+    patch.setattr(Device, "wait", lambda self, place: None if self.phase == "act" else wait(self, place))
+
+
+def _no_wait_for_staging(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Marker, "wait_on_host", lambda self: None)
+    _no_fetch(patch)
+
+
+def _no_end_of_the_stream(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Stream, "synchronize", lambda self: None)
+
+
+@pytest.mark.parametrize(
+    ("mutate", "algorithm", "more"),
+    [
+        (_no_marker, "vtrace", {}),
+        (_no_event, "vtrace", {}),
+        (_no_wait_for_staging, "vtrace", {}),
+        (_no_wait_for_staging, "a2c", {"fleet__num_greedy_envs": 4}),
+    ],
+)
+def test_an_ordering_that_is_taken_away_is_seen(
+    mutate: Callable[[pytest.MonkeyPatch], None], algorithm: str, more: dict[str, Any], device: Device
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        mutate(patch)
+        run_world(device, algorithm, **more)
+    assert device.races
+
+
+def test_a_stream_that_nobody_waited_for_at_the_end_is_seen(device: Device, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        _no_end_of_the_stream(patch)
+        save_replay(device, 13, tmp_path)
+    assert device.races
+
+
+def test_mixed_devices_are_refused(device: Device) -> None:
+    ours = torch.zeros(3, device="cuda:0")
+    with pytest.raises(RuntimeError, match="on one device"):
+        ours + torch.zeros(3)
+    assert (ours + 1).cpu().tolist() == [1.0, 1.0, 1.0]
+    assert device.waits["-", "tests"] == 1
+
+
+def run_world(device: Device, algorithm: str, *, turns: int = 15, image: bool = False, **more: Any) -> DeviceWorld:
+    """A small run, to its end."""
+    world = DeviceWorld(device, *make_config(algorithm, image=image, **more))
+    world.run(turns)
+    assert world.calls["update"] > 1
+    return world
+
+
+def assert_clean(device: Device) -> None:
+    """No races, and nothing that a real device would refuse or be slow with."""
+    assert not device.races
+    assert not {(fault, at) for fault, at in device.faults if fault != "float64" or at.split()[0] not in DOUBLE}
+
+
+def _on_host(batch: TrainBatch) -> TrainBatch:
+    sample = None if batch.sample is None else replace(batch.sample, weights=batch.sample.weights.cpu())
+    return replace(
+        batch,
+        observations=tuple(array.cpu() for array in batch.observations),
+        fields={name: array.cpu() for name, array in batch.fields.items()},
+        state=tuple(part.cpu() for part in batch.state),
+        valid=batch.valid.cpu(),
+        sample=sample,
+    )
