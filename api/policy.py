@@ -89,7 +89,7 @@ def load(
         seed: of the actions that are drawn where they are not greedy.
         allow_import: import the modules of algorithm, torso and core that the run's config.json names. Whoever wrote
             the file chose them.
-        precision: float32 also where the run reads images in bfloat16, as an exported policy does.
+        precision: float32 also where images are read, or memory is kept, in bfloat16, as an exported policy does.
 
     Raises:
         ConfigError: there is no run, or no checkpoint yet.
@@ -102,7 +102,8 @@ def load(
         config = config_of(file, trust)
         admit(config, file.spec, trust)
     if precision is not None:
-        config = override(config, {"network.precision": precision})
+        halves = {"network.precision": precision, "network.core_memory_precision": precision}
+        config = override(config, halves)
     return Policy(config, file.spec, RunState.from_checkpoint(checkpoint), device=device, seed=seed)
 
 

@@ -45,21 +45,25 @@ def window_of(first: Tensor, position: Tensor, length: int) -> Window:
         position: int64 `[B]`, rows of the episode before row 0; of no account if that is FIRST.
         length: M.
     """
-    rows = torch.arange(len(first), device=first.device)
-    begin = torch.where(first, rows[:, None], -1).cummax(0).values.T  # [B, T], of the row's episode; -1: before row 0
+    num_rows = first.shape[0]
+    rows = torch.arange(num_rows, device=first.device)
+    begin = torch.where(first, rows[:, None], -1)  # of the row's episode; -1: before row 0
+    if num_rows > 1:  # of a single row it is that already, and ONNX has no word for the rest
+        begin = begin.cummax(0).values
+    begin = begin.T  # [B, T]
     back = _rows_back(position, length)
     stored = (back <= position[:, None]) & ~first[0, :, None]
     from_ring = rows[:, None] + back[:, None]  # [B, T, M]
     from_rows = rows[:, None] - rows
     sees_ring = stored[:, None] & (begin < 0)[..., None] & (from_ring <= length)
     sees_rows = (from_rows >= 0) & (from_rows <= length) & (rows >= begin[..., None])
-    after = torch.where(begin[:, -1] < 0, position + len(rows), len(rows) - begin[:, -1])
+    after = torch.where(begin[:, -1] < 0, position + num_rows, num_rows - begin[:, -1])
     return Window(
         seen=torch.cat((sees_ring, sees_rows), -1),
-        distance=torch.cat((from_ring, from_rows.expand(len(back), -1, -1)), -1).clamp(0, length),
+        distance=torch.cat((from_ring, from_rows.expand(back.shape[0], -1, -1)), -1).clamp(0, length),
         stored=stored,
         position=after,
-        writer=len(rows) - _rows_back(after, length),
+        writer=num_rows - _rows_back(after, length),
     )
 
 
