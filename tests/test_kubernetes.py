@@ -1,13 +1,12 @@
 """The manifests under deploy/kubernetes: they fit one another, and their commands are ones that seedbed takes.
 
-Checked offline, so not: whether a cluster accepts them. Every field name is checked against a list below.
+Checked offline, against the schemas of the Kubernetes API, so not: whether a cluster accepts them.
 """
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +18,12 @@ from tests.test_containers import env_config, server_config, services
 yaml = pytest.importorskip("yaml", reason="PyYAML, of the extra `dev`, is not installed")
 
 FOLDER = Path(__file__).resolve().parent.parent / "deploy" / "kubernetes"
-OVERLAYS = ("base", "overlays/gpu", "overlays/tls")
-
-FIELDS = {
-    "Namespace": "apiVersion kind metadata name labels",
-    "PersistentVolumeClaim": "apiVersion kind metadata name namespace spec accessModes resources requests storage",
-    "Service": "apiVersion kind metadata name namespace spec selector app ports port targetPort",
-    "PodDisruptionBudget": "apiVersion kind metadata name namespace spec maxUnavailable selector matchLabels app",
-    "NetworkPolicy": """
-        apiVersion kind metadata name namespace spec podSelector matchLabels app policyTypes ingress from egress to
-        ports port protocol namespaceSelector kubernetes.io/metadata.name""",
-    "Deployment": """
-        apiVersion kind metadata name namespace labels app spec replicas strategy type rollingUpdate maxSurge
-        maxUnavailable selector matchLabels template automountServiceAccountToken enableServiceLinks
-        terminationGracePeriodSeconds securityContext runAsNonRoot runAsUser runAsGroup fsGroup fsGroupChangePolicy
-        seccompProfile tolerations key operator containers image args ports containerPort startupProbe readinessProbe
-        livenessProbe httpGet path port periodSeconds timeoutSeconds failureThreshold resources requests limits cpu
-        memory nvidia.com/gpu allowPrivilegeEscalation readOnlyRootFilesystem capabilities drop volumeMounts mountPath
-        readOnly volumes persistentVolumeClaim claimName emptyDir sizeLimit secret secretName defaultMode""",
-}
-"""Every field that the manifests of each kind use. Compared once, in their places, with the generated models of the
-official Python client, version 36; a name that is not here is misspelt, or new and to be looked up."""
+OVERLAYS = ("base", "overlays/gpu", "overlays/tls", "overlays/replicas")
+ONE_SERVER = OVERLAYS[:3]
+API_VERSION = "1.37"  # a newer one leaves fields out at most, which no manifest may rely on
 
 
-@pytest.fixture(params=OVERLAYS)
+@pytest.fixture(params=ONE_SERVER)
 def manifests(request: pytest.FixtureRequest) -> list[Manifest]:
     return render(FOLDER / request.param)
 
@@ -52,8 +33,17 @@ def by_name(manifests: list[Manifest], kind: str, name: str) -> Manifest:
     return found
 
 
+def workload(manifests: list[Manifest], name: str) -> Manifest:
+    """Whatever runs its pods."""
+    found = [
+        one for one in manifests if one["kind"] in ("Deployment", "StatefulSet") and one["metadata"]["name"] == name
+    ]
+    assert len(found) == 1
+    return found[0]
+
+
 def pod(manifests: list[Manifest], name: str) -> dict[str, Any]:
-    spec: dict[str, Any] = by_name(manifests, "Deployment", name)["spec"]["template"]["spec"]
+    spec: dict[str, Any] = workload(manifests, name)["spec"]["template"]["spec"]
     return spec
 
 
@@ -62,22 +52,37 @@ def container(manifests: list[Manifest], name: str) -> dict[str, Any]:
     return dict(found)
 
 
-def keys(value: Any) -> Iterator[str]:
-    """All field names at any depth."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield name
-            if name != "labels":
-                yield from keys(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from keys(inner)
+def validate(manifest: Manifest) -> None:
+    """Against the schema of its kind; a field that is not in it is an error too."""
+    validator = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate, of the extra `dev`, is missing")
+    validator.validate(manifest, API_VERSION, strict=True)
 
 
-def test_fields_are_known(manifests: list[Manifest]) -> None:
-    for manifest in manifests:
-        unknown = set(keys(manifest)) - set(FIELDS[manifest["kind"]].split())
-        assert not unknown, identity(manifest)
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_api_knows_every_field(overlay: str) -> None:
+    for manifest in render(FOLDER / overlay):
+        validate(manifest)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "field", "value"),
+    [
+        ("StatefulSet", ("spec",), "serviceNames", "servers"),
+        ("StatefulSet", ("spec", "template", "spec", "containers", 0), "imagePullpolicy", "Always"),
+        ("StatefulSet", ("spec",), "replicas", "two"),
+        ("NetworkPolicy", ("spec", "egress", 0, "to", 0), "podselector", {}),
+        ("Service", ("spec",), "clusterIp", "None"),
+    ],
+)
+def test_what_the_api_does_not_know_is_found(kind: str, path: tuple[Any, ...], field: str, value: Any) -> None:
+    manifest = next(one for one in render(FOLDER / "overlays/replicas") if one["kind"] == kind)
+    validate(manifest)
+    place: Any = manifest
+    for step in path:
+        place = place[step]
+    place[field] = value
+    with pytest.raises(Exception, match=rf"{field}|two"):
+        validate(manifest)
 
 
 def test_names_are_unique(manifests: list[Manifest]) -> None:
@@ -90,7 +95,8 @@ def test_every_file_is_part_of_a_kustomization() -> None:
     named = set()
     for path in FOLDER.rglob("kustomization.yaml"):
         kustomization = yaml.safe_load(path.read_text())
-        files = [*kustomization["resources"], *(patch["path"] for patch in kustomization.get("patches", []))]
+        patches = [patch["path"] for patch in kustomization.get("patches", []) if "path" in patch]
+        files = [*kustomization["resources"], *patches]
         named |= {path, *(path.parent / file for file in files if file.endswith(".yaml"))}
     assert {path for path in FOLDER.rglob("*") if path.is_file()} == named
 
@@ -105,8 +111,10 @@ def test_kustomize_renders_the_same(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["server", "env"])
-def test_pods_fulfil_the_restricted_standard(manifests: list[Manifest], name: str) -> None:
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_fulfil_the_restricted_standard(overlay: str, name: str) -> None:
     """https://kubernetes.io/docs/concepts/security/pod-security-standards/, which the namespace enforces."""
+    manifests = render(FOLDER / overlay)
     (namespace,) = [manifest for manifest in manifests if manifest["kind"] == "Namespace"]
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     spec, one = pod(manifests, name), container(manifests, name)
@@ -205,3 +213,49 @@ def test_tls_overlay_trusts_nobody_without_credentials() -> None:
 def test_gpu_is_asked_for() -> None:
     limits = container(render(FOLDER / "overlays/gpu"), "server")["resources"]["limits"]
     assert limits == {"memory": "32Gi", "nvidia.com/gpu": "1"}
+
+
+def test_replicas_fit_one_another() -> None:
+    """One torchrun agent a pod, as many as there are pods; clients find all of them, and they one another."""
+    manifests = render(FOLDER / "overlays/replicas")
+    assert {(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests} == {
+        ("Namespace", "seedbed"),
+        ("Service", "servers"),
+        ("StatefulSet", "server"),
+        ("Deployment", "env"),
+        ("PodDisruptionBudget", "servers"),
+        ("NetworkPolicy", "servers"),
+        ("NetworkPolicy", "env"),
+    }
+    service = by_name(manifests, "Service", "servers")["spec"]
+    servers = by_name(manifests, "StatefulSet", "server")["spec"]
+    labels = servers["template"]["metadata"]["labels"]
+    assert service["clusterIP"] == "None"
+    assert service["publishNotReadyAddresses"] is True
+    assert servers["serviceName"] == "servers"
+    assert servers["podManagementPolicy"] == "Parallel"
+    assert labels == servers["selector"]["matchLabels"] == service["selector"]
+    one = container(manifests, "server")
+    command = one["command"][2]
+    assert f"--nnodes={servers['replicas']} " in command
+    assert "--rdzv-endpoint=server-0.servers:29400" in command
+    assert "is_host=$((POD_INDEX == 0))" in command
+    variables = {variable["name"]: variable for variable in one["env"]}
+    assert variables["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"]["value"] == "1"
+    assert "pod-index" in variables["POD_INDEX"]["valueFrom"]["fieldRef"]["fieldPath"]
+    ports = {port["name"]: port["containerPort"] for port in one["ports"]}
+    assert {port["targetPort"]: port["port"] for port in service["ports"]} == ports
+    client = env_config(" ".join(container(manifests, "env")["args"]))
+    assert client.server == f"dns:servers:{ports['grpc']}"
+    fleet = by_name(manifests, "Deployment", "env")["spec"]["replicas"] * client.num_envs
+    own = server_config(" ".join(one["args"]).replace("--insecure-cluster-network", ""))
+    assert own.serving.port == ports["grpc"]
+    assert fleet <= servers["replicas"] * own.fleet.num_envs
+    policy = by_name(manifests, "NetworkPolicy", "servers")["spec"]
+    among = {"podSelector": {"matchLabels": labels}}
+    assert {"from": [among]} in policy["ingress"]
+    assert {"to": [among]} in policy["egress"]
+    assert by_name(manifests, "PodDisruptionBudget", "servers")["spec"]["selector"]["matchLabels"] == labels
+    claims = {claim["metadata"]["name"] for claim in servers["volumeClaimTemplates"]}
+    volumes = {volume["name"] for volume in pod(manifests, "server")["volumes"]}
+    assert {mount["name"] for mount in one["volumeMounts"]} == claims | volumes

@@ -1,4 +1,4 @@
-"""A small part of what `kubectl kustomize` does: resources, namespace, image tags, strategic merges of patches.
+"""A small part of what `kubectl kustomize` does: resources, namespace, image tags, strategic merges and deletions.
 
 Written to be compared with the real one where that is installed, and to stand in for it where not.
 """
@@ -38,11 +38,14 @@ def render(folder: Path) -> list[Manifest]:
         if "namespace" in kustomization and manifest["kind"] not in _CLUSTER_WIDE:
             manifest["metadata"]["namespace"] = kustomization["namespace"]
     for patch in kustomization.get("patches", []):
-        changes = yaml.safe_load((folder / patch["path"]).read_text())
+        changes = yaml.safe_load(patch["patch"] if "patch" in patch else (folder / patch["path"]).read_text())
         targets = [number for number, manifest in enumerate(manifests) if identity(manifest) == identity(changes)]
         if len(targets) != 1:
             raise ValueError(f"{folder}: expected one {identity(changes)} to patch, got {len(targets)}")
-        manifests[targets[0]] = merge(manifests[targets[0]], changes)
+        if changes.get("$patch") == "delete":
+            del manifests[targets[0]]
+        else:
+            manifests[targets[0]] = merge(manifests[targets[0]], changes)
     for image in kustomization.get("images", []):
         _retag(manifests, image["name"], image["newTag"])
     return manifests
@@ -76,7 +79,7 @@ def merge(base: Any, changes: Any, field: str = "") -> Any:
 
 def _retag(manifests: list[Manifest], name: str, tag: str) -> None:
     for manifest in manifests:
-        if manifest["kind"] == "Deployment":
+        if manifest["kind"] in ("Deployment", "StatefulSet"):
             for container in manifest["spec"]["template"]["spec"]["containers"]:
                 if container["image"].partition(":")[0] == name:
                     container["image"] = f"{name}:{tag}"
