@@ -8,13 +8,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+LOWEST := build/lowest
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 PACKAGES := proto common env_client server
 API := $(notdir $(wildcard api/*.py))
 TYPES := $(PACKAGES:%=.types/seedbed/%) $(API:%=.types/seedbed/%)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow chaos check format proto docs docs-site bench
+.PHONY: help setup train test test-slow test-lowest chaos check format proto docs docs-site wheel bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +43,18 @@ test: setup ## the tests that take less than 10 minutes on 2 cores
 test-slow: setup ## the others: minutes each
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
+test-lowest: ## the tests with the lowest versions that pyproject.toml allows, in an environment of their own, build/lowest
+	@test -x $(LOWEST)/bin/pip || $(PYTHON) -m venv $(LOWEST) || { rm -rf $(LOWEST); exit 1; }
+	@$(PYTHON) .ci/lowest.py env server dashboard plot yaml completion > $(LOWEST)/requirements.txt
+ifeq ($(TORCH),cpu)
+	@$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --no-deps --extra-index-url https://download.pytorch.org/whl/cpu \
+	    $$(sed -n 's/^torch==.*/&+cpu/p' $(LOWEST)/requirements.txt)
+endif
+	@$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --requirement $(LOWEST)/requirements.txt \
+	    pytest pytest-timeout pytest-xdist hypothesis psutil httpx
+	@$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile -W default $(ARGS)
+
 chaos: setup ## random faults for 10 minutes, then a check of all that happened; ARGS="--seconds 60 --seed 7"
 	$(BIN)/python -m tests.chaos $(ARGS)
 
@@ -66,6 +79,11 @@ docs: setup ## write the pages that are made from the code: files, options, pres
 docs-site: setup ## build the documentation site in build/site; every warning is an error
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/python docs/site.py build/site
+
+wheel: setup ## build a wheel in dist/, install it far from the checkout, and train with it
+	@rm -rf build/lib build/bdist.*
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	$(BIN)/python -m pytest -q -m "slow or not slow" tests/test_wheel.py
 
 bench: setup ## what parts of a step cost alone, the whole system, its efficiency; writes build/bench.json
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -13,6 +13,7 @@ from seedbed.env_client.config import EnvConfig
 from seedbed.env_client.loadtest.options import LoadTestOptions
 from seedbed.env_client.top.__main__ import TopOptions
 from seedbed.exporting import ExportConfig
+from seedbed.hub import PushConfig
 from seedbed.server.algorithms.registry import ALGORITHMS, SUMMARIES, find_algorithm
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.presets.registry import PRESETS
@@ -23,6 +24,7 @@ from seedbed.server.verbs.plot import PlotOptions
 _VERBS: Mapping[str, Any] = {
     "seedbed eval RUN": EvalConfig(),
     "seedbed export RUN": ExportConfig(),
+    "seedbed push RUN": PushConfig(),
     "seedbed plot RUN...": PlotOptions(),
     "seedbed env": EnvConfig(),
     "seedbed check ENV": CheckOptions(),
