@@ -11,13 +11,26 @@ from seedbed.env_client.check import CheckOptions
 from seedbed.env_client.config import EnvConfig
 from seedbed.env_client.loadtest.options import LoadTestOptions
 from seedbed.env_client.top.__main__ import TopOptions
+from seedbed.exporting import ExportConfig
+from seedbed.hub import PushConfig
 from seedbed.server.algorithms.registry import ALGORITHMS
 from seedbed.server.training.command_line import make_parser
 from seedbed.server.training.resolve import defaults_of
 from seedbed.server.verbs.evaluate import EvalConfig
+from seedbed.server.verbs.plot import PlotOptions
 from tests.reference.configs import preset_config
 
 ROOT = Path(__file__).resolve().parent.parent
+VERB_OPTIONS = (
+    EnvConfig(),
+    EvalConfig(),
+    ExportConfig(),
+    PushConfig(),
+    PlotOptions(),
+    LoadTestOptions(),
+    CheckOptions(),
+    TopOptions(),
+)
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = [
     ROOT / "README.md",
@@ -47,7 +60,7 @@ def test_targets_exist() -> None:
 
 def test_options_and_verbs_exist() -> None:
     servers = [defaults_of(name) for name in ALGORITHMS]
-    trees = (*servers, EnvConfig(), EvalConfig(), LoadTestOptions(), CheckOptions(), TopOptions())
+    trees = (*servers, *VERB_OPTIONS)
     leaves = [leaf for tree in trees for leaf in options_of(tree)]
     flags = {leaf.flag for leaf in leaves} | {f"--no-{leaf.flag[2:]}" for leaf in leaves if leaf.kind is bool}
     flags |= set(make_parser("seedbed train", "", servers[0])._option_string_actions)
