@@ -45,6 +45,11 @@ def mention(facts: dict[str, Any]) -> None:
         report(facts)
 
 
+def passed_on() -> tuple[dict[str, str], tuple[int, ...]]:
+    """Variables and descriptors with which a child reports to this process's parent, in its place."""
+    return ({}, ()) if _fd is None else ({_VARIABLE: str(_fd)}, (_fd,))
+
+
 def report_error(error: SeedbedError) -> None:
     """Tells the parent why this process ends."""
     report({"error": type(error).__name__, "details": str(error)})

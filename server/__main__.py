@@ -5,6 +5,7 @@ Imports torch only inside a verb: spawned frontends import this module again.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -12,7 +13,9 @@ from seedbed.common.errors import UsageError
 from seedbed.common.logs import run_main
 from seedbed.server.training.command_line import read_command_line
 from seedbed.server.training.local_clients import credential_options
+from seedbed.server.training.place import place_of
 from seedbed.server.training.stop_signal import StopSignal
+from seedbed.server.verbs.learners import run_learners, take_learners
 from seedbed.server.verbs.seeds import run_seeds, take_seeds
 
 _DESCRIPTIONS = {
@@ -27,7 +30,10 @@ def main(argv: Sequence[str]) -> int:
     match verb:
         case "train" | "server":
             stop = StopSignal().catch()
+            place = place_of(os.environ)
             seeds, options = take_seeds(options)
+            everything = options
+            learners, options = take_learners(options)
             given = read_command_line(options, prog=f"seedbed {verb}", description=_DESCRIPTIONS[verb])
             if given.wants_help:
                 from seedbed.server.training.resolve import print_help
@@ -40,11 +46,16 @@ def main(argv: Sequence[str]) -> int:
                 if given.asks_client:
                     raise UsageError("expected --spec first with `seedbed server`: local clients need --env")
                 credential_options(serving.credentials)
+            place.check_network(insecure=given.replicas.insecure_cluster_network)
             if seeds:
-                return run_seeds(verb, options, seeds, given.directory.path, stop)
+                return run_seeds(verb, everything, seeds, given.directory.path, stop)
+            if learners > 1 and not given.dry_run:
+                return run_learners(verb, options, learners, stop)
+            if place.store is not None:
+                stop.at_end_of_input()
             from seedbed.server.verbs.train import train  # torch takes seconds: a wrong option is told before
 
-            return train(given, stop, local=verb == "train")
+            return train(given, stop, local=verb == "train", place=place)
         case "eval":
             from seedbed.server.verbs import evaluate as evaluation
 

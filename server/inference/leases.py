@@ -82,7 +82,14 @@ class LeaseTable:
         used_rows: rows of all leases.
     """
 
-    def __init__(self, *, num_slots: int, grace_s: float) -> None:
+    def __init__(self, *, num_slots: int, grace_s: float, indices: range | None = None) -> None:
+        """Grants nothing yet.
+
+        Args:
+            num_slots: S.
+            grace_s: how long a lease outlives its stream.
+            indices: environment indices that are chosen for clients; None: any.
+        """
         self.num_slots = num_slots
         self.grace_s = grace_s
         self.live_rows = 0
@@ -91,6 +98,7 @@ class LeaseTable:
         self._by_first: dict[int, Lease] = {}
         self._by_key: dict[LeaseKey, Lease] = {}
         self._by_index: dict[int, Lease] = {}
+        self._indices = indices
         self._serials = 0
         self._retired: OrderedDict[tuple[str, int], None] = OrderedDict()
 
@@ -148,11 +156,16 @@ class LeaseTable:
     def choose_indices(self, wishes: Sequence[int]) -> list[int]:
         """An environment index for each row of a lease to come: its wish if nobody has it, or else the lowest free."""
         chosen: dict[int, None] = {}
-        free = (index for index in itertools.count() if index not in self._by_index and index not in wishes)
+        indices = itertools.count(0 if self._indices is None else self._indices.start)
+        free = (index for index in indices if index not in self._by_index and index not in wishes)
         for wish in wishes:
-            taken = wish in self._by_index or wish in chosen
+            taken = wish in self._by_index or wish in chosen or not self._is_ours(wish)
             chosen[next(free) if taken else wish] = None
         return list(chosen)
+
+    def _is_ours(self, index: int) -> bool:
+        """Whether it may be chosen here: another replica's environments would come twice."""
+        return self._indices is None or index in self._indices
 
     def open(self, key: LeaseKey, environment_indices: Sequence[int], stream: StreamId) -> Lease:
         """Grants a new lease.

@@ -58,6 +58,7 @@ class Inference:
 
     Attributes:
         num_steps: answered rows that were not LAST: agent steps.
+        steps_elsewhere: those of the run's other replicas since they started.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Inference:
         steps_before: int = 0,
         greedy_environments: range = range(0),
         graphs: Graphs | None = None,
+        first_index: int = 0,
     ) -> None:
         """Allocates per-slot state and staging; nothing grows later.
 
@@ -84,6 +86,7 @@ class Inference:
             steps_before: agent steps of the run's earlier starts.
             greedy_environments: indices of the environments that explore nothing.
             graphs: replay the network; it runs as it is unless given.
+            first_index: of this replica's environments, which are 0 for what acts and learns.
         """
         self._algorithm = algorithm
         self._parameters = parameters
@@ -107,12 +110,15 @@ class Inference:
         self._gather = _Gather(slots, device)
         self._graphs = graphs or Graphs(slots.num_slots, None)
         self.num_steps = 0
+        self.steps_elsewhere = 0
+        self._first_index = first_index
 
     def begin(self, slots: Slots, lease: int, environment_indices: Sequence[int]) -> None:
         """Slots have a new holder. Agent state and ages need no reset: the first row is FIRST, which does it."""
-        self._environment[slots] = environment_indices
-        self._greedy[slots] = [index in self._greedy_environments for index in environment_indices]
-        self._unrolls.begin(slots, lease, environment_indices)
+        indices = [index - self._first_index if index >= self._first_index else index for index in environment_indices]
+        self._environment[slots] = indices
+        self._greedy[slots] = [index in self._greedy_environments for index in indices]
+        self._unrolls.begin(slots, lease, indices)
 
     @property
     def random_state(self) -> Tensor:
@@ -204,7 +210,7 @@ class Inference:
         return Acting(
             environment_indices=self._put(self._environment[slots]),
             generator=self._generator,
-            agent_steps=self._steps_before + self.num_steps,
+            agent_steps=self._steps_before + self.num_steps + self.steps_elsewhere,
             greedy=None if greedy is None else self._put(greedy),
             watched=watched,
         )

@@ -149,6 +149,7 @@ class PolicyServer:
         device: torch.device,
         fleet: FleetListener | None = None,
         rows_of_a_round: int | None = None,
+        indices: range | None = None,
     ) -> None:
         """Starts nothing yet.
 
@@ -162,11 +163,12 @@ class PolicyServer:
             fleet: hears which environments are there.
             device: of inference.
             rows_of_a_round: L where acting and learning take turns; None where they do not.
+            indices: environment indices that are chosen for clients; None: any.
         """
         self.inference = inference
         parts: dict[str, Any] = {
             "slots": slots,
-            "leases": LeaseTable(num_slots=slots.num_slots, grace_s=config.grace_s),
+            "leases": LeaseTable(num_slots=slots.num_slots, grace_s=config.grace_s, indices=indices),
             "batcher": Batcher(
                 max_rows=config.max_inference_batch,
                 max_wait_s=config.max_wait_ms / 1000,

@@ -36,7 +36,6 @@ class LearnerLoop:
     Attributes:
         learner: touch it only under `paused`.
         lost_streak: the latest updates, as of the last `take_metrics`, that all had a gradient that was not finite.
-        overtaken: transitions of rounds that an update made without them came before; they are not learnt from.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class LearnerLoop:
         """
         self.learner = learner
         self.lost_streak = 0
-        self.overtaken = 0
+        self._overtaken = 0
         self._source = source
         self._parameters = parameters
         self._batch_size = batch_size
@@ -95,7 +94,7 @@ class LearnerLoop:
         """Waits for a train batch; one that the learner must not learn from any more is dropped and counted."""
         batch = self._source.get(self._batch_size, timeout_s)
         if isinstance(batch, TrainBatch) and self.learner.is_overtaken(batch):
-            self.overtaken += batch.num_transitions
+            self._overtaken += batch.num_transitions
             return Empty.NOT_YET
         return batch
 
@@ -123,6 +122,13 @@ class LearnerLoop:
         self._trained += batch.num_valid
         self._metrics.append(update.metrics)
         self._spreads.add(update.histograms)
+
+    @property
+    def unused(self) -> int:
+        """Transitions that were taken from the source and not learnt from: of rounds that an update made without them
+        came before, and of the batch in hand when several learners ended.
+        """
+        return self._overtaken + self.learner.exchange.unused
 
     @property
     def trained(self) -> int:

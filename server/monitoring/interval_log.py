@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seedbed.common.specs import EnvironmentSpec
@@ -13,6 +13,7 @@ from seedbed.server.monitoring.learning_signs import LearningSigns
 from seedbed.server.monitoring.metrics import EpisodeWindow, MetricsWriter, tagged
 from seedbed.server.monitoring.next_commands import next_commands
 from seedbed.server.monitoring.progress import Progress, Status
+from seedbed.server.monitoring.replica_figures import ReplicaFigures, Reported, metrics_of
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.state import RunState
 from seedbed.server.shared.spread import Spread
@@ -35,7 +36,7 @@ class IntervalLog:
         writer: MetricsWriter,
         tracking: Tracking,
         progress: Progress,
-        signs: LearningSigns,
+        signs: LearningSigns | None,
         waiting_for: str | None,
     ) -> None:
         """Starts counting.
@@ -44,7 +45,7 @@ class IntervalLog:
             config: gives the stop conditions, for the time that is left, and the run's directory.
             spec: gives frames per agent step.
             writer, tracking, progress: where it goes.
-            signs: say when a run does not learn.
+            signs: say when a run does not learn; None: nobody does.
             waiting_for: where clients that come from elsewhere connect to, for people; None: they are on this machine.
         """
         self._config = config
@@ -58,6 +59,7 @@ class IntervalLog:
         self._last_s = time.monotonic()
         self._last_steps: int | None = None
         self._before: Mapping[str, float] = {}
+        self._replicas = ReplicaFigures()
 
     def log(
         self,
@@ -68,6 +70,7 @@ class IntervalLog:
         *,
         scored: bool = True,
         spreads: Mapping[str, Spread] | None = None,
+        replicas: Sequence[Reported] = (),
     ) -> None:
         """Reports the time since the last call. Episodes are those of `state`: a run's last line says why it ended.
 
@@ -78,11 +81,14 @@ class IntervalLog:
             cohort_progress: see `Cohorts.progress`.
             scored: one of the environments whose episodes count is there.
             spreads: of what updates saw, by name.
+            replicas: what each of several told of itself.
         """
         now_s = time.monotonic()
         elapsed_s, self._last_s = now_s - self._last_s, now_s
         episodes = EpisodeWindow.from_state(state.episodes)
         stages, common = self._stages(vitals, elapsed_s), self._progress_of(state, episodes, elapsed_s)
+        figures = self._replicas.of(replicas, state.updates, elapsed_s)
+        environments = int(sum(one.live_rows for one in replicas) if replicas else vitals.device["live_rows"])
         optional: dict[str, Any] = {name: learned.get(name) for name in _LEARNT}
         _publish(vitals, learned, episodes, state)
         if state.has_begun:
@@ -95,21 +101,23 @@ class IntervalLog:
                 **common,
                 **optional,
                 **learned,
+                **metrics_of(figures),
             }
             self._record(numbers, spreads or {})
-        for remark in self._signs.look(state, learned):
+        for remark in () if self._signs is None else self._signs.look(state, learned):
             logger.warning("%s", remark)
         self._progress.update(
             Status(
                 elapsed_s=state.wall_s,
-                environments=int(vitals.device["live_rows"]),
+                environments=environments,
                 cohorts=state.cohort_record,
                 cohort_progress=cohort_progress,
                 entropy=learned.get("entropy"),
                 max_steps=self._run.max_steps,
                 max_seconds=self._run.max_seconds,
                 target_return=self._run.target_return,
-                waiting_for=self._awaited(int(vitals.device["live_rows"]), scored),
+                waiting_for=self._awaited(environments, scored),
+                replicas=figures,
                 **common,
                 **optional,
             )

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seedbed.common.counting import count
+from seedbed.server.monitoring.replica_figures import ReplicaStatus
 from seedbed.server.run.cohorts import CohortRecord
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Status:
         loss, entropy: over the last log interval.
         max_steps, max_seconds, target_return: stop conditions.
         waiting_for: what keeps the run from going on, e.g. "env clients: 0 connected".
+        replicas: how each of several does.
     """
 
     elapsed_s: float
@@ -64,6 +66,7 @@ class Status:
     max_seconds: float | None = None
     target_return: float | None = None
     waiting_for: str | None = None
+    replicas: Sequence[ReplicaStatus] = ()
 
     @property
     def remaining_s(self) -> float | None:
@@ -112,7 +115,8 @@ class PlainProgress:
             parts = [f"{label} {value}" for label, value in describe(status) if value not in ("-", "- (max -)")]
             if status.waiting_for:
                 parts.append(f"waiting for {status.waiting_for}")
-            print("  ".join(parts), file=self._stream, flush=True)
+            lines = ["  ".join(parts), *(f"  {one.describe(rank)}" for rank, one in enumerate(status.replicas))]
+            print(*lines, sep="\n", file=self._stream, flush=True)
 
     def close(self, summary: str, advice: Sequence[str] = ()) -> None:
         """Writes the summary."""
@@ -140,6 +144,19 @@ class LiveProgress:
         """Leaves the table as it is and writes the summary below it."""
         self._live.stop()
         self._console.print(Text("\n".join([summary, *advice])))
+
+
+class NoProgress:
+    """Shows nothing: a replica of a run that another one shows."""
+
+    def introduce(self, lines: Sequence[str]) -> None:
+        """See `Progress`."""
+
+    def update(self, status: Status) -> None:
+        """See `Progress`."""
+
+    def close(self, summary: str, advice: Sequence[str] = ()) -> None:
+        """See `Progress`."""
 
 
 class TolerantProgress:
@@ -234,7 +251,8 @@ def _make_table(status: Status) -> Group:
     for left, right in zip(items[::2], items[1::2], strict=True):
         table.add_row(*left, *right)
     waiting = [Text(f"waiting for {status.waiting_for}", style="yellow")] if status.waiting_for else []
-    return Group(table, *waiting)
+    replicas = [Text(one.describe(rank)) for rank, one in enumerate(status.replicas)]
+    return Group(table, *replicas, *waiting)
 
 
 def _number(value: float | None, form: str) -> str:

@@ -10,6 +10,7 @@ from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 from seedbed.server.options.learning import LearningConfig, OptimiserConfig
 from seedbed.server.options.network import NetworkConfig
+from seedbed.server.options.replicas import ReplicaConfig
 from seedbed.server.options.run import FleetConfig, RunConfig
 from seedbed.server.options.serving import MonitoringConfig, ServingConfig
 
@@ -42,6 +43,7 @@ class ServerConfig:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
     monitoring: MonitoringConfig = field(default_factory=MonitoringConfig)
+    replicas: ReplicaConfig = field(default_factory=ReplicaConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:

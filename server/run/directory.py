@@ -179,5 +179,5 @@ class RunDirectory:
                     path.rmdir()
 
 
-_OURS = (CONFIG_FILE, METRICS_FILE, EPISODES_FILE, CHECKPOINTS_FOLDER, LOG_FILE, f"{LOG_FILE}.1", "replay")
+_OURS = (CONFIG_FILE, METRICS_FILE, EPISODES_FILE, CHECKPOINTS_FOLDER, LOG_FILE, f"{LOG_FILE}.1", "replay", "replicas")
 _EVENTS = "events.out.tfevents."

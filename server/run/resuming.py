@@ -14,7 +14,13 @@ from seedbed.common.errors import ConfigError
 from seedbed.common.options import difference, flatten, override
 from seedbed.server.options.config import ServerConfig
 
-EXPOSURE = ("serving.host", "serving.credentials", "monitoring.http_host", "monitoring.dashboard_host")
+EXPOSURE = (
+    "serving.host",
+    "serving.credentials",
+    "monitoring.http_host",
+    "monitoring.dashboard_host",
+    "replicas.insecure_cluster_network",
+)
 """Options, or parts of them, that decide who can reach a server."""
 
 

@@ -24,6 +24,7 @@ from seedbed.server.experience.unroll import FieldSpec, UnrollLayout
 from seedbed.server.inference.graphs import Graphs, capture_cuda_graph
 from seedbed.server.inference.parameters import Parameters
 from seedbed.server.inference.policy import Inference
+from seedbed.server.learning.exchange.interface import Exchange
 from seedbed.server.learning.learner import Learner
 from seedbed.server.networks.array_kinds import frame_stacks
 from seedbed.server.networks.interface import PolicyNetwork
@@ -92,6 +93,8 @@ def assemble(
     *,
     weights: OtherWeights | None = None,
     greedy_environments: range | None = None,
+    exchange: Exchange | None = None,
+    first_index: int = 0,
 ) -> Parts:
     """Builds all parts, and restores those that have a state.
 
@@ -101,6 +104,8 @@ def assemble(
         state: where the run stands; at its beginning if None.
         weights: of another run, to begin with.
         greedy_environments: indices of the environments that explore nothing; those of the configuration if None.
+        exchange: of the learner with others; None: there are none.
+        first_index: of this replica's environments.
 
     Raises:
         SpecError: the algorithm cannot learn this environment.
@@ -112,7 +117,7 @@ def assemble(
     torch.manual_seed(config.environment.seed)
     algorithm = find_algorithm(config.algorithm)(config, spec)
     regime = REGIMES[algorithm.regime]
-    learner = Learner(algorithm, config.optimiser, device)
+    learner = Learner(algorithm, config.optimiser, device, exchange)
     if state.learner is not None:
         learner.set_state(state.learner)
     elif weights is not None:
@@ -139,6 +144,7 @@ def assemble(
             config.serving.max_inference_batch,
             capture_cuda_graph if config.serving.cuda_graphs and device.type == "cuda" else None,
         ),
+        first_index=first_index,
     )
     if state.random is not None:
         inference.random_state = state.random

@@ -21,9 +21,11 @@ from seedbed.server.training.introduction import introduce
 from seedbed.server.training.local_clients import LocalClients
 from seedbed.server.training.logs import make_episode_log, make_interval_log
 from seedbed.server.training.opening import OpenedRun
+from seedbed.server.training.replica import Replica, own_device
 from seedbed.server.training.restoring import restore_replay, weights_of_another
 from seedbed.server.training.run import TrainingRun
 from seedbed.server.training.run_clock import RunClock
+from seedbed.server.training.shared_clock import SharedClock
 from seedbed.server.training.stop_signal import StopSignal
 
 
@@ -36,6 +38,7 @@ def make_training_run(
     progress: Progress,
     held: ExitStack,
     trust: Trust = NOTHING_TYPED,
+    replica: Replica | None = None,
 ) -> TrainingRun:
     """Builds a run, begins it in its directory, and restores it; nothing runs yet.
 
@@ -47,29 +50,57 @@ def make_training_run(
         progress: shows the run to a person.
         trust: whether local clients may import the environment's module.
         held: keeps the run's directory locked until it is closed.
+        replica: of several; None: there is one.
 
     Raises:
         SeedbedError: a part could not be built.
     """
     config, spec, directory = opened.config, opened.spec, opened.directory
-    parts = assemble(config, spec, state, weights=weights_of_another(opened))
-    identity = Identity(run_name=directory.name, version=version("seedbed"))
+    replica = replica or Replica()
+    place = replica.place
+    parts = assemble(
+        own_device(place, place.seeded(config, state.agent_steps)),
+        spec,
+        state,
+        weights=weights_of_another(opened),
+        exchange=replica.exchange,
+        first_index=place.first_index,
+    )
+    identity = Identity(run_name=place.run_of(directory.path).name, version=version("seedbed"))
     frontends = Frontends(config.serving, parts.slots, identity, config.monitoring.stall_limit_s)
     vitals = frontends.vitals.device
-    clock = RunClock(config, state, parts, vitals)
+    clock = _make_clock(config, state, parts, vitals, replica)
     insight = make_insight(
         config, spec, state, parts, frontends.vitals, frontends.sight, directory, identity.version, local=local
     )
-    server = _make_server(config, parts, frontends, clock)
+    server = _make_server(config, parts, frontends, clock, place.indices)
     learner = _make_learner(config, parts, server, clock, vitals)
     yielding = parts.regime.clients_yield
-    clients = LocalClients(config, server.address, yielding=yielding, trust=trust) if local else None
+    clients = None
+    if local:
+        clients = LocalClients(
+            config,
+            server.address,
+            yielding=yielding,
+            trust=trust,
+            num_clients=place.num_clients,
+            first_index=place.first_index,
+        )
     watch = make_watch(config, spec, frontends.vitals, identity.version, insight.dashboard)
-    opened.begin(held)
+    _begin(opened, held, replica)
+    replica.begin_equal(parts)
     num_parameters = sum(parameter.numel() for parameter in parts.learner.learnt.parameters())
     address = None if local else server.address
     progress.introduce(
-        introduce(config, spec, str(parts.device), num_parameters, address=address, dashboard=insight.introduction)
+        introduce(
+            config,
+            spec,
+            str(parts.device),
+            num_parameters,
+            address=address,
+            dashboard=insight.introduction,
+            world=place.world,
+        )
     )
     return TrainingRun(
         config,
@@ -79,15 +110,34 @@ def make_training_run(
         learner,
         clients=clients,
         watch=watch,
-        interval_log=make_interval_log(opened, state, progress, trust, waiting_for=address),
+        interval_log=make_interval_log(opened, state, progress, trust, waiting_for=address, warns=replica.is_first),
         episode_log=make_episode_log(opened, state, clock.episodes),
-        saver=Saver(directory.checkpoints, config.run.keep, state, vitals),
+        saver=Saver(directory.checkpoints, config.run.keep, state, vitals) if replica.is_first else None,
         replay_files=restore_replay(config, parts, directory, state),
         stop=stop,
     )
 
 
-def _make_server(config: ServerConfig, parts: Parts, frontends: Frontends, clock: RunClock) -> PolicyServer:
+def _begin(opened: OpenedRun, held: ExitStack, replica: Replica) -> None:
+    """The first replica makes the run's directory, and the others theirs below it: all that can fail has not failed."""
+    if replica.is_first:
+        opened.begin(held)
+    replica.wait_for_all()
+    if not replica.is_first:
+        opened.begin(held)
+
+
+def _make_clock(config: ServerConfig, state: RunState, parts: Parts, vitals: Vitals, replica: Replica) -> RunClock:
+    if replica.link is None:
+        return RunClock(config, state, parts, vitals)
+    clock = SharedClock(config, state, parts, vitals, replica.place)
+    replica.attend(parts, clock, vitals)
+    return clock
+
+
+def _make_server(
+    config: ServerConfig, parts: Parts, frontends: Frontends, clock: RunClock, indices: range | None
+) -> PolicyServer:
     return PolicyServer(
         config=config.serving,
         frontends=frontends,
@@ -98,6 +148,7 @@ def _make_server(config: ServerConfig, parts: Parts, frontends: Frontends, clock
         fleet=clock,
         device=parts.device,
         rows_of_a_round=parts.rows_of_a_round,
+        indices=indices,
     )
 
 

@@ -19,6 +19,7 @@ from seedbed.common.options import OptionParser, add_group, add_options, explici
 from seedbed.common.plugins import Trust, is_module, start_directory
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.options.config import ServerConfig
+from seedbed.server.options.replicas import ReplicaConfig
 from seedbed.server.options.run import RunConfig
 from seedbed.server.options.serving import ServingConfig
 from seedbed.server.presets.registry import PRESETS, fits, task_values
@@ -109,6 +110,11 @@ class Given:
         return self._part("serving")
 
     @property
+    def replicas(self) -> ReplicaConfig:
+        """As far as it is given; an algorithm's values may be missing."""
+        return self._part("replicas")
+
+    @property
     def run(self) -> RunConfig:
         """As far as it is given; an algorithm's values may be missing."""
         return self._part("run")
@@ -163,6 +169,9 @@ def make_parser(prog: str, description: str, tree: ServerConfig) -> OptionParser
         help="the environment's spec, as `seedbed env --describe > FILE` wrote it; first: that of the first client",
     )
     once.add_argument("--seeds", metavar="N,N,...", help="runs in turn, one for each seed, in folders of --run-dir")
+    once.add_argument(
+        "--learners", metavar="N", help="N learners on this machine, each with environments of its own (--num-envs)"
+    )
     once.add_argument("--dry-run", action="store_true", help="say what would be trained, and write nothing")
     once.add_argument(
         "--allow-import", action="store_true", help="import modules that a file names, not only typed ones"

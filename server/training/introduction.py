@@ -20,6 +20,7 @@ def introduce(
     *,
     address: str | None,
     dashboard: str | None = None,
+    world: int = 1,
 ) -> list[str]:
     """One line for each thing that a person wants to know before the first number comes, and why it is so.
 
@@ -30,6 +31,7 @@ def introduce(
         num_parameters: of all that is learnt.
         address: that clients elsewhere connect to; None: they run on this machine.
         dashboard: its address, or how to get one; None: there is none.
+        world: learners of the run.
     """
     run_dir = config.run.run_dir
     return [
@@ -37,7 +39,8 @@ def introduce(
         f"algorithm     {_algorithm(spec, config)}",
         f"network       {_network(spec, config)}; {num_parameters:,} parameters",
         f"device        {device}",
-        f"environments  {_environments(spec, config, address is None)}",
+        *([] if world == 1 else [f"learners      {_learners(config, world)}"]),
+        f"environments  {'' if world == 1 else 'of each: '}{_environments(spec, config, address is None)}",
         *(
             []
             if address is None
@@ -110,6 +113,15 @@ def _environments(spec: EnvironmentSpec, config: ServerConfig, local: bool) -> s
     greedy = f"; {fleet.num_greedy} of them only show the score" if fleet.num_greedy else ""
     where = " on this machine" if local else " expected from elsewhere"
     return f"{fleet.num_envs}{where}{why}{greedy}"
+
+
+def _learners(config: ServerConfig, world: int) -> str:
+    """What is of each and what of all: options are of each, as everywhere where torchrun is used."""
+    batch = config.learning.batch_size
+    return (
+        f"{world}, whose gradients are one: {world * config.fleet.num_envs} environments, train batches of "
+        f"{world} x {batch} unrolls; the learning rate stays as it is"
+    )
 
 
 def _target(config: ServerConfig) -> str:

@@ -135,6 +135,8 @@ class LocalClients:
         yielding: bool = False,
         trust: Trust = NOTHING_TYPED,
         film: FilmOptions | None = None,
+        num_clients: int | None = None,
+        first_index: int = 0,
     ) -> None:
         """Plans them; `start` starts them.
 
@@ -144,6 +146,8 @@ class LocalClients:
             yielding: where cores are scarce the server goes first, and they get what it leaves.
             trust: whether they may import the environment's module.
             film: the video that the one with environment 0 makes.
+            num_clients: processes unless options say how many; one per core if None.
+            first_index: of their environments.
 
         Raises:
             UsageError: that may not be imported, or the server demands certificates, and these clients have none.
@@ -159,7 +163,8 @@ class LocalClients:
         ]
         self._connection = ["--server", local_address(address), *credential_options(config.serving.credentials)]
         self._yielding = yielding
-        self._counts = _split(fleet.num_envs, fleet.num_clients or os.cpu_count() or 1)
+        self._counts = _split(fleet.num_envs, fleet.num_clients or num_clients or os.cpu_count() or 1)
+        self._first_index = first_index
         self._clients: list[_Client] = []
 
     def start(self) -> None:
@@ -198,7 +203,8 @@ class LocalClients:
     def _spawn(self, number: int) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-P", "-m", _MODULE, *self._connection, *self._environment]
         command += ["--num-envs", str(self._counts[number])]
-        command += ["--first-index", str(sum(self._counts[:number])), "--client-id", f"local-{number}"]
+        first = self._first_index + sum(self._counts[:number])
+        command += ["--first-index", str(first), "--client-id", f"local-{number}"]
         command += ["--exit-with-parent"]
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         # A session of its own: Ctrl-C reaches the server alone, which stops its clients in order. The open pipe tells

@@ -23,7 +23,7 @@ from seedbed.server.training.opening import OpenedRun
 
 
 def make_interval_log(
-    opened: OpenedRun, state: RunState, progress: Progress, trust: Trust, *, waiting_for: str | None
+    opened: OpenedRun, state: RunState, progress: Progress, trust: Trust, *, waiting_for: str | None, warns: bool = True
 ) -> IntervalLog:
     """Opens `metrics.jsonl`; trackers begin with its first line.
 
@@ -33,6 +33,7 @@ def make_interval_log(
         progress: shows it to a person.
         trust: which trackers may be imported.
         waiting_for: where clients that come from elsewhere connect to; None: they are on this machine.
+        warns: whether it says when the run does not learn: of several replicas one does.
     """
     config, path = opened.config, opened.directory.path
     writer = MetricsWriter(path, resume_step=state.agent_steps, resume_wall_s=state.wall_s)
@@ -45,7 +46,7 @@ def make_interval_log(
         resume_step=writer.resume_step,
     )
     tracking = Tracking(find_trackers(config.monitoring.track, trust), tracked, on_hang=end_without_waiting)
-    signs = LearningSigns(config.run, opened.spec)
+    signs = LearningSigns(config.run, opened.spec) if warns else None
     return IntervalLog(config, opened.spec, writer, tracking, progress, signs, waiting_for)
 
 

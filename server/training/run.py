@@ -15,6 +15,7 @@ import torch
 from seedbed.common.errors import DivergedError, UnsavedError
 from seedbed.common.report import report
 from seedbed.server.inference.policy_server import PolicyServer
+from seedbed.server.learning.exchange.meeting import Stop
 from seedbed.server.learning.thread import LearnerThread
 from seedbed.server.monitoring.episodes import EpisodeLog
 from seedbed.server.monitoring.interval_log import IntervalLog
@@ -52,11 +53,11 @@ class TrainingRun:
         watch: Watch,
         interval_log: IntervalLog,
         episode_log: EpisodeLog,
-        saver: Saver,
+        saver: Saver | None,
         replay_files: ReplayFiles,
         stop: StopSignal,
     ) -> None:
-        """Takes what `building.make_training_run` built; nothing runs yet."""
+        """Takes what `building.make_training_run` built; nothing runs yet. A replica without a saver saves nothing."""
         self._run = config.run
         self._parts = parts
         self._clock = clock
@@ -93,7 +94,7 @@ class TrainingRun:
         self._interval_log.close(reached, self._clock.now())
         if not saved:
             raise UnsavedError("the last checkpoint could not be written: the run would go on from the one before it")
-        return reached or f"stopped by {self._stop.name}"
+        return reached or f"stopped by {self._stop.name or 'another learner'}"
 
     def _train(self) -> str | None:
         """Starts and supervises, unless told to stop before. A failure ends it with whatever can still be saved."""
@@ -123,22 +124,26 @@ class TrainingRun:
         report({"serving": self._server.address, "episodes_bytes": self._episode_log.file_bytes})
 
     def _supervise(self) -> str | None:
-        """Watches, logs and saves. Returns the stop condition that was reached, or None after a signal."""
+        """Watches, logs and saves. Returns the stop condition that was reached, or None after a signal.
+
+        Several learners end after the same update: until all of them know, this one goes on.
+        """
         run = self._run
         next_log_s = time.monotonic()
         next_save_s = next_log_s + min(run.checkpoint_interval_s, _FIRST_SAVE_S)
         vitals = self._server.vitals.device
-        while self._stop.name is None:
+        while not self._is_stopped():
             time.sleep(_TICK_S)
             vitals["queued_unrolls"] = len(self._parts.source)
             self._check_alive()
             self._episode_log.take()
             state = self._clock.now()
-            reached = state.stop_condition(run)
-            if time.monotonic() >= next_log_s or reached:
+            reached = self._clock.stop_condition(state)
+            ends = reached is not None and self._clock.ends(Stop.REACHED)
+            if time.monotonic() >= next_log_s or ends:
                 self._log(state)
                 next_log_s = time.monotonic() + run.log_interval_s
-            if reached:
+            if ends:
                 return reached
             better = self._is_better(state)
             if better or time.monotonic() >= next_save_s:
@@ -146,10 +151,16 @@ class TrainingRun:
                 next_save_s = time.monotonic() + run.checkpoint_interval_s
         return None
 
+    def _is_stopped(self) -> bool:
+        """Whether a signal ends the run, here or, for all learners, elsewhere."""
+        asked = self._stop.name is not None and self._clock.ends(Stop.ASKED)
+        return asked or self._clock.is_stopped_elsewhere
+
     def _is_better(self, state: RunState) -> bool:
         """Whether a cohort has just been judged that is the best so far, and worth a checkpoint now."""
         verdict = self._new_verdict(state)
-        if verdict is None or time.monotonic() < self._next_best_s or not self._saver.is_better(verdict):
+        saver = self._saver
+        if verdict is None or saver is None or time.monotonic() < self._next_best_s or not saver.is_better(verdict):
             self._judged = state.cohort_record.judged  # too late: the policy of a later save is not the one it judged
             return False
         self._next_best_s = time.monotonic() + _BEST_INTERVAL_S
@@ -184,11 +195,13 @@ class TrainingRun:
         state = self._clock.now()
         if last and not state.has_begun:
             return True  # nothing is left of a start that failed, or was told to stop, before its first step
-        learner = self._learner.loop.snapshot()
-        random = self._parts.inference.random_state
-        verdict = self._new_verdict(state)
-        self._judged = state.cohort_record.judged
-        saved = self._saver.save(replace(state, finished=reached, random=random, learner=learner), verdict)
+        saved = True
+        if self._saver is not None:
+            learner = self._learner.loop.snapshot()
+            random = self._parts.inference.random_state
+            verdict = self._new_verdict(state)
+            self._judged = state.cohort_record.judged
+            saved = self._saver.save(replace(state, finished=reached, random=random, learner=learner), verdict)
         if last:
             self._replay_files.save(state.agent_steps)
         return saved
@@ -201,10 +214,13 @@ class TrainingRun:
             **self._parts.source.metrics(),
             "optimiser_steps": loop.learner.optimiser_steps,
             "transitions_trained": loop.trained,
-            "transitions_dropped": account.dropped,
+            "transitions_dropped": account.dropped + loop.unused,
             "unrolls_cut": account.cut_unrolls,
             **{f"info/{name}": mean for name, mean in info.items()},
         }
+        replicas = self._clock.reports
         cohorts, spreads = self._clock.cohorts, loop.take_spreads()
         scored, vitals = cohorts.num_present > 0, self._server.vitals
-        self._interval_log.log(state, vitals, metrics, cohorts.progress, scored=scored, spreads=spreads)
+        self._interval_log.log(
+            state, vitals, metrics, cohorts.progress, scored=scored, spreads=spreads, replicas=replicas
+        )

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from seedbed.common.timestep import EpisodeEnd
+from seedbed.server.learning.exchange.meeting import Report, Stop
 from seedbed.server.monitoring.episodes import EpisodeQueue, EpisodeRecord
 from seedbed.server.monitoring.metrics import EpisodeWindow
 from seedbed.server.options.config import ServerConfig
@@ -32,7 +33,7 @@ class RunClock:
         self._consumed = state.consumed
         self._window = EpisodeWindow.from_state(state.episodes)
         self.episodes = EpisodeQueue()
-        self.cohorts = Cohorts(config.fleet.shows_score, state.cohort_record)
+        self.cohorts = Cohorts(self.shows_score, state.cohort_record)
         self._first_step_s: float | None = None
 
     def consume(self, num_transitions: int) -> None:
@@ -41,13 +42,13 @@ class RunClock:
 
     def share_done(self) -> float:
         """Share of the run that is over: by what was learnt from; where that is learnt from again, by what was done."""
-        done = self._agent_steps if self._parts.regime.counts_agent_steps else self._consumed
+        done = self._agent_steps if self._parts.regime.counts_agent_steps else self._all_consumed
         return done / self._config.run.max_steps
 
     def on_episode(self, environment_index: int, end: EpisodeEnd, client: str) -> None:
         """An episode has ended in the environment with this stable index."""
         self._vitals.add("episodes")
-        counts = self._config.fleet.shows_score(environment_index)
+        counts = self.shows_score(environment_index)
         where = self.wall_s, self._agent_steps
         self.episodes.put(EpisodeRecord(*where, environment_index, client, counts, end))
         if counts:
@@ -66,11 +67,33 @@ class RunClock:
         """The episode of this one was cut because it broke."""
         self.cohorts.lost(index)
 
+    def shows_score(self, environment_index: int) -> bool:
+        """Whether the episodes of an environment count."""
+        return self._config.fleet.shows_score(environment_index)
+
+    def stop_condition(self, state: RunState) -> str | None:
+        """The first stop condition that is reached, as a phrase, or None."""
+        return state.stop_condition(self._config.run)
+
+    def ends(self, stop: Stop) -> bool:
+        """Asks for the end of the run. Returns whether it ends now: several learners end after the same update."""
+        return True
+
+    @property
+    def is_stopped_elsewhere(self) -> bool:
+        """Whether another learner was asked to stop, and so all do."""
+        return False
+
+    @property
+    def reports(self) -> Sequence[Report]:
+        """What each replica last told; none where there is one."""
+        return ()
+
     def now(self) -> RunState:
         """Where the run stands, without tensors."""
         return RunState(
             agent_steps=self._agent_steps,
-            consumed=self._consumed,
+            consumed=self._all_consumed,
             updates=self._parts.learner.num_updates,
             wall_s=self.wall_s,
             episodes=self._window.get_state(),
@@ -89,6 +112,10 @@ class RunClock:
                 return 0.0
             self._first_step_s = time.monotonic()
         return time.monotonic() - self._first_step_s
+
+    @property
+    def _all_consumed(self) -> int:
+        return self._consumed
 
     @property
     def _agent_steps(self) -> int:

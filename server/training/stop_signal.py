@@ -5,7 +5,10 @@ Caught before anything slow is imported, so that a server may be told to stop at
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
+import threading
 
 from seedbed.common.stop_signals import URGENT, on_stop
 
@@ -25,6 +28,16 @@ class StopSignal:
         """Takes all signals over that say stop; from the main thread. Returns itself."""
         on_stop(self._on_signal)
         return self
+
+    def at_end_of_input(self) -> None:
+        """Asks to finish when standard input ends: whoever started this process is gone."""
+        threading.Thread(target=self._read, name="input", daemon=True).start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            while os.read(0, 1024):
+                continue
+        self.name = self.name or "the end of its parent"
 
     def _on_signal(self, number: int, _: object) -> None:
         """A terminal that closes sends two of its own, a service manager one beside SIGTERM: these hurry nobody."""

@@ -74,14 +74,14 @@ def _run(command: Sequence[str], stop: StopSignal) -> int:
         while process.poll() is None and stop.name is None:
             time.sleep(_POLL_S)
         if stop.name is not None:
-            process.send_signal(_patient_signal())
+            process.send_signal(patient_signal())
         return process.wait()
     finally:
         if process.poll() is None:
             process.kill()
 
 
-def _patient_signal() -> signal.Signals:
+def patient_signal() -> signal.Signals:
     """One that says stop, means no more when it comes second, and that children do not ignore."""
     patient = [one for one in STOP_SIGNALS if one not in URGENT and signal.getsignal(one) != signal.SIG_IGN]
     return patient[-1] if patient else signal.SIGTERM

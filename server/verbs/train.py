@@ -13,8 +13,9 @@ import torch
 from seedbed.common.errors import DeviceMemoryError, SeedbedError, UnsavedError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.plugins import Trust, check_trusted
+from seedbed.server.learning.exchange.link import Link
 from seedbed.server.monitoring.next_commands import continuation
-from seedbed.server.monitoring.progress import TolerantProgress, make_progress
+from seedbed.server.monitoring.progress import NoProgress, Progress, TolerantProgress, make_progress
 from seedbed.server.run.checkpoint import load_newest
 from seedbed.server.run.resuming import remarks
 from seedbed.server.run.state import RunState
@@ -22,20 +23,24 @@ from seedbed.server.shared.allocator import keep_freed_memory
 from seedbed.server.training.building import make_training_run
 from seedbed.server.training.command_line import Given
 from seedbed.server.training.dry_run import describe_dry_run
+from seedbed.server.training.joining import join, lead
 from seedbed.server.training.opening import OpenedRun, Stopped, open_run
+from seedbed.server.training.place import Place
+from seedbed.server.training.replica import Replica, make_replica, open_store, open_to_others
 from seedbed.server.training.resolve import config_of, omitted_in
 from seedbed.server.training.stop_signal import StopSignal
 
 logger = logging.getLogger(__name__)
 
 
-def train(given: Given, stop: StopSignal, *, local: bool) -> int:
+def train(given: Given, stop: StopSignal, *, local: bool, place: Place | None = None) -> int:
     """See the module.
 
     Args:
         given: the command line.
         stop: says when somebody asks to finish.
         local: start environment clients on this machine.
+        place: among several replicas; None: there is one.
 
     Returns:
         The exit code.
@@ -43,37 +48,76 @@ def train(given: Given, stop: StopSignal, *, local: bool) -> int:
     Raises:
         SeedbedError: it could not start, or ended early.
     """
-    setup_logging("server")
+    place = place or Place()
+    setup_logging("server" if place.is_alone else f"server {place.rank}")
     keep_freed_memory()
     with ExitStack() as held:
         try:
-            opened = open_run(given, stop, None if given.dry_run else held)
+            begun = _open(given, stop, held, place, local=local) if place.rank == 0 else join(place, given, stop, held)
         except Stopped:
             return 0
-        if local:  # before anything is written
-            check_trusted("--env", opened.config.environment.env, given.trust)
-        if given.dry_run:
-            print(describe_dry_run(opened))
+        if begun is None:
             return 0
-        return _train(opened, given.trust, stop, held, local=local)
+        opened, state, link = begun
+        replica = make_replica(place, link, opened.config)
+        return _train(opened, state, replica, given.trust, stop, held, local=local)
 
 
-def _train(opened: OpenedRun, trust: Trust, stop: StopSignal, held: ExitStack, *, local: bool) -> int:
+def _open(
+    given: Given, stop: StopSignal, held: ExitStack, place: Place, *, local: bool
+) -> tuple[OpenedRun, RunState, Link | None] | None:
+    """Opens the run, and lets the other replicas know; None: there is nothing to do."""
+    store = None if place.is_alone else open_store(place)
+    begun = None
+    try:
+        begun = _open_run(given, stop, held, local=local)
+    finally:
+        if store is not None:
+            open_to_others(store, begun is not None)
+    if begun is None:
+        return None
+    opened, state = begun
+    return opened, state, None if store is None else lead(place, store, opened, state)
+
+
+def _open_run(given: Given, stop: StopSignal, held: ExitStack, *, local: bool) -> tuple[OpenedRun, RunState] | None:
+    opened = open_run(given, stop, None if given.dry_run else held)
     config, directory = opened.config, opened.directory
+    if local:  # before anything is written
+        check_trusted("--env", config.environment.env, given.trust)
+    if given.dry_run:
+        print(describe_dry_run(opened))
+        return None
     checkpoint = None if opened.before is None else load_newest(directory.checkpoints)
     state = RunState() if checkpoint is None else RunState.from_checkpoint(checkpoint)
     if (reached := state.stop_condition(config.run)) is not None:
         print(f"nothing to do: the run in {directory.path} is finished ({reached}; {state.describe()})")
         print(f"to go on: {continuation(config, 'train' if local else 'server', reached)}")
         print("to begin anew: the same command with another --run-dir")
-        return 0
-    progress = TolerantProgress(make_progress())
+        return None
+    return opened, state
+
+
+def _train(
+    opened: OpenedRun,
+    state: RunState,
+    replica: Replica,
+    trust: Trust,
+    stop: StopSignal,
+    held: ExitStack,
+    *,
+    local: bool,
+) -> int:
+    directory = opened.directory
+    progress: Progress = TolerantProgress(make_progress()) if replica.is_first else NoProgress()
     if sys.stderr.isatty():  # lines that other processes write would tear the live table
         os.environ.setdefault(LEVEL_VARIABLE, "warning")
     early = "the run did not start"
     try:
-        run = make_training_run(opened, state, stop, local=local, progress=progress, held=held, trust=trust)
-        _say_how(opened, state)
+        run = make_training_run(
+            opened, state, stop, local=local, progress=progress, held=held, trust=trust, replica=replica
+        )
+        _say_how(opened, state, replica)
         gc.freeze()  # it all stays: no collection, which stops every thread, need look at it again, nor the very end
         early = "the run has ended early"
         run.run()
@@ -91,12 +135,14 @@ def _train(opened: OpenedRun, trust: Trust, stop: StopSignal, held: ExitStack, *
     return 0
 
 
-def _say_how(opened: OpenedRun, state: RunState) -> None:
+def _say_how(opened: OpenedRun, state: RunState, replica: Replica) -> None:
     """Whether a run is new, and what has changed since its last start."""
     path, before = opened.directory.path, opened.before
     if before is None:
         logger.info("new run in %s", path)
         return
-    for remark in remarks(config_of(before), opened.config, omitted_in(before), before.version):
+    for remark in (
+        () if not replica.is_first else remarks(config_of(before), opened.config, omitted_in(before), before.version)
+    ):
         logger.warning("%s", remark)
     logger.info("resuming %s at %s", path, state.describe())

@@ -8,12 +8,13 @@ al. 2018 (arXiv 1802.01561), section 3.1.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from seedbed.common.errors import DivergedError
+from seedbed.common.errors import DivergedError, PeerLostError
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.source import Empty
 from seedbed.server.learning.exchange.flat import FlatGradients, flattened, unflattened
@@ -41,7 +42,6 @@ class AllReduce(Exchange):
     Attributes:
         floor: what this learner tells and where it is heard; to be set before the first turn.
         waits: whether its patience stands still: asked while it has no batch.
-        unused: batches that were taken and never learnt from, as the run was ended.
         batches: updates that it had a batch for.
         checksum: tells parameters that differ from equal ones; asked now and then.
     """
@@ -57,7 +57,6 @@ class AllReduce(Exchange):
         self.rank, self.world = link.rank, link.world
         self.floor: Floor = Silence()
         self.waits: Callable[[], bool] = lambda: False
-        self.unused: list[TrainBatch] = []
         self.batches = 0
         self.checksum: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self._link = link
@@ -82,7 +81,9 @@ class AllReduce(Exchange):
                 held = None if isinstance(got, Empty) else got
             reports = self._meet(held)
             if any(report.stop for report in reports):
-                self.unused += [] if held is None else [held]
+                self.unused += 0 if held is None or held.sample is not None else held.num_transitions
+                with contextlib.suppress(PeerLostError):  # whoever left now would end the meeting of slower ones
+                    self._link.wait_for_all()
                 return Empty.CLOSED
             standings = {report.standing for report in reports}
             self._nobody_has = Standing.BATCH not in standings
@@ -155,7 +156,3 @@ class AllReduce(Exchange):
             return {}
         self._link.sum(flat)
         return unflattened(flat, self._zeros)
-
-    def close(self) -> None:
-        """See the base class."""
-        self._link.close()

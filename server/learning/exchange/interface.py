@@ -26,10 +26,12 @@ class Exchange(ABC):
     Attributes:
         rank: of this learner.
         world: K, how many there are.
+        unused: transitions that were taken for an update which was not made, as the run ended.
     """
 
     rank: int = 0
     world: int = 1
+    unused: int = 0
 
     @abstractmethod
     def turn(self, get: Get) -> TrainBatch | Empty:
@@ -74,7 +76,3 @@ class Exchange(ABC):
         Raises:
             PeerLostError: another learner is gone.
         """
-
-    def close(self) -> None:
-        """Leaves. The others, if they go on, see that one is gone."""
-        return

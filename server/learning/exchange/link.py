@@ -38,7 +38,6 @@ class Link:
         rank: int,
         world: int,
         *,
-        device: torch.device | None = None,
         loopback: bool = True,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
@@ -47,7 +46,6 @@ class Link:
         Args:
             store: that all of them reach.
             rank, world: of this learner, and how many there are.
-            device: whose tensors are summed; the CPU unless given.
             loopback: all are on this machine: nothing listens beyond it. Else at the address of this host's name, or of
                 the interface that GLOO_SOCKET_IFNAME names.
             timeout_s: of each collective.
@@ -57,12 +55,18 @@ class Link:
         """
         self.rank, self.world = rank, world
         self.wait_s = 0.0
-        timeout = timedelta(seconds=timeout_s)
+        self._store = store
+        self._timeout = timedelta(seconds=timeout_s)
         with self._watched():
-            self._hosts: Any = _gloo(dist.PrefixStore("gloo", store), rank, world, timeout, loopback)
-            self._devices: Any = self._hosts
-            if device is not None and device.type == "cuda":
-                self._devices = _nccl(dist.PrefixStore("nccl", store), rank, world, timeout)
+            self._hosts: Any = _gloo(dist.PrefixStore("gloo", store), rank, world, self._timeout, loopback)
+        self._devices: Any = self._hosts
+
+    def reach_devices(self, device: torch.device) -> None:
+        """Sums tensors of CUDA devices from now on by NCCL, each learner's on its own device."""
+        if device.type == "cuda":
+            with self._watched():
+                store = dist.PrefixStore("nccl", self._store)
+                self._devices = _nccl(store, self.rank, self.world, self._timeout)
 
     def sum(self, buffer: Tensor) -> None:
         """Adds up the buffers of all learners, in place, on their devices; the same bits for all."""
@@ -87,21 +91,21 @@ class Link:
         """Returns when all learners have come here."""
         self.gather(torch.zeros(1))
 
-    def close(self) -> None:
-        """Leaves, and waits for the others to do so: whoever left in the midst of a collective would end theirs."""
-        with contextlib.suppress(PeerLostError):
-            self.wait_for_all()
-
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
         begun_s = time.monotonic()
         try:
             yield
         except RuntimeError as error:
-            said = str(error).partition("\n")[0][:300]
-            raise PeerLostError(f"expected {self.world} learners, one of them is gone ({said})") from error
+            raise PeerLostError(f"expected {self.world} learners, one of them is gone ({_gist(error)})") from error
         finally:
             self.wait_s += time.monotonic() - begun_s
+
+
+def _gist(error: RuntimeError) -> str:
+    """The first sentence, without the place in gloo's sources."""
+    said = str(error).partition("\n")[0]
+    return said.partition("] ")[2].partition(". ")[0][:200] if said.startswith("[/") else said[:200]
 
 
 def _gloo(store: dist.Store, rank: int, world: int, timeout: timedelta, loopback: bool) -> Any:

@@ -1,0 +1,24 @@
+"""Options of several learners."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seedbed.common.errors import UsageError
+from seedbed.common.options import option
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaConfig:
+    """several learners (--learners, torchrun)"""
+
+    replica_patience_s: float = option(
+        10.0, "how long the others wait for a train batch of a learner before they make their updates without it"
+    )
+    insecure_cluster_network: bool = option(
+        False, "let learners of several hosts share gradients over a network that nobody else may reach: unencrypted"
+    )
+
+    def __post_init__(self) -> None:
+        if not self.replica_patience_s > 0:
+            raise UsageError(f"expected --replica-patience-s above 0, got {self.replica_patience_s:g}")

@@ -1,0 +1,124 @@
+"""Several learners on one machine: started together, started again together, and ended together."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from seedbed.common.errors import UsageError
+from seedbed.server.training.stop_signal import StopSignal
+from seedbed.server.verbs import learners
+from seedbed.server.verbs.learners import run_learners, take_learners
+
+
+def test_the_number_is_taken_from_the_command_line() -> None:
+    assert take_learners(["--preset", "catch"]) == (1, ["--preset", "catch"])
+    assert take_learners(["--learners", "3", "--num-envs", "4"]) == (3, ["--num-envs", "4"])
+    assert take_learners(["--learners=2"]) == (2, [])
+
+
+@pytest.mark.parametrize(
+    "argv", [["--learners"], ["--learners", "0"], ["--learners=x"], ["--learners=2", "--learners=2"], ["--learners=-1"]]
+)
+def test_what_is_no_number_of_learners(argv: list[str]) -> None:
+    with pytest.raises(UsageError, match="--learners"):
+        take_learners(argv)
+
+
+def test_not_within_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="torchrun"):
+        take_learners(["--learners=2"])
+
+
+class Replicas:
+    """Processes that end as they are told, instead of trainings.
+
+    Attributes:
+        starts: rank and store of each.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, program: str) -> None:
+        self.starts: list[tuple[str, str]] = []
+        self._program = f"import os, pathlib, signal, sys, time; folder = pathlib.Path({str(folder)!r})\n{program}"
+        self._popen = subprocess.Popen
+        monkeypatch.setattr(learners.subprocess, "Popen", self._start)
+
+    def _start(self, command: list[str], **options: object) -> subprocess.Popen[bytes]:
+        environment = options["env"]
+        assert isinstance(environment, dict)
+        self.starts.append((environment["RANK"], Path(environment["SEEDBED_STORE"]).name))
+        return self._popen([sys.executable, "-c", self._program], **options)  # type: ignore[call-overload]
+
+
+DIES_ONCE = """
+first = not (folder / "died").exists()
+if os.environ["RANK"] == "1" and first:
+    (folder / "died").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+while first and not (folder / "died").exists():
+    time.sleep(0.01)
+sys.exit(75 if first and os.environ["RANK"] == "0" else 0)
+"""
+
+
+def test_when_one_dies_all_are_started_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With a new store: in the old one stand the addresses of the dead."""
+    replicas = Replicas(monkeypatch, tmp_path, DIES_ONCE)
+    assert run_learners("train", [], 2, StopSignal()) == 0
+    assert sorted(replicas.starts) == [("0", "store-0"), ("0", "store-1"), ("1", "store-0"), ("1", "store-1")]
+
+
+def test_what_another_start_would_not_mend_ends_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = "sys.exit(78 if os.environ['RANK'] == '1' else 75)"
+    replicas = Replicas(monkeypatch, tmp_path, program)
+    assert run_learners("train", [], 2, StopSignal()) == 78
+    assert len(replicas.starts) == 2
+
+
+def test_one_that_does_not_leave_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(learners, "_LEAVE_S", 0.3)
+    program = "time.sleep(60) if os.environ['RANK'] == '0' else sys.exit(1)"
+    Replicas(monkeypatch, tmp_path, program)
+    begun_s = time.monotonic()
+    assert run_learners("train", [], 2, StopSignal()) == 1
+    assert time.monotonic() - begun_s < 30
+
+
+def test_what_says_stop_is_handed_on_to_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = (
+        "signal.signal(signal.SIGHUP, lambda *_: sys.exit(0)); (folder / os.environ['RANK']).touch(); time.sleep(60)"
+    )
+    Replicas(monkeypatch, tmp_path, program)
+    stop = StopSignal()
+    monkeypatch.setattr(learners, "patient_signal", lambda: signal.SIGHUP)
+
+    class Waits(StopSignal):
+        @property
+        def name(self) -> str | None:
+            return "SIGTERM" if all((tmp_path / rank).exists() for rank in "01") else None
+
+        @name.setter
+        def name(self, value: str | None) -> None:
+            return
+
+    stop = Waits()
+    assert run_learners("train", [], 2, stop) == 0
+
+
+def test_replicas_end_when_who_started_them_is_gone() -> None:
+    program = (
+        "import sys, time\nfrom seedbed.server.training.stop_signal import StopSignal\n"
+        "stop = StopSignal(); stop.at_end_of_input()\n"
+        "while stop.name is None: time.sleep(0.01)\nprint(stop.name)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.poll() is None
+    output, _ = process.communicate(timeout=30)
+    assert output.strip() == b"the end of its parent"

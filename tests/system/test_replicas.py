@@ -1,0 +1,235 @@
+"""Several learners of one run, as processes: one run directory, one end, and what becomes of it when something dies."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from seedbed.server.run.checkpoint import load_newest
+from seedbed.server.run.state import RunState
+from tests.system.processes import FAST, Program, is_alive, read_metrics, run
+
+pytestmark = pytest.mark.system
+
+CATCH = ("train", "--preset", "catch", *FAST, "--dashboard-port", "off", "--target-return", "none")
+LONG = (*CATCH, "--max-steps", 10_000_000)
+BACK_S = 30.0
+"""From the death of a replica to training past where it stood, on a machine that is not busy; see `_patience`."""
+
+
+def replicas(program: Program) -> dict[int, psutil.Process]:
+    """By rank."""
+    found: dict[int, psutil.Process] = {}
+    for child in program.children():
+        with contextlib.suppress(psutil.Error):
+            if "seedbed.server" in child.cmdline() and (rank := child.environ().get("RANK")) is not None:
+                found[int(rank)] = child
+    return found
+
+
+def state_of(run_dir: Path) -> RunState:
+    """Of the newest checkpoint."""
+    checkpoint = load_newest(run_dir / "checkpoints")
+    assert checkpoint is not None
+    return RunState.from_checkpoint(checkpoint)
+
+
+def newest(run_dir: Path) -> dict[str, Any]:
+    """Of the run's metrics; nothing before the first line."""
+    lines = read_metrics(run_dir)
+    return lines[-1] if lines else {}
+
+
+def trains(program: Program, run_dir: Path, updates: int, learners: int) -> None:
+    """Waits until so many updates are made, by all of them."""
+
+    def holds() -> bool:
+        line = newest(run_dir)
+        both = all(line.get(f"replica/{rank}/batch_share") for rank in range(learners))
+        return line.get("updates", 0) > updates and both
+
+    program.eventually(holds, f"more than {updates} updates")
+
+
+@contextlib.contextmanager
+def training(run_dir: Path, *more: str | float, learners: int = 2) -> Iterator[Program]:
+    """A run that goes on until it is told to stop."""
+    with Program(*LONG, "--learners", learners, "--run-dir", run_dir, *more) as program:
+        trains(program, run_dir, 20, learners)
+        yield program
+
+
+def ends_well(program: Program) -> None:
+    """Told to stop, it saves and leaves nothing."""
+    program.send(signal.SIGTERM)
+    assert program.wait() == 0
+    program.assert_alone()
+    assert "Traceback" not in program.stderr
+
+
+def addresses(processes: list[psutil.Process]) -> set[str]:
+    """At which they listen."""
+    found: set[str] = set()
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            found |= {
+                c.laddr.ip.removeprefix("::ffff:")
+                for c in process.net_connections("tcp")
+                if c.status == psutil.CONN_LISTEN
+            }
+    return found
+
+
+def test_two_learners_make_one_run(tmp_path: Path) -> None:
+    """From start to stop condition: totals, a line for each, one checkpoint, nothing that listens beyond loopback."""
+    run_dir = tmp_path / "run"
+    with Program(*CATCH, "--max-steps", 6000, "--learners", 2, "--run-dir", run_dir) as program:
+        trains(program, run_dir, 3, 2)
+        assert addresses(program.children()) == {"127.0.0.1"}
+        assert program.wait() == 0
+        program.assert_alone()
+        stderr = program.stderr
+    line, state = newest(run_dir), state_of(run_dir)
+    assert state.finished == "reached 6,000 agent steps"
+    assert state.agent_steps >= 6000
+    assert line["replicas"] == 2
+    assert line["replica_rejected"] == 0
+    other = read_metrics(run_dir / "replicas" / "1")[-1]
+    assert {line["updates"], other["updates"]} == {state.updates}, "all end after the same update"
+    assert {line["agent_steps"], other["agent_steps"]} == {state.agent_steps}
+    assert not (run_dir / "replicas" / "1" / "checkpoints").exists()
+    assert "learner 1  " in stderr
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.slow
+def test_a_replica_that_is_killed(tmp_path: Path) -> None:
+    """The first one saves what all have learnt; all go on from there, within seconds."""
+    run_dir = tmp_path / "run"
+    with training(run_dir) as program:
+        killed_s, updates = time.monotonic(), newest(run_dir)["updates"]
+        replicas(program)[1].kill()
+        trains(program, run_dir, updates + 5, 2)
+        assert state_of(run_dir).updates >= updates, "no whole update was lost"
+        took_s = time.monotonic() - killed_s
+        assert took_s < BACK_S * max(1.0, psutil.getloadavg()[0] / 2), f"training went on after {took_s:.1f} s"
+        assert "0: 75, 1: -9; starting all again" in program.stderr
+        ends_well(program)
+
+
+@pytest.mark.slow
+def test_the_first_replica_is_killed(tmp_path: Path) -> None:
+    """Nobody saves: the run goes on from its last checkpoint."""
+    run_dir = tmp_path / "run"
+    with training(run_dir, "--checkpoint-interval-s", 1) as program:
+        program.eventually(lambda: (run_dir / "checkpoints").is_dir() and load_newest(run_dir / "checkpoints"), "one")
+        saved = state_of(run_dir).updates
+        replicas(program)[0].kill()
+        program.eventually(lambda: "starting all again" in program.stderr, "another start")
+        trains(program, run_dir, saved, 2)
+        ends_well(program)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_replica_ends_all_in_order(tmp_path: Path, rank: int) -> None:
+    run_dir = tmp_path / "run"
+    with training(run_dir) as program:
+        replicas(program)[rank].send_signal(signal.SIGTERM)
+        assert program.wait() == 0
+        program.assert_alone()
+        state = state_of(run_dir)
+        assert read_metrics(run_dir)[-1]["updates"] <= state.updates
+        assert "starting all again" not in program.stderr
+    done = run(*CATCH, "--max-steps", state.agent_steps + 3000, "--learners", 3, "--run-dir", run_dir)
+    done.assert_well()
+    assert newest(run_dir)["replicas"] == 3, "another number of learners goes on with it"
+    assert state_of(run_dir).updates > state.updates
+
+
+@pytest.mark.slow
+def test_a_replica_without_clients_stops_nobody_and_comes_back(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with training(run_dir, "--replica-patience-s", 2) as program:
+        child = replicas(program)[1]
+        clients = [one for one in child.children() if "seedbed.env_client" in one.cmdline()]
+        assert clients
+        for client in clients:
+            client.suspend()
+        updates = newest(run_dir)["updates"]
+
+        def alone() -> bool:
+            line = newest(run_dir)
+            return line["updates"] > updates + 5 and line["replica/1/batch_share"] == 0
+
+        program.eventually(alone, "updates without it")
+        for client in clients:
+            client.resume()
+        trains(program, run_dir, newest(run_dir)["updates"], 2)
+        ends_well(program)
+
+
+@pytest.mark.slow
+def test_a_replica_that_freezes_for_a_while(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with training(run_dir) as program:
+        child = replicas(program)[1]
+        child.suspend()
+        time.sleep(5)
+        updates = newest(run_dir)["updates"]
+        child.resume()
+        trains(program, run_dir, updates + 5, 2)
+        assert "starting all again" not in program.stderr
+        ends_well(program)
+
+
+@pytest.mark.slow
+def test_whoever_started_the_replicas_is_killed(tmp_path: Path) -> None:
+    """They save and leave, though nobody tells them."""
+    run_dir = tmp_path / "run"
+    with training(run_dir) as program:
+        children = list(replicas(program).values())
+        program.process.kill()
+        program.process.wait()
+        deadline_s = time.monotonic() + 60
+        while any(map(is_alive, children)):
+            assert time.monotonic() < deadline_s, "they live on"
+            time.sleep(0.1)
+        assert state_of(run_dir).updates >= 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["ppo", "a2c", "r2d2"])
+def test_rounds_and_replays(tmp_path: Path, algorithm: str) -> None:
+    """A few updates of each regime, a client of one replica killed meanwhile, and the same end for all."""
+    run_dir = tmp_path / "run"
+    more = ("--replay-min-size", 20) if algorithm == "r2d2" else ()
+    with training(run_dir, "--algorithm", algorithm, *more) as program:
+        child = replicas(program)[1]
+        next(one for one in child.children() if "seedbed.env_client" in one.cmdline()).kill()
+        trains(program, run_dir, newest(run_dir)["updates"] + 10, 2)
+        ends_well(program)
+        state = state_of(run_dir)
+    assert read_metrics(run_dir / "replicas" / "1")[-1]["updates"] <= state.updates
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(("preset", "algorithm"), [("catch", "vtrace"), ("cartpole", "vtrace"), ("catch", "ppo")])
+def test_two_learners_learn(tmp_path: Path, preset: str, algorithm: str) -> None:
+    """To the preset's target."""
+    options = ("--num-envs", 8, "--num-clients", 1, "--dashboard-port", "off", "--device", "cpu")
+    done = run(
+        *("train", "--preset", preset, "--algorithm", algorithm, *options),
+        *("--learners", 2, "--run-dir", tmp_path / "run"),
+        within_s=380,
+    )
+    done.assert_well()
+    assert "mean return" in (state_of(tmp_path / "run").finished or "")
