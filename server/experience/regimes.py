@@ -9,10 +9,12 @@ An algorithm names its regime; nothing else asks which algorithm runs.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from seedbed.common.errors import UsageError
@@ -29,6 +31,8 @@ from seedbed.server.experience.stored_unrolls import StoredUnrolls
 from seedbed.server.experience.transition_replay import TransitionReplay
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.options.learning import ReplayConfig, UniformReplayConfig
+
+logger = logging.getLogger(__name__)
 
 RegimeName = Literal["queue", "rounds", "replay"]
 Draws = Literal["unrolls", "transitions"]
@@ -102,9 +106,14 @@ def _make_replay(config: ServerConfig, algorithm: Learns, store: OpenUnrolls) ->
         insert_size=insert_size,
     )
     device = choose_replay_device(
-        options.replay_device, store.device, store.layout, capacity, options.replay_capacity / capacity
+        options.replay_device,
+        store.device,
+        store.layout,
+        capacity,
+        options.replay_capacity / capacity,
+        algorithm.batch_size,
     )
-    storage = StoredUnrolls(store.layout, capacity, device, store.device)
+    storage = _allocated(options.replay_device, store, capacity, device)
     seed = config.environment.seed
     replay: Replay
     if transitions:
@@ -114,6 +123,25 @@ def _make_replay(config: ServerConfig, algorithm: Learns, store: OpenUnrolls) ->
         prioritisation = Prioritisation(alpha=alpha, beta=beta, initial=algorithm.initial_priorities)
         replay = Replay(storage, limiter, prioritisation, seed=seed)
     return replay, Collector(store, replay, config.fleet.greedy_environments)
+
+
+def _allocated(wanted: str, store: OpenUnrolls, capacity: int, device: torch.device) -> StoredUnrolls:
+    """A replay's storage; where the device has less memory than it said, and nothing was wished, on the CPU.
+
+    Raises:
+        UsageError: it does not fit where it was wished.
+    """
+    try:
+        return StoredUnrolls(store.layout, capacity, device, store.device)
+    except torch.OutOfMemoryError as error:
+        if wanted != "auto" or device.type == "cpu":
+            raise UsageError(
+                f"expected a replay that fits into the memory of {device}: take --replay-device cpu or a smaller "
+                f"--replay-capacity ({error})"
+            ) from error
+    logger.warning("the replay does not fit into the memory of %s and is kept on the CPU", device)
+    torch.cuda.empty_cache()
+    return StoredUnrolls(store.layout, capacity, torch.device("cpu"), store.device)
 
 
 def _queue_capacity(config: ServerConfig, period: int) -> int:

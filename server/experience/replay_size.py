@@ -12,6 +12,8 @@ from seedbed.server.experience.unroll import TORCH_DTYPES, UnrollLayout
 
 _SHARE = 0.9  # of what is free; the rest is for networks, batches and clients
 _GIB = 1 << 30
+_FOR_THE_REST = 2 * _GIB  # of a device's memory: libraries, acting copies, state of the optimiser, graphs
+_BATCHES = 4  # a train batch in float32, so many times: activations and their gradients
 
 
 def bytes_per_unroll(layout: UnrollLayout) -> int:
@@ -22,6 +24,18 @@ def bytes_per_unroll(layout: UnrollLayout) -> int:
     )
     fields = sum(layout.num_rows * field.num_bytes for field in layout.fields().values())
     return observations + fields + sum(part.num_bytes for part in layout.state_specs)
+
+
+def bytes_kept_free(layout: UnrollLayout, batch_size: int) -> int:
+    """What a learner's device needs beside a replay: asked before any of it is allocated, so estimated.
+
+    Args:
+        layout: of an unroll.
+        batch_size: unrolls of a train batch.
+    """
+    stacks = zip(layout.spec.shown, layout.histories, strict=True)
+    numbers = sum((history + 1) * spec.num_elements for spec, history in stacks)
+    return _FOR_THE_REST + _BATCHES * batch_size * layout.num_rows * numbers * torch.float32.itemsize
 
 
 def free_bytes(device: torch.device, root: Path = Path("/")) -> int:
@@ -44,6 +58,7 @@ def choose_replay_device(
     layout: UnrollLayout,
     capacity: int,
     unit: float = 1.0,
+    batch_size: int = 0,
 ) -> torch.device:
     """Where a replay goes: with "auto" beside the learner if it fits there, else on the CPU.
 
@@ -53,6 +68,7 @@ def choose_replay_device(
         layout: of an unroll.
         capacity: unrolls.
         unit: what --replay-capacity counts for each of them.
+        batch_size: unrolls of a train batch.
 
     Raises:
         UsageError: it does not fit; the message says what would.
@@ -62,15 +78,23 @@ def choose_replay_device(
     cpu = torch.device("cpu")
     choices = {"cpu": [cpu], "cuda": [learner], "auto": [learner] if learner == cpu else [learner, cpu]}[wanted]
     needed = capacity * bytes_per_unroll(layout)
-    for device in choices:
-        if needed <= _SHARE * free_bytes(device):
+    rooms = {device: _room(device, bytes_kept_free(layout, batch_size)) for device in choices}
+    for device, room in rooms.items():
+        if needed <= room:
             return device
-    fitting = max(int(_SHARE * free_bytes(device)) // bytes_per_unroll(layout) for device in choices)
+    fitting = max(rooms.values()) // bytes_per_unroll(layout)
     raise UsageError(
         f"expected a replay that fits into memory, --replay-capacity {round(capacity * unit)} takes "
         f"{needed / _GIB:.1f} GiB ({bytes_per_unroll(layout)} bytes an unroll): take at most --replay-capacity "
         f"{int(fitting * unit)}"
     )
+
+
+def _room(device: torch.device, kept_free: int) -> int:
+    """Bytes that a replay may take there."""
+    free = free_bytes(device)
+    share = int(_SHARE * free)
+    return share if device.type == "cpu" else max(0, min(share, free - kept_free))
 
 
 def _cgroup_room(root: Path) -> list[int]:

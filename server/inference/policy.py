@@ -129,6 +129,10 @@ class Inference:
     def random_state(self, state: Tensor) -> None:
         self._generator.set_state(state)
 
+    def draw_anew(self, seed: int) -> None:
+        """Draws as if by a new generator."""
+        self._generator.manual_seed(seed)
+
     @torch.inference_mode()
     def act(self, slots: Slots, watched: bool = False) -> Answered:
         """Answers one timestep of each slot and writes the actions into the slot table.

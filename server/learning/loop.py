@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -15,9 +15,12 @@ from seedbed.server.experience.source import Empty, Source
 from seedbed.server.inference.parameters import Parameters
 from seedbed.server.learning.exchange.whole import whole_update
 from seedbed.server.learning.learner import Learner, Update
+from seedbed.server.learning.metric_rows import MetricRows, columns_of
 from seedbed.server.learning.spreads import Spreads, spread_of
 from seedbed.server.shared.spread import Spread
 from seedbed.server.shared.vitals import Vitals
+
+_TRAINED = "transitions_trained"  # among the metrics of an update: how many of its batch's were
 
 
 class Clock(Protocol):
@@ -36,6 +39,7 @@ class LearnerLoop:
     Attributes:
         learner: touch it only under `paused`.
         lost_streak: the latest updates, as of the last `take_metrics`, that all had a gradient that was not finite.
+        trained: transitions trained on so far in this process, as of the last `take_metrics`.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class LearnerLoop:
         self.learner = learner
         self.lost_streak = 0
         self._overtaken = 0
+        self.trained = 0
         self._source = source
         self._parameters = parameters
         self._batch_size = batch_size
@@ -70,14 +75,14 @@ class LearnerLoop:
         self._publish_every = publish_every
         self._unpublished = 0
         self._between_updates = threading.Lock()
-        self._metrics: list[Mapping[str, Tensor]] = []
+        self._metrics = MetricRows()
         self._spreads = Spreads()
-        self._trained = torch.zeros((), dtype=torch.int64, device=next(learner.network.parameters()).device)
+        self._device = next(learner.network.parameters()).device
 
     def run(self) -> None:
         """One turn: take, update, publish, count."""
-        if self._trained.device.type == "cuda":
-            torch.cuda.set_device(self._trained.device)  # each thread has a current one of its own
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)  # each thread has a current one of its own
         free_s = time.monotonic()
         while (batch := self.learner.exchange.turn(self._take)) is not Empty.CLOSED:
             self._vitals["taken_s"] = taken_s = time.monotonic()
@@ -119,8 +124,7 @@ class LearnerLoop:
 
     def _count(self, batch: TrainBatch, update: Update) -> None:
         self._clock.consume(batch.num_transitions)
-        self._trained += batch.num_valid
-        self._metrics.append(update.metrics)
+        self._metrics.add({**update.metrics, _TRAINED: batch.num_valid})
         self._spreads.add(update.histograms)
 
     @property
@@ -130,24 +134,17 @@ class LearnerLoop:
         """
         return self._overtaken + self.learner.exchange.unused
 
-    @property
-    def trained(self) -> int:
-        """Transitions trained on so far in this process; waits for the device."""
-        return int(self._trained)
-
     def take_metrics(self) -> dict[str, float]:
         """Metrics since the last call: the maximum of those named `*_max`, the mean of the others.
 
         Of one that some updates do not have, as of steps that are made now and then, over those that do.
         """
         with self._between_updates:
-            taken, self._metrics = self._metrics, []
+            taken = self._metrics.take()
         if not taken:
             return {}
-        names = dict.fromkeys(name for metrics in taken for name in metrics)
-        columns = {
-            name: torch.stack([metrics[name].float().cpu() for metrics in taken if name in metrics]) for name in names
-        }
+        columns = columns_of(taken)
+        self.trained += int(columns.pop(_TRAINED).double().sum())
         self._count_lost(columns["gradient_norm"].isfinite().tolist())
         return {name: float(x.max() if name.endswith("_max") else x.mean()) for name, x in columns.items()}
 
@@ -165,16 +162,18 @@ class LearnerLoop:
             self.lost_streak = 0 if well else self.lost_streak + 1
 
     def snapshot(self) -> dict[str, Any]:
-        """A copy of the learner's state between two updates."""
+        """A copy of the learner's state between two updates, on the host; the next one does not wait for its way."""
         with self._between_updates:
-            return dict(_clone(self.learner.get_state()))
+            copied = _mapped(lambda tensor: tensor.detach().clone(), self.learner.get_state())
+        return dict(_mapped(lambda tensor: tensor.cpu(), copied))
 
 
-def _clone(value: Any) -> Any:
+def _mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Applied to every tensor in it."""
     if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True)
+        return function(value)
     if isinstance(value, Mapping):
-        return {key: _clone(part) for key, part in value.items()}
+        return {key: _mapped(function, part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_clone(part) for part in value)
+        return type(value)(_mapped(function, part) for part in value)
     return value

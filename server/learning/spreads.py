@@ -42,7 +42,7 @@ class Spreads:
 @torch.no_grad()
 def spread_of(values: Sequence[Tensor]) -> Spread | None:
     """The spread of all values that are finite; None if there are none."""
-    flat = torch.cat([part.detach().reshape(-1).float() for part in values])
+    flat = torch.cat([part.detach().reshape(-1).float() for part in values]).cpu()  # one wait; all else is on the host
     flat = flat[flat.isfinite()]
     flat = flat[:: max(1, -(-flat.numel() // _MOST))]
     if not flat.numel():

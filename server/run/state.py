@@ -35,6 +35,7 @@ class RunState:
         cohorts: what the run is judged by, see `CohortRecord.to_json`; an open cohort is no part of it.
         finished: the stop condition that ended the run, if one did.
         random: state of the generator that actions are drawn with.
+        random_device: kind of device that it is of; those of another kind cannot go on with it.
         learner: see `Learner.get_state`.
     """
 
@@ -46,6 +47,7 @@ class RunState:
     cohorts: Mapping[str, Any] = field(default_factory=lambda: CohortRecord().to_json())
     finished: str | None = None
     random: Tensor | None = None
+    random_device: str = "cpu"
     learner: Mapping[str, Any] | None = None
 
     def stop_condition(self, run: RunConfig) -> str | None:

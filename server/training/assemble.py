@@ -5,6 +5,7 @@ Training, evaluation, tests and benchmarks all build them here.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,6 +33,8 @@ from seedbed.server.options.config import ServerConfig
 from seedbed.server.options.run import RunConfig
 from seedbed.server.run.state import RunState
 from seedbed.server.shared.slots import SlotTable
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +149,11 @@ def assemble(
         ),
         first_index=first_index,
     )
-    if state.random is not None:
+    if state.random is not None and state.random_device == device.type:
         inference.random_state = state.random
+    elif state.random is not None:
+        logger.info("the run was on another kind of device (%s): actions are drawn anew", state.random_device)
+        inference.draw_anew(config.environment.seed + state.agent_steps)
     return Parts(algorithm, regime, slots, unrolls, sink, source, learner, parameters, inference)
 
 
@@ -169,6 +175,18 @@ def choose_device(config: RunConfig) -> torch.device:
         return torch.device("cuda")
     torch.cuda.set_device(number)
     return torch.device("cuda", number)
+
+
+def answers(device: torch.device) -> bool:
+    """Whether a device still does what it was given, of which it may be asked to save the results; a CPU does."""
+    if device.type != "cuda":
+        return True
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError:
+        logger.exception("the device does not answer")
+        return False
+    return True
 
 
 def make_layout(

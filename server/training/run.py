@@ -26,7 +26,7 @@ from seedbed.server.run.cohorts import Verdict
 from seedbed.server.run.replay_files import ReplayFiles
 from seedbed.server.run.saving import Saver
 from seedbed.server.run.state import RunState
-from seedbed.server.training.assemble import Parts
+from seedbed.server.training.assemble import Parts, answers
 from seedbed.server.training.local_clients import LocalClients
 from seedbed.server.training.run_clock import RunClock
 from seedbed.server.training.stop_signal import StopSignal
@@ -110,6 +110,9 @@ class TrainingRun:
             )
             end_process()
         except BaseException as error:
+            if not answers(self._parts.device):  # libraries of its own say so by other errors
+                logger.critical("the device is lost: started again, the run goes on from its last checkpoint")
+                end_process()
             self._shut_down(None)
             if self._learner.sound and not isinstance(error, DivergedError):
                 self._save(None, last=True)
@@ -198,10 +201,12 @@ class TrainingRun:
         saved = True
         if self._saver is not None:
             learner = self._learner.loop.snapshot()
-            random = self._parts.inference.random_state
+            random, kind = self._parts.inference.random_state, self._parts.device.type
             verdict = self._new_verdict(state)
             self._judged = state.cohort_record.judged
-            saved = self._saver.save(replace(state, finished=reached, random=random, learner=learner), verdict)
+            saved = self._saver.save(
+                replace(state, finished=reached, random=random, random_device=kind, learner=learner), verdict
+            )
         if last:
             self._replay_files.save(state.agent_steps)
         return saved

@@ -127,7 +127,9 @@ def _train(
         progress.close(early)
         if isinstance(error, SeedbedError):
             raise
-        advice = "a smaller --batch-size, --unroll-length or replay needs less"
+        advice = (
+            "a smaller --batch-size, --unroll-length, --max-inference-batch or replay (--replay-device cpu) needs less"
+        )
         raise DeviceMemoryError(f"the device has no memory left: {advice} ({error})") from error
     finally:
         if opened.before is None and directory.is_locked and not directory.has_run:

@@ -22,6 +22,7 @@ from seedbed.server.experience.source import Empty, Source
 from seedbed.server.inference.device_stream import stream_of_its_own
 from seedbed.server.learning.loop import LearnerLoop
 from seedbed.server.options.config import ServerConfig
+from seedbed.server.run.state import RunState
 from seedbed.server.shared.vitals import VitalsTable
 from seedbed.server.training.assemble import assemble
 from seedbed.server.training.resolve import defaults_of
@@ -127,10 +128,12 @@ class DeviceWorld:
         calls: by phase; of `get` those that gave a batch.
     """
 
-    def __init__(self, device: Device, config: ServerConfig, spec: EnvironmentSpec) -> None:
-        """Builds it, in the main thread."""
+    def __init__(
+        self, device: Device, config: ServerConfig, spec: EnvironmentSpec, state: RunState | None = None
+    ) -> None:
+        """Builds it, in the main thread, at the beginning of a run or where it stands."""
         self._device = device
-        self.parts = parts = assemble(config, spec)
+        self.parts = parts = assemble(config, spec, state)
         self.calls: Counter[str] = Counter()
         self._serial = self._turn = 0
         slots = np.arange(parts.slots.num_slots)

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from seedbed.common.errors import UsageError
+from seedbed.server.experience import regimes
 from seedbed.server.experience import replay_size as memory
-from seedbed.server.experience.unroll import UnrollRows
+from seedbed.server.experience.open_unrolls import OpenUnrolls
+from seedbed.server.experience.unroll import UnrollLayout, UnrollRows
 from tests.reference.unrolls import numbers_layout
 
 CPU = torch.device("cpu")
@@ -79,9 +81,10 @@ def test_a_replay_that_does_not_fit_is_refused_with_the_number_that_does(free: d
         memory.choose_replay_device("auto", CPU, LAYOUT, 901)
 
 
-def test_auto_goes_beside_the_learner_if_it_fits_there(free: dict[str, int]) -> None:
+def test_auto_goes_beside_the_learner_if_it_fits_there(free: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = torch.device("cuda")
     free |= {"cuda": 100 * memory.bytes_per_unroll(LAYOUT), "cpu": 1000 * memory.bytes_per_unroll(LAYOUT)}
+    monkeypatch.setattr(memory, "bytes_kept_free", lambda layout, batch_size: 0)
     assert memory.choose_replay_device("auto", cuda, LAYOUT, 90) == cuda
     assert memory.choose_replay_device("auto", cuda, LAYOUT, 91) == CPU
     assert memory.choose_replay_device("cpu", cuda, LAYOUT, 90) == CPU
@@ -89,6 +92,39 @@ def test_auto_goes_beside_the_learner_if_it_fits_there(free: dict[str, int]) -> 
         memory.choose_replay_device("cuda", cuda, LAYOUT, 91)
     with pytest.raises(UsageError, match="at most --replay-capacity 900"):
         memory.choose_replay_device("auto", cuda, LAYOUT, 901)
+
+
+def test_a_small_card_keeps_room_for_all_that_comes_later(free: dict[str, int]) -> None:
+    """Of 8 GiB nine tenths would leave 0.8 for acting copies, optimiser, activations and libraries."""
+    cuda, size = torch.device("cuda"), memory.bytes_per_unroll(LAYOUT)
+    free |= {"cuda": 8 * GIB, "cpu": 100 * GIB}
+    kept = memory.bytes_kept_free(LAYOUT, 64)
+    assert kept > 2 * GIB + 4 * 64 * 13 * 4
+    fits = (8 * GIB - kept) // size
+    assert memory.choose_replay_device("auto", cuda, LAYOUT, fits, batch_size=64) == cuda
+    assert memory.choose_replay_device("auto", cuda, LAYOUT, fits + 1, batch_size=64) == CPU
+
+
+@pytest.mark.parametrize("wanted", ["auto", "cuda"])
+def test_a_device_with_less_memory_than_it_said(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The replay goes to the CPU, or the option is named that was set."""
+    made: list[torch.device] = []
+
+    def allocate(layout: UnrollLayout, capacity: int, device: torch.device, batch_device: torch.device) -> str:
+        made.append(device)
+        if device.type == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return "storage"
+
+    monkeypatch.setattr(regimes, "StoredUnrolls", allocate)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    store = OpenUnrolls(LAYOUT, 2, CPU)
+    if wanted == "auto":
+        assert regimes._allocated(wanted, store, 5, torch.device("cuda")) == "storage"
+        assert [device.type for device in made] == ["cuda", "cpu"]
+    else:
+        with pytest.raises(UsageError, match="--replay-device cpu"):
+            regimes._allocated(wanted, store, 5, torch.device("cuda"))
 
 
 def test_a_replay_on_a_gpu_needs_a_learner_there() -> None:

@@ -130,6 +130,7 @@ def test_transitions_are_counted_with_and_without_the_masked_ones() -> None:
     loop = make_loop(iter("abc"), [], clock=clock)
     loop.run()
     assert clock.consumed == 3 * 6
+    loop.take_metrics()
     assert loop.trained == 3 * 5
 
 

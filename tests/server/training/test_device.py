@@ -16,11 +16,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from seedbed.common.options import override
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.stored_unrolls import Marker
 from seedbed.server.inference import parameters
 from seedbed.server.learning.learner import Learner
 from seedbed.server.run.replay_files import ReplayFiles
+from seedbed.server.run.state import RunState
 from tests.reference.device import Device, Stream, simulated_device
 from tests.reference.device_cases import CASES, TABLE, THREADED, count, turns_of
 from tests.reference.device_world import DeviceWorld, make_config
@@ -92,6 +94,40 @@ def test_an_update_is_that_of_the_cpu_and_nothing_races(case: str, device: Devic
 def test_nothing_races(algorithm: str, more: dict[str, Any], device: Device) -> None:
     run_world(device, algorithm, **more)
     assert_clean(device)
+
+
+def test_a_log_line_waits_once_whatever_number_of_updates_it_sums_up(device: Device) -> None:
+    """Once for all metrics, and once for each histogram: the learner is not held up by who looks at it."""
+    world = run_world(device, "vtrace")
+    world.forget()
+    with device.in_phase("log"):
+        metrics = world.loop.take_metrics()
+        assert sum(device.waits.values()) == 1
+        spreads = world.loop.take_spreads()
+        assert sum(device.waits.values()) == 1 + len(spreads)
+    assert world.loop.trained > 0
+    assert {"loss", "gradient_norm", "learning_rate", "policy_lag_max"} <= set(metrics)
+
+
+def test_a_run_goes_on_on_another_kind_of_device(caplog: pytest.LogCaptureFixture) -> None:
+    """From a GPU to the CPU and back: all that was learnt comes along, and only the draws of actions begin anew."""
+    caplog.set_level("INFO")
+    config, spec = make_config("ppo", image=False, core="lstm")
+    state = RunState(agent_steps=50, random=torch.Generator().get_state(), random_device="cpu")
+    for kind, code in (("cuda", "cuda:0"), ("cpu", "cpu"), ("cuda", "cuda:0")):
+        config = override(config, {"run.device": code})
+        with simulated_device(*THREADED) as device:
+            caplog.clear()
+            world = DeviceWorld(device, config, spec, RunState.from_checkpoint(state.to_checkpoint()))
+            assert f"another kind of device ({state.random_device})" in caplog.text
+            assert state.learner is None or world.parts.learner.num_updates == state.updates > 0
+            world.run(10)
+            assert_clean(device)
+            updates = world.parts.learner.num_updates
+            assert updates > state.updates
+            random = world.parts.inference.random_state
+            learner = world.loop.snapshot()
+        state = RunState(agent_steps=50, updates=updates, random=random, random_device=kind, learner=learner)
 
 
 @pytest.mark.parametrize("turns", [7, 13])

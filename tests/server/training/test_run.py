@@ -7,6 +7,7 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+import torch
 
 from seedbed.common.errors import DivergedError
 from seedbed.common.specs import EnvironmentSpec, discrete
@@ -37,6 +38,37 @@ class Tape:
 
     def finish(self, summary: Any) -> None:
         self.ends.append(summary)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_device_that_is_lost_by_another_error_is_asked_nothing_more(
+    answers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libraries on the device fail with plain RuntimeErrors; what comes after them is from a dead device or is not."""
+
+    class Ended(BaseException):
+        pass
+
+    def synchronize(device: torch.device) -> None:
+        if not answers:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    def end_process() -> None:
+        raise Ended
+
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    monkeypatch.setattr("seedbed.server.training.run.end_process", end_process)
+    names = ("clients", "watch", "interval_log", "episode_log", "saver", "replay_files")
+    others = {name: MagicMock() for name in names}
+    clock, learner, server, parts = (MagicMock() for _ in range(4))
+    clock.now.return_value = RunState(agent_steps=100, updates=7)
+    clock.cohorts.record.judged, clock.is_stopped_elsewhere = 0, False
+    parts.device = torch.device("cuda")
+    server.check.side_effect = RuntimeError("cuBLAS error: CUBLAS_STATUS_EXECUTION_FAILED")
+    subject = TrainingRun(ServerConfig(), parts, clock, server, learner, stop=StopSignal(), **others)
+    with pytest.raises(RuntimeError if answers else Ended):
+        subject.run()
+    assert others["saver"].save.called == answers
 
 
 def test_trackers_hear_that_an_error_has_ended_the_run(tmp_path: Path) -> None:
