@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from seedbed.common.errors import UsageError
 from seedbed.common.extras import missing_extra
 from seedbed.common.logs import run_main
+from seedbed.common.platforms import expect_linux
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +24,28 @@ class _Verb:
     module: str
     help: str
     shared: bool = True
+    needs_linux: bool = False
 
 
 VERBS = {
-    "train": _Verb("seedbed.server.__main__", "train on this machine: a server and its environment clients"),
-    "server": _Verb("seedbed.server.__main__", "train with environment clients that connect from elsewhere"),
+    "train": _Verb(
+        "seedbed.server.__main__", "train on this machine: a server and its environment clients", needs_linux=True
+    ),
+    "server": _Verb(
+        "seedbed.server.__main__", "train with environment clients that connect from elsewhere", needs_linux=True
+    ),
     "env": _Verb("seedbed.env_client.__main__", "step environments for a server", shared=False),
     "check": _Verb(
         "seedbed.env_client.check", "try an environment out, before anything is trained on it", shared=False
     ),
     "loadtest": _Verb(
-        "seedbed.env_client.loadtest.__main__", "what a server carries, and what holds it up", shared=False
+        "seedbed.env_client.loadtest.__main__",
+        "what a server carries, and what holds it up",
+        shared=False,
+        needs_linux=True,
     ),
     "top": _Verb("seedbed.env_client.top.__main__", "how a server is doing, in a terminal", shared=False),
-    "eval": _Verb("seedbed.server.__main__", "play episodes with a checkpoint's policy"),
+    "eval": _Verb("seedbed.server.__main__", "play episodes with a checkpoint's policy", needs_linux=True),
     "export": _Verb("seedbed.exporting", "write a run's policy as an ONNX or .pt2 file", shared=False),
     "push": _Verb("seedbed.hub", "publish a run's policy on the Hugging Face hub", shared=False),
     "doctor": _Verb("seedbed.common.doctor", "say what is wrong here, or on the way to a server", shared=False),
@@ -117,6 +126,8 @@ def _dispatch(argv: list[str]) -> int:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(VERBS)}"
         raise UsageError(f"unknown verb {verb!r}, {hint}")
+    if VERBS[verb].needs_linux and not {"-h", "--help"} & set(rest):
+        expect_linux(f"seedbed {verb}")
     with naming_extras():
         module = importlib.import_module(VERBS[verb].module)
         code: int = module.main(argv if VERBS[verb].shared else rest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -12,11 +13,20 @@ _IDLE = slice(3, 5)  # idle and waiting for disks
 
 
 def busy_s(stat: str | None = None) -> float:
-    """CPU seconds that all processes of this machine have used since it started.
+    """CPU seconds that all processes of this machine have used since it started; NaN where it does not say.
 
     Args:
         stat: text of /proc/stat; read now if None.
     """
-    text = _STAT.read_text() if stat is None else stat
+    try:
+        text = _STAT.read_text() if stat is None else stat
+    except OSError:
+        return math.nan
     fields = [int(field) for field in text.splitlines()[0].split()[1:9]]  # guests are counted in the others
     return (sum(fields) - sum(fields[_IDLE])) / os.sysconf("SC_CLK_TCK")
+
+
+def busy_share(before_s: float, after_s: float, seconds: float) -> float | None:
+    """Share of all cores that was in use between two answers of `busy_s`; None where that is not known."""
+    share = (after_s - before_s) / (NUM_CORES * seconds)
+    return share if math.isfinite(share) else None

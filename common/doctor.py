@@ -223,7 +223,7 @@ async def _bottleneck(
     happened = after.since(before)
     if happened is None or happened.uptime_s <= 0:
         return None
-    busy = (busy_after_s - busy_before_s) / (cpu.NUM_CORES * happened.uptime_s) if address.is_loopback else None
+    busy = cpu.busy_share(busy_before_s, busy_after_s, happened.uptime_s) if address.is_loopback else None
     return judge(figures_of(happened, machine_busy=busy, num_cores=cpu.NUM_CORES))
 
 

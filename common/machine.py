@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,11 @@ from pathlib import Path
 from typing import Literal
 
 from seedbed.common.errors import MissingExtraError, SeedbedError
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 GIB = 2**30
 
@@ -77,8 +81,9 @@ def check_machine(root: Path = Path("/")) -> Iterator[Check]:
     yield _check_gpu(root)
     yield _check_cores(root)
     yield _check_memory(root)
-    yield _check_limit("open files", resource.RLIMIT_NOFILE, "ulimit -n", _MIN_DESCRIPTORS)
-    yield _check_processes(root)
+    if resource is not None:
+        yield _check_limit("open files", resource.RLIMIT_NOFILE, "ulimit -n", _MIN_DESCRIPTORS)
+        yield _check_processes(root)
 
 
 def version_of(distribution: str) -> str | None:
@@ -127,7 +132,7 @@ def _check_gpu(root: Path) -> Check:
 
 
 def _check_cores(root: Path) -> Check:
-    cores = len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     shares = []
     for text in _control_group_values(root, "cpu.max"):
         quota, _, period = text.partition(" ")
@@ -139,7 +144,10 @@ def _check_cores(root: Path) -> Check:
 
 
 def _check_memory(root: Path) -> Check:
-    lines = (root / "proc/meminfo").read_text().splitlines()
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+    except OSError:
+        return Check("ok", "memory", f"not known on {platform.system()}")
     free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     whose = "free"
     limits = [int(text) for text in _control_group_values(root, "memory.max") if text != "max"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_HAS_PROC = sys.platform == "linux"
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK") if _HAS_PROC else 0
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if _HAS_PROC else 0
 
 
 class ProcessStats(NamedTuple):
@@ -27,7 +29,7 @@ class ProcessStats(NamedTuple):
 
 
 def read_process(pid: int) -> ProcessStats | None:
-    """Costs of a live process, or None when there is none of that number."""
+    """Costs of a live process, or None when there is none of that number, or no /proc to tell."""
     folder = Path("/proc") / str(pid)
     try:
         # The command may hold blanks and brackets: fields are counted from its closing one.

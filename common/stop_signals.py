@@ -1,6 +1,7 @@
 """Signals that say stop: a person's, a terminal's that is gone, those of service managers and batch systems.
 
     SIGINT, SIGTERM             Ctrl-C; kill, containers, service managers
+    SIGBREAK                    Ctrl-Break, a console that is closed: on Windows alone
     SIGHUP                      the terminal or the ssh connection is gone
     SIGXCPU, SIGUSR1, SIGUSR2   a batch system's warning that a job's time is over (Slurm's --signal, SGE's -notify)
 
@@ -12,10 +13,16 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Collection
 
-URGENT = (signal.SIGINT, signal.SIGTERM)
+
+def _existing(*names: str) -> tuple[signal.Signals, ...]:
+    """Windows has few of them, and one of its own."""
+    return tuple(signal.Signals[name] for name in names if name in signal.Signals.__members__)
+
+
+URGENT = _existing("SIGINT", "SIGTERM", "SIGBREAK")
 """Those that mean it when they come a second time; the others come in company, of themselves and of these."""
 
-STOP_SIGNALS = (*URGENT, signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR1, signal.SIGUSR2)
+STOP_SIGNALS = (*URGENT, *_existing("SIGHUP", "SIGXCPU", "SIGUSR1", "SIGUSR2"))
 
 
 def on_stop(handler: Callable[[int, object], None]) -> None:

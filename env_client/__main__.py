@@ -189,7 +189,10 @@ def _stop_at_end_of_input() -> None:
     def wait() -> None:
         while os.read(sys.stdin.fileno(), 4096):
             pass
-        os.kill(os.getpid(), signal.SIGTERM)
+        if sys.platform == "win32":
+            signal.raise_signal(signal.SIGTERM)  # kill would end it at once, whatever it has caught
+        else:
+            os.kill(os.getpid(), signal.SIGTERM)  # the main thread gets it, also where it waits
         time.sleep(_LEAVE_S)
         os._exit(0)  # an environment is busy, and nobody waits for it
 

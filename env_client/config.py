@@ -13,6 +13,7 @@ from seedbed.common.credentials import ClientCredentials
 from seedbed.common.environment_options import CareOptions, EnvironmentOptions, FilmOptions
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
+from seedbed.common.platforms import can_isolate
 from seedbed.common.plugins import Trust, start_directory
 from seedbed.common.server_list import SERVERS_METAVAR
 
@@ -58,6 +59,8 @@ class EnvConfig:
         Raises:
             UsageError: an option is missing.
         """
+        if self.care.isolate and not can_isolate():
+            raise UsageError("expected no --isolate on Windows: environments there share the client's process")
         if self.server is None and not self.describe:
             raise UsageError("--server HOST:PORT is missing")
         if self.environment.env is not None:

@@ -244,7 +244,8 @@ async def wait_out(
         error = await explained(error, endpoint)
     at_least_s = error.retry_after_s if isinstance(error, ServerRestarting) else 0.0
     wait_s = at_least_s + backoff.next_wait_s(error, time.monotonic())
-    complaints.tell(f"{where}: {_brief(error)}", wait_s)
+    text = _brief(error)
+    complaints.tell(text if where in text else f"{where}: {text}", wait_s)
     await asyncio.sleep(wait_s)
 
 

@@ -140,7 +140,8 @@ def _serve(end: socket.socket) -> None:
 
 def main(file: int) -> None:
     """Serves the socket with this descriptor to its end, and ends with the process at the other one."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # an environment that hangs would never notice
+    if sys.platform == "linux":  # an environment that hangs would never notice
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     ignore_stop(but=[signal.SIGTERM])  # Ctrl-C reaches all processes of a terminal: the client decides
     faulthandler.enable()
     with socket.socket(fileno=file) as end, contextlib.suppress(EOFError, ConnectionError):

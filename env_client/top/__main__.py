@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
@@ -23,9 +23,11 @@ from seedbed.common.options import OptionParser, add_options, explicit, option, 
 from seedbed.env_client.connection import REPLY_TIMEOUT_S, Endpoint, error_from_rpc, explained
 from seedbed.env_client.top.figures import Figures, figures_between
 from seedbed.env_client.top.screen import Line, Order, SortKey, clean, cut, draw
-from seedbed.env_client.top.terminal import Terminal
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto.seedbed_pb2_grpc import SeedbedStub
+
+if TYPE_CHECKING:
+    from seedbed.env_client.top.terminal import Terminal
 
 _EVERY_S = 1.0
 _ONCE_S = 2.5  # the server begins to gather the fleet when it is asked for, and needs two looks at it
@@ -62,8 +64,10 @@ def main(argv: Sequence[str]) -> int:
     if namespace.server is None:
         raise UsageError("expected seedbed top HOST:PORT, the address of a server")
     options: TopOptions = override(TopOptions(), explicit(namespace, TopOptions()))
-    if not options.once and not Terminal.is_there():
+    if not options.once and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("expected a terminal, or --once")
+    if not options.once and sys.platform == "win32":
+        raise UsageError("expected --once on Windows: its console takes no single keys")
     endpoint = Endpoint(target=namespace.server, credentials=options.credentials)
     asyncio.run(_once(endpoint, options) if options.once else _live(endpoint, options))
     return 0
@@ -108,7 +112,7 @@ class Server:
             return None
         elapsed_s = now_s - before[0]
         here = self._endpoint.address.is_loopback and elapsed_s > 0
-        busy = (busy_s - before[1]) / (cpu.NUM_CORES * elapsed_s) if here else None
+        busy = cpu.busy_share(before[1], busy_s, elapsed_s) if here else None
         return figures_between(before[2], status, elapsed_s, busy)
 
     async def _call(self, name: str, request: pb.DescribeRequest | pb.StatusRequest) -> Any:
@@ -140,6 +144,8 @@ async def _once(endpoint: Endpoint, options: TopOptions) -> None:
 
 
 async def _live(endpoint: Endpoint, options: TopOptions) -> None:
+    from seedbed.env_client.top.terminal import Terminal  # Windows has none of what it needs
+
     server = Server(endpoint)
     order = Order(options.sort)
     try:

@@ -29,11 +29,6 @@ class Terminal:
         self._before: list[Any] = []
 
     @staticmethod
-    def is_there() -> bool:
-        """Whether a person sits at both ends."""
-        return sys.stdin.isatty() and sys.stdout.isatty()
-
-    @staticmethod
     def size() -> tuple[int, int]:
         """Columns and lines now."""
         columns, lines = shutil.get_terminal_size()

@@ -70,7 +70,7 @@ def test_environment_torso_and_algorithm_of_one_s_own(tmp_path: Path, monkeypatc
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     assert config["algorithm_options"]["kl_cost"] == 0.2
     assert config["network"]["torso"] == "own_torso:Waves"
-    with pytest.raises(seedbed.SeedbedError, match="allow-import"):
+    with pytest.raises(seedbed.SeedbedError, match="allow_import"):
         seedbed.load(tmp_path / "run")
     policy = result.load()
     assert policy.algorithm == "own_algorithm:Close"
