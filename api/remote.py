@@ -216,7 +216,7 @@ class ConnectedPolicy:
             policy = RemotePolicy(
                 self._servers,
                 client_id=self._client_id,
-                spec=self.spec,
+                specs=(self.spec,),
                 groups=[range(self._num_rows)],
                 assign_indices=True,
             )

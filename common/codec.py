@@ -87,19 +87,16 @@ def spec_from_message(message: pb.EnvironmentSpec) -> EnvironmentSpec:
     )
 
 
-def described_spec(reply: pb.DescribeResponse) -> EnvironmentSpec:
-    """The only spec that a server serves.
+def described_specs(reply: pb.DescribeResponse) -> tuple[EnvironmentSpec, ...]:
+    """What a server serves, a spec for each of its tasks.
 
     Raises:
         UnavailableError: it does not know yet.
-        SpecError: it serves several.
+        SpecError: one of them is not valid.
     """
     if not reply.specs:
         raise UnavailableError("the server has no environment yet and takes that of the first client with --env")
-    if len(reply.specs) > 1:
-        names = ", ".join(spec.environment for spec in reply.specs)
-        raise SpecError(f"expected a server with one environment, got one with {len(reply.specs)} ({names}): say --env")
-    return spec_from_message(reply.specs[0])
+    return tuple(map(spec_from_message, reply.specs))
 
 
 def pack_hello(
@@ -110,9 +107,11 @@ def pack_hello(
     environment_indices: Sequence[int],
     spec: EnvironmentSpec,
     assign_indices: bool = False,
+    names_task: bool = True,
 ) -> pb.ClientMessage:
     """The first message of a stream; see the protocol for the meaning of each part."""
-    environments = [pb.Environment(task=spec.environment, index=index) for index in environment_indices]
+    task = spec.environment if names_task else ""
+    environments = [pb.Environment(task=task, index=index) for index in environment_indices]
     hello = pb.Hello(
         protocol=protocol_version(),
         client_id=client_id,

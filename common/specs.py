@@ -48,6 +48,8 @@ class EnvironmentSpec:
         preset: named preprocessing; "" where there is none.
         observations, actions: arrays in the order in which they travel.
         frames_per_step: emulator frames per agent step, for counting only.
+        tasks: where a run has several tasks, what each of them looks like by itself; this is then the spec of their
+            common rows, see `joint_spec`, and never travels. Empty: there is one.
     """
 
     environment: str
@@ -55,6 +57,7 @@ class EnvironmentSpec:
     actions: tuple[ArraySpec, ...]
     preset: str = ""
     frames_per_step: int = 1
+    tasks: tuple[EnvironmentSpec, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.shown or not self.actions:
@@ -102,6 +105,11 @@ class EnvironmentSpec:
         return next((i for i, spec in enumerate(self.observations) if spec.role == "action_mask"), None)
 
     @property
+    def num_tasks(self) -> int:
+        """K, tasks that a policy learns together."""
+        return max(1, len(self.tasks))
+
+    @property
     def num_mask_entries(self) -> int:
         """Entries of an action mask: one for each value of each discrete component, in order; none for boxes."""
         return sum(spec.num_mask_entries for spec in self.actions)
@@ -139,13 +147,14 @@ class EnvironmentSpec:
 
     def to_json(self) -> dict[str, Any]:
         """The JSON form, as in `config.json`."""
-        return {
+        fields: dict[str, Any] = {
             "environment": self.environment,
             "preset": self.preset,
             "frames_per_step": self.frames_per_step,
             "observations": [spec.to_json() for spec in self.observations],
             "actions": [spec.to_json() for spec in self.actions],
         }
+        return fields | ({"tasks": [task.to_json() for task in self.tasks]} if self.tasks else {})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | str) -> EnvironmentSpec:
@@ -158,6 +167,7 @@ class EnvironmentSpec:
             fields = dict(json.loads(data) if isinstance(data, str) else data)
             for kind in ("observations", "actions"):
                 fields[kind] = tuple(map(ArraySpec.from_json, fields[kind]))
+            fields["tasks"] = tuple(map(cls.from_json, fields.get("tasks", ())))
             return cls(**fields)
         except (KeyError, TypeError, ValueError) as error:
             raise SpecError(f"expected an environment spec in JSON, got {data!r:.200} ({error})") from error

@@ -110,10 +110,10 @@ def _run(config: EnvConfig) -> None:
     care = _care(config)
     if not care.isolate:
         care.watchdog.start(max(care.limits.step_s, care.limits.reset_s))
-    choice = _choose_environment(config, servers, care)
+    choices = _choose_environment(config, servers, care)
     while True:
         with contextlib.suppress(IndicesChanged):  # as if started anew, with a run id of its own
-            return _step_for_server(config, servers, choice)
+            return _step_for_server(config, servers, choices)
 
 
 class _Choice(NamedTuple):
@@ -129,39 +129,59 @@ class _Choice(NamedTuple):
 
     def make(self, indices: Sequence[int], run_seed: int) -> Environments:
         """One for each stable index."""
+        self.check()
         return make_environments(self.environment, self.preset, indices, run_seed, self.care)
 
+    def check(self) -> None:
+        """What comes over the wire never decides what is imported.
 
-def _choose_environment(config: EnvConfig, servers: Servers, care: Care) -> _Choice:
-    """The user's environment or, without one, the server's."""
-    if config.environment.env is not None:
-        return _Choice(config.environment.env_name, config.environment.atari_preset, care)
-    spec = asyncio.run(describe_servers(servers))
-    _log.info("the server serves %s", spec.environment)
-    # What comes over the wire never decides what is imported.
-    name = EnvironmentName.parse(spec.environment)
+        Raises:
+            SpecError: it would.
+        """
+        if self.care.trust == WIRE:
+            _check_harmless(self.environment)
+
+
+def _choose_environment(config: EnvConfig, servers: Servers, care: Care) -> list[_Choice]:
+    """The user's environment or, without one, the server's: of several it will choose one."""
+    given = config.environment
+    specs = asyncio.run(describe_servers(servers, must_know=given.env is None))
+    care = replace(care, served=specs)
+    if given.env is not None:
+        return [_Choice(given.env_name, given.atari_preset, care)]
+    _log.info("the server serves %s", ", ".join(spec.environment for spec in specs))
+    choices = [_Choice(spec.environment, spec.preset, replace(care, trust=WIRE)) for spec in specs]
+    if len(choices) == 1:
+        choices[0].check()
+    return choices
+
+
+def _check_harmless(environment: str) -> None:
+    name = EnvironmentName.parse(environment)
     if is_module(name.id):
         raise SpecError(
             f"the server serves {name}, which would import a module: that is never done for a server. If it is meant, "
             f"say --env {name.id} with the same keyword arguments and image size"
         )
     name.check_harmless()
-    return _Choice(spec.environment, spec.preset, replace(care, trust=WIRE))
 
 
-def _step_for_server(config: EnvConfig, servers: Servers, choice: _Choice) -> None:
+def _step_for_server(config: EnvConfig, servers: Servers, choices: Sequence[_Choice]) -> None:
     groups: list[Environments] = []
-    if config.first_index is not None and not config.care.isolate:  # no need to build another one only to look at it
-        groups += [choice.make(indices, config.environment.seed) for indices in config.group_indices]
-    spec = groups[0].spec if groups else choice.describe()
-    if not config.exit_with_parent and (remark := cost_remark(spec)) is not None:  # else the server has said it
+    if len(choices) > 1:  # which of them, is known when the server has chosen
+        specs = choices[0].care.served
+    else:
+        if config.chooses_indices and not config.care.isolate:  # no need to build another one only to look at it
+            groups += [choices[0].make(indices, config.environment.seed) for indices in config.group_indices]
+        specs = (groups[0].spec if groups else choices[0].describe(),)
+    if not config.exit_with_parent and (remark := cost_remark(specs[0])) is not None:  # else the server has said it
         _log.warning("%s", remark)
     policy = RemotePolicy(
         servers,
         client_id=config.effective_client_id,
-        spec=spec,
+        specs=specs,
         groups=config.group_indices,
-        assign_indices=config.first_index is None,
+        assign_indices=not config.chooses_indices,
     )
     stopping = False
 
@@ -175,7 +195,8 @@ def _step_for_server(config: EnvConfig, servers: Servers, choice: _Choice) -> No
         with contextlib.suppress(RunFinished, Stopped):
             granted = policy.connect()
             if not groups:  # the server may have chosen the indices
-                groups += [choice.make(indices, config.environment.seed) for indices in granted]
+                pairs = zip(policy.tasks, granted, strict=True)
+                groups += [choices[task].make(indices, config.environment.seed) for task, indices in pairs]
             run_actor(policy, groups, stop=lambda: stopping)
     finally:
         policy.close("told to stop" if stopping else "finished")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import secrets
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -32,6 +33,9 @@ class EnvConfig:
         None,
         "index of the first environment in the fleet, which decides its seed; the server chooses unless given",
         minimum=0,
+    )
+    indices: str | None = option(
+        None, "indices of the environments, where they do not follow one another", metavar="N,N,...", hidden=True
     )
     client_id: str | None = option(
         None, "stable name of this client, unique in the fleet; made of the host's and random digits unless given"
@@ -85,17 +89,24 @@ class EnvConfig:
         return self.client_id or f"{socket.gethostname()}-{_digits() if self.first_index is None else self.first_index}"
 
     @property
-    def group_indices(self) -> list[range]:
+    def chooses_indices(self) -> bool:
+        """Whether this client says which environments of the fleet it has, and not the server."""
+        return self.first_index is not None or self.indices is not None
+
+    @property
+    def group_indices(self) -> list[Sequence[int]]:
         """Environment indices of each group, none of them empty; the first half is the larger one.
 
         They are stable if the first one was given, and wishes otherwise.
         """
         start = self.first_index or 0
-        end = start + self.num_envs
-        if self.groups == "1" or self.num_envs == 1:
-            return [range(start, end)]
-        middle = start + (self.num_envs + 1) // 2
-        return [range(start, middle), range(middle, end)]
+        everyone: Sequence[int] = range(start, start + self.num_envs)
+        if self.indices is not None:
+            everyone = tuple(map(int, self.indices.split(",")))
+        if self.groups == "1" or len(everyone) == 1:
+            return [everyone]
+        middle = (len(everyone) + 1) // 2
+        return [everyone[:middle], everyone[middle:]]
 
 
 @functools.cache

@@ -16,12 +16,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal
 
 import grpc.aio
 
-from seedbed.common.codec import check_protocol, pack_steps
+from seedbed.common.codec import check_protocol, pack_steps, spec_to_message
 from seedbed.common.errors import InvalidMessageError, SeedbedError, SequenceError, UnavailableError
 from seedbed.common.grpc_channel import error_from_rpc
 from seedbed.common.specs import EnvironmentSpec
@@ -42,7 +42,7 @@ class Lease:
         replicas: choose where to go, together for all groups of a client.
         give_up_after_s: how long they all may be away; None: for ever.
         hello: what every stream of this lease begins with.
-        spec: of every row.
+        specs: what its rows may be: one, or those of several tasks out of which the server chooses.
         note_connection: told (group, connected) whenever that changes.
     """
 
@@ -51,14 +51,16 @@ class Lease:
         replicas: Replicas,
         give_up_after_s: float | None,
         hello: pb.ClientMessage,
-        spec: EnvironmentSpec,
+        specs: Sequence[EnvironmentSpec],
         note_connection: Callable[[int, bool], None],
     ) -> None:
         self._replicas = replicas
         self._hello = hello
         self._group = hello.hello.group
         self._num_rows = len(hello.hello.environments)
-        self._reader = ActionsReader(spec, self._num_rows)
+        self._specs = specs
+        self.task = 0
+        self._reader = ActionsReader(specs[0], self._num_rows)
         self._note_connection = note_connection
         self._backoff = Backoff(give_up_after_s=give_up_after_s)
         self._stream: _Stream | None = None
@@ -138,9 +140,27 @@ class Lease:
         check_protocol(reply.welcome.protocol, "server")
         self._replicas.welcomed(self._group, reply.welcome.grace_s)
         self._note_connection(self._group, True)
+        self._agree_on_task(reply.welcome)
         self._agree_on_indices(reply.welcome)
         self._agree_on_seq(reply.welcome)
         return stream
+
+    def _agree_on_task(self, welcome: pb.Welcome) -> None:
+        """Of several the one that the server has chosen; from now on it is named."""
+        if len(self._specs) == 1:
+            return
+        tasks = set(welcome.tasks)
+        if len(welcome.tasks) != self._num_rows or len(tasks) != 1 or max(tasks) >= len(self._specs):
+            raise InvalidMessageError(
+                f"expected one of {len(self._specs)} tasks for each of {self._num_rows} rows in Welcome, got "
+                f"{list(welcome.tasks)[: self._num_rows + 1]}"
+            )
+        self.task = tasks.pop()
+        spec = self._specs[self.task]
+        self._reader = ActionsReader(spec, self._num_rows)
+        self._hello.hello.spec.CopyFrom(spec_to_message(spec))
+        for environment in self._hello.hello.environments:
+            environment.task = spec.environment
 
     def _agree_on_indices(self, welcome: pb.Welcome) -> None:
         if not self._hello.hello.assign_indices:

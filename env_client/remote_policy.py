@@ -32,7 +32,7 @@ class RemotePolicy:
     Args:
         servers: where the server is, or its replicas, of which one is chosen.
         client_id: stable name of this process; two live clients must not share one.
-        spec: of every environment.
+        specs: of every environment; where there are several the server chooses one for each group.
         groups: stable environment indices, one sequence for each group.
         assign_indices: let the server choose; `groups` then only says how many, and what is wished for.
         loop: event loop to turn; a new one unless given.
@@ -43,7 +43,7 @@ class RemotePolicy:
         servers: Servers,
         *,
         client_id: str,
-        spec: EnvironmentSpec,
+        specs: Sequence[EnvironmentSpec],
         groups: Sequence[Sequence[int]],
         assign_indices: bool = False,
         loop: asyncio.AbstractEventLoop | None = None,
@@ -52,7 +52,7 @@ class RemotePolicy:
         self._num_environments = sum(map(len, groups))
         self._connected: set[int] = set()
         self._pending: list[asyncio.Task[Any] | None] = [None] * len(groups)
-        row_bytes = sum(array.row_bytes for array in spec.actions)
+        row_bytes = sum(array.row_bytes for array in specs[0].actions)
         reply_bytes = row_bytes * max(map(len, groups))
         self._replicas = Replicas(servers, self._num_environments, reply_bytes)
         run_id = secrets.randbits(64) | 1  # never 0
@@ -63,10 +63,11 @@ class RemotePolicy:
                 run_id=run_id,
                 group=group,
                 environment_indices=indices,
-                spec=spec,
+                spec=specs[0],
                 assign_indices=assign_indices,
+                names_task=len(specs) == 1,
             )
-            self._leases.append(Lease(self._replicas, servers.give_up_after_s, hello, spec, self._note_connection))
+            self._leases.append(Lease(self._replicas, servers.give_up_after_s, hello, specs, self._note_connection))
 
     def connect(self) -> list[tuple[int, ...]]:
         """Waits until every group has its lease, through all outages that `servers` allow.
@@ -83,6 +84,11 @@ class RemotePolicy:
         for group, lease in enumerate(self._leases):
             self._pending[group] = self._loop.create_task(lease.connect())
         return [self._wait(group) for group in range(len(self._leases))]
+
+    @property
+    def tasks(self) -> list[int]:
+        """Of each group, once it is connected: which of the specs its environments have."""
+        return [lease.task for lease in self._leases]
 
     def send(self, group: int, rows: Timesteps) -> None:
         """Sends one timestep of each row. The arrays may be reused at once; the bytes leave in the next `receive`."""

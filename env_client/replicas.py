@@ -22,7 +22,7 @@ import time
 import grpc.aio
 
 from seedbed.common.address import Address
-from seedbed.common.codec import check_protocol, described_spec
+from seedbed.common.codec import check_protocol, described_specs
 from seedbed.common.credentials import ClientCredentials
 from seedbed.common.errors import CapacityError, SeedbedError, UnavailableError
 from seedbed.common.grpc_channel import error_from_rpc
@@ -273,12 +273,18 @@ class Replicas:
         return False
 
 
-async def describe_servers(servers: Servers) -> EnvironmentSpec:
+async def describe_servers(servers: Servers, *, must_know: bool = True) -> tuple[EnvironmentSpec, ...]:
     """Asks what they serve, one after the other until one answers, for as long as `servers` allows.
+
+    Args:
+        servers: replicas of one run.
+        must_know: ask again while there is no environment yet; else the answer is empty.
+
+    Returns:
+        A spec for each task.
 
     Raises:
         VersionError: it speaks another protocol.
-        SpecError: it serves several environments.
         SeedbedError: it refused, or all stayed away too long, or had no environment for too long.
     """
     backoff, complaints = Backoff(give_up_after_s=servers.give_up_after_s), Complaints()
@@ -288,7 +294,7 @@ async def describe_servers(servers: Servers) -> EnvironmentSpec:
             endpoints = await servers.endpoints()
             for endpoint in random.sample(endpoints, len(endpoints)):
                 try:
-                    return await _describe(endpoint)
+                    return await _describe(endpoint, must_know)
                 except SeedbedError as error:
                     if not error.retryable:
                         raise
@@ -300,7 +306,7 @@ async def describe_servers(servers: Servers) -> EnvironmentSpec:
         await wait_out(backoff, failed, endpoint, complaints, where)
 
 
-async def _describe(endpoint: Endpoint) -> EnvironmentSpec:
+async def _describe(endpoint: Endpoint, must_know: bool) -> tuple[EnvironmentSpec, ...]:
     line = Line(endpoint)
     try:
         reply = await line.stub.Describe(pb.DescribeRequest(), timeout=REPLY_TIMEOUT_S, metadata=endpoint.metadata)
@@ -309,4 +315,4 @@ async def _describe(endpoint: Endpoint) -> EnvironmentSpec:
     finally:
         await line.close()
     check_protocol(reply.protocol, "server")
-    return described_spec(reply)
+    return described_specs(reply) if reply.specs or must_know else ()

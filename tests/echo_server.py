@@ -33,6 +33,7 @@ class EchoServer(SeedbedServicer):
         granted: environment indices of each lease; those that the client left to the server are its wishes + `offset`.
         num_steps: Steps so far.
         specs: what Describe answers; nothing to the first `knows_after` that ask.
+        task: which of the specs it says that rows are; `named` is what the newest Hello named.
         told: how many of them Welcome names; None: all, as it should.
         free_rows: what Status says; asked `num_statuses` times.
         grace_s: what Welcome says.
@@ -46,6 +47,8 @@ class EchoServer(SeedbedServicer):
         self.granted: dict[tuple[str, int, int], list[int]] = {}
         self.offset = 0
         self.told: int | None = None
+        self.task = 0
+        self.named: list[str] = []
         self.run_ids: set[int] = set()
         self.protocol = protocol_version()
         self.specs: list[pb.EnvironmentSpec] = []
@@ -97,6 +100,7 @@ class EchoServer(SeedbedServicer):
         resumed = key in self.leases
         last_seq, _ = self.leases.setdefault(key, (0, b""))
         self.tape.append(("hello", hello.group, resumed))
+        self.named = [environment.task for environment in hello.environments]
         named = [environment.index for environment in hello.environments]
         indices = [self.offset + index for index in named] if hello.assign_indices else named
         if resumed:
@@ -108,7 +112,7 @@ class EchoServer(SeedbedServicer):
             last_seq=last_seq,
             grace_s=self.grace_s,
             environment_indices=indices[: self.told],
-            tasks=[0] * len(indices),
+            tasks=[self.task] * len(indices),
         )
         await context.write(pb.ServerMessage(welcome=welcome))
         async for message in request_iterator:

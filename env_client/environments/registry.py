@@ -32,7 +32,7 @@ from seedbed.env_client.environments.space_tasks import (
     Reach,
 )
 from seedbed.env_client.environments.synthetic import Synthetic, SyntheticOptions
-from seedbed.env_client.environments.tasks import Catch, MemoryChain, MemoryChainOptions
+from seedbed.env_client.environments.tasks import Catch, CatchOptions, MemoryChain, MemoryChainOptions
 
 Builder = Callable[[int, int], Environment]
 """(stable index, seed) -> environment."""
@@ -123,13 +123,13 @@ def _built_in(wanted: EnvironmentName) -> Builder:
     name, *given = wanted.id.split(",")
     given += [f"{key}={value}" for key, value in wanted.kwargs.items()]
     plain: dict[str, Callable[[str, int], Environment]] = {
-        "seedbed/Catch-v0": Catch,
         "seedbed/CatchDict-v0": CatchDict,
         "seedbed/Reach-v0": Reach,
     }
     if name in plain and not given:
         return lambda _, seed: plain[name](name, seed)
     with_options: dict[str, tuple[Any, Callable[[str, Any, int], Environment]]] = {
+        "seedbed/Catch-v0": (CatchOptions(), Catch),
         "seedbed/CatchMasked-v0": (CatchMaskedOptions(), CatchMasked),
         "seedbed/Detour-v0": (DetourOptions(), Detour),
         "seedbed/IMaze-v0": (IMazeOptions(), IMaze),

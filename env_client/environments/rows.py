@@ -27,6 +27,7 @@ from seedbed.common.timestep import (
     StepType,
     Timesteps,
 )
+from seedbed.env_client.environments.filled_up import FilledUp, fits_among
 from seedbed.env_client.environments.interface import Asides, Environment, Limits, Row, Status, info_of
 from seedbed.env_client.environments.isolated import EnvironmentProcessError, IsolatedEnvironment
 from seedbed.env_client.environments.isolated_process import Recipe
@@ -170,6 +171,7 @@ class Care:
         asides: what they show beside the contract.
         limits: how long each may take.
         watchdog: told when environments work.
+        served: specs that a server lists: rows of an environment among them are filled up to its one.
     """
 
     trust: Trust = NOTHING_TYPED
@@ -177,6 +179,7 @@ class Care:
     asides: Asides = field(default_factory=Asides)
     limits: Limits = field(default_factory=Limits)
     watchdog: Watchdog = field(default_factory=Watchdog)
+    served: tuple[EnvironmentSpec, ...] = ()
 
 
 def make_environments(
@@ -263,7 +266,20 @@ def some_action(spec: EnvironmentSpec, observation: Row, rng: np.random.Generato
 
 
 def careful_builder(environment: str, preset: str, care: Care) -> Builder:
-    """What builds the environments of a name, as far as they are trusted."""
+    """What builds the environments of a name, as far as they are trusted, with rows as the server wants them."""
+    build = _careful_builder(environment, preset, care)
+    if not care.served:
+        return build
+
+    def build_filled_up(index: int, seed: int) -> Environment:
+        made = build(index, seed)
+        like = fits_among(made, care.served)
+        return made if like is None else FilledUp(made, like)
+
+    return build_filled_up
+
+
+def _careful_builder(environment: str, preset: str, care: Care) -> Builder:
     trust = care.trust
     if not care.isolate:
         return builder(environment, preset, trust, care.asides)

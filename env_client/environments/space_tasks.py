@@ -16,7 +16,7 @@ from seedbed.common.errors import InvalidMessageError, SpecError
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, action_mask, discrete
 from seedbed.common.timestep import Array
 from seedbed.env_client.environments.interface import Row, Status
-from seedbed.env_client.environments.tasks import CATCH_COLUMNS, CATCH_ROWS, Catch
+from seedbed.env_client.environments.tasks import CATCH_COLUMNS, CATCH_ROWS, Catch, CatchOptions
 
 NUM_LIGHTS = 5
 REACH_STEPS = 20
@@ -156,7 +156,7 @@ class CatchMasked(Catch):
     """
 
     def __init__(self, environment_id: str, options: CatchMaskedOptions, seed: int) -> None:
-        super().__init__(environment_id, seed)
+        super().__init__(environment_id, CatchOptions(), seed)
         self._options = options
         actions = (discrete("action", 4),)
         masks = (action_mask(actions),) if options.shown else ()
@@ -207,7 +207,7 @@ class CatchDict(Catch):
     """
 
     def __init__(self, environment_id: str, seed: int) -> None:
-        super().__init__(environment_id, seed)
+        super().__init__(environment_id, CatchOptions(), seed)
         shape = (2 * CATCH_ROWS, 2 * CATCH_COLUMNS, 1)
         self.spec = EnvironmentSpec(
             environment=environment_id,

@@ -18,6 +18,19 @@ CATCH_ROWS = 10
 CATCH_COLUMNS = 5
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatchOptions:
+    """Options of `Catch`, for runs of several of them.
+
+    Attributes:
+        reward_scale: what rewards are multiplied by.
+        mirrored: 1: left is right and right is left, which the observation does not show.
+    """
+
+    reward_scale: float = 1.0
+    mirrored: int = 0
+
+
 class Catch:
     """A ball falls one cell a step; a paddle on the bottom row should be under it. Nine steps, then +1 or -1.
 
@@ -25,10 +38,12 @@ class Catch:
 
     Args:
         environment_id: goes into the spec.
+        options: unit of rewards and meaning of actions.
         seed: of the column in which balls start.
     """
 
-    def __init__(self, environment_id: str, seed: int) -> None:
+    def __init__(self, environment_id: str, options: CatchOptions, seed: int) -> None:
+        self._scale, self._right = options.reward_scale, -1 if options.mirrored else 1
         self._rng = np.random.default_rng(seed)
         self._ball = (0, 0)
         self._paddle = 0
@@ -51,13 +66,14 @@ class Catch:
     def step(self, action: Row, observation: Row) -> tuple[float, Status]:
         """Moves the paddle, then the ball."""
         self.frames += 1
-        self._paddle = min(max(self._paddle + int(action[0]) - 1, 0), CATCH_COLUMNS - 1)
+        move = self._right * (int(action[0]) - 1)
+        self._paddle = min(max(self._paddle + move, 0), CATCH_COLUMNS - 1)
         row, column = self._ball
         self._ball = (row + 1, column)
         self._draw(observation[0])
         if row + 1 < CATCH_ROWS - 1:
             return 0.0, Status.RUNNING
-        return (1.0 if column == self._paddle else -1.0), Status.TERMINATED
+        return self._scale * (1.0 if column == self._paddle else -1.0), Status.TERMINATED
 
     def close(self) -> None:
         """Nothing to free."""

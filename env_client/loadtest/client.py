@@ -62,7 +62,7 @@ class SyntheticClient:
             assign_indices=assign_indices,
         )
         self._replicas = Replicas(servers, len(indices), self._received_bytes)
-        self._lease = Lease(self._replicas, servers.give_up_after_s, hello, spec, self._note_connection)
+        self._lease = Lease(self._replicas, servers.give_up_after_s, hello, (spec,), self._note_connection)
 
     async def run(self) -> None:
         """Steps until it is cancelled, or refused for good: that is counted, not raised."""

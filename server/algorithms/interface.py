@@ -23,7 +23,7 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.best import Best
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.regimes import REGIMES, Draws, RegimeName
-from seedbed.server.experience.unroll import ACTION_MASK, LAST_ACTION, FieldSpec
+from seedbed.server.experience.unroll import ACTION_MASK, LAST_ACTION, TASK, FieldSpec
 from seedbed.server.networks.array_kinds import as_read
 from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork
 from seedbed.server.networks.learnt import Learnt
@@ -350,4 +350,5 @@ def batch_inputs(batch: TrainBatch) -> Inputs:
     """The rows of a train batch as a network reads them, `[L, B, ...]`."""
     fields = batch.fields
     last_action = tuple(array for name, array in fields.items() if name.startswith(LAST_ACTION))
-    return Inputs(batch.observations, fields["step_type"], fields["reward"], last_action, fields.get(ACTION_MASK))
+    mask, task = fields.get(ACTION_MASK), fields.get(TASK)
+    return Inputs(batch.observations, fields["step_type"], fields["reward"], last_action, mask, task)

@@ -21,6 +21,8 @@ from seedbed.server.algorithms.actor_critic import (
     ActorCriticOptions,
     has_boxes,
     return_targets,
+    spreads_of,
+    task_of,
     value_moments,
 )
 from seedbed.server.algorithms.interface import Step
@@ -95,8 +97,8 @@ class PPO(ActorCriticAlgorithm):
             targets = return_targets(seen, self._options.lambda_)
         fields = {**batch.fields, "value_target": targets.values, "advantage": targets.advantages}
         if (statistics := value_moments(learnt)) is not None:
-            spread = statistics.scale(statistics.sums(targets.values, seen.valid)).spread
-            fields["value_spread"] = spread.float().expand_as(targets.values)
+            scale = statistics.scale(statistics.sums(targets.values, seen.valid, task_of(batch)))
+            fields["value_spread"] = spreads_of(scale, batch).expand_as(targets.values)
         batch = replace(batch, fields=fields)
         yield from minibatches_of(batch, epochs=self._options.epochs, minibatches=self._options.minibatches)
 

@@ -50,6 +50,11 @@ ACTION_MASK = "action_mask"
 """Field of the row's action mask, where the environment has one."""
 
 
+TASK = "task"
+"""Field of the task that a row belongs to, 0 to K - 1, where a run has several. An environment's index may change hands
+while its old unrolls wait to be learnt from, so it is recorded with each row."""
+
+
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
     """One tensor of a row: a value that is recorded per step, or a part of the agent state; shape without the row."""
@@ -143,6 +148,8 @@ class UnrollLayout:
             fields |= {action_field(spec.name): action, last_action_field(spec.name): action}
         if self.spec.mask_position is not None:
             fields[ACTION_MASK] = FieldSpec((self.spec.num_mask_entries,), torch.uint8)
+        if self.spec.num_tasks > 1:
+            fields[TASK] = FieldSpec((), torch.int64)
         return fields | dict(self.recorded)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from seedbed.common import codec
 from seedbed.common.credentials import ServerCredentials
 from seedbed.common.errors import InvalidMessageError, SpecError
+from seedbed.common.joint_spec import served
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import StepType
 from seedbed.proto import seedbed_pb2 as pb
@@ -18,6 +19,9 @@ from seedbed.server.shared.insight import Sight
 _IS_FIRST = bytes(value == StepType.FIRST for value in range(256))  # for `bytes.translate`
 MAX_SPEC_BYTES = 64 * 1024
 """Of the spec in a Hello. Reading a megabyte of array specs would take a frontend seconds, and it has other clients."""
+
+ANY_TASK = ""
+"""In a Hello: the server chooses."""
 
 _MAX_ENVIRONMENT_BYTES = 16  # of one Hello.environments, beside the task's name
 _MAX_NAME_LENGTH = 128  # it goes into logs, and is remembered when its client is long gone
@@ -30,7 +34,8 @@ class FrontendConfig:
     Attributes:
         number: which frontend this is.
         address: HOST:PORT to listen on, shared with the others.
-        spec: the contract; a Hello that differs is refused.
+        spec: the contract of rows; of several tasks the one that they have in common.
+        served: what Describe lists; a Hello that differs from all of them is refused.
         num_slots: largest lease there can be.
         run_name, server_version: for people.
         grace_s: told to clients.
@@ -49,14 +54,21 @@ class FrontendConfig:
     stall_limit_s: float
     credentials: ServerCredentials = field(default_factory=ServerCredentials)
     sight: Sight | None = None
+    served: tuple[EnvironmentSpec, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "served", served(self.spec))
 
     def serving(self, spec: EnvironmentSpec) -> FrontendConfig:
         """The same with another contract."""
         return replace(self, spec=spec)
 
 
-def check_hello(hello: pb.Hello, config: FrontendConfig) -> None:
+def check_hello(hello: pb.Hello, config: FrontendConfig) -> list[int | None]:
     """Refuses a client that is not one for this server.
+
+    Returns:
+        The task of each row, which of `served` it is; None: the row is to be given one.
 
     Raises:
         VersionError: it speaks another protocol.
@@ -65,8 +77,12 @@ def check_hello(hello: pb.Hello, config: FrontendConfig) -> None:
     """
     codec.check_protocol(hello.protocol, "client")
     _check_sizes(hello, config)
-    differences = config.spec.differences(codec.spec_from_message(hello.spec))
+    tasks = {spec.environment: number for number, spec in enumerate(config.served)}
+    expected = config.served[tasks.get(hello.spec.environment, 0)]
+    differences = expected.differences(codec.spec_from_message(hello.spec))
     if differences:
+        if hello.spec.environment not in tasks and len(tasks) > 1:
+            raise SpecError(f"expected one of the environments {sorted(tasks)}, got {hello.spec.environment!r}")
         raise SpecError(
             "the client's environment is not the one this server serves (here is the server's, there the client's): "
             + "; ".join(differences)
@@ -80,9 +96,10 @@ def check_hello(hello: pb.Hello, config: FrontendConfig) -> None:
         raise InvalidMessageError(
             f"Hello: expected a run_id that is not 0, and group 0 or 1, got {hello.run_id} and {hello.group}"
         )
-    tasks = {environment.task for environment in hello.environments}
-    if tasks != {config.spec.environment}:
-        raise SpecError(f"expected the task {config.spec.environment!r} only, got {sorted(tasks)}")
+    named = [environment.task for environment in hello.environments]
+    if unknown := sorted(set(named) - set(tasks) - {ANY_TASK}):
+        raise SpecError(f"expected tasks out of {sorted(tasks)}, got {unknown}")
+    return [tasks.get(task) for task in named]
 
 
 def _check_sizes(hello: pb.Hello, config: FrontendConfig) -> None:
@@ -93,7 +110,7 @@ def _check_sizes(hello: pb.Hello, config: FrontendConfig) -> None:
     spec_bytes, rest_bytes = hello.spec.ByteSize(), hello.ByteSize() - hello.spec.ByteSize()
     if spec_bytes > MAX_SPEC_BYTES:
         raise InvalidMessageError(f"Hello: expected a spec of at most {MAX_SPEC_BYTES} bytes, got {spec_bytes}")
-    task_bytes = len(config.spec.environment.encode())
+    task_bytes = max(len(spec.environment.encode()) for spec in config.served)
     most_bytes = MAX_SPEC_BYTES + num_environments * (task_bytes + _MAX_ENVIRONMENT_BYTES)
     if rest_bytes > most_bytes:
         raise InvalidMessageError(f"Hello: expected at most {most_bytes} bytes beside the spec, got {rest_bytes}")

@@ -90,7 +90,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         """Answers what this server serves."""
         return pb.DescribeResponse(
             protocol=codec.protocol_version(),
-            specs=[codec.spec_to_message(self.config.spec)],
+            specs=[codec.spec_to_message(spec) for spec in self.config.served],
             run_name=self.config.run_name,
             server_version=self.config.server_version,
         )
@@ -132,7 +132,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
     async def _agree(self, stream: _Stream, context: Any) -> None:
         """Hello -> lease -> Welcome."""
         hello = await read_hello(context)
-        check_hello(hello, self.config)
+        tasks = check_hello(hello, self.config)
         self._send(
             {
                 "type": "open",
@@ -142,6 +142,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
                 "group": hello.group,
                 "environment_indices": [environment.index for environment in hello.environments],
                 "assign_indices": hello.assign_indices,
+                "tasks": tasks,
                 "host": host_of(context.peer()),
             }
         )
@@ -158,7 +159,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
             run_name=self.config.run_name,
             server_version=self.config.server_version,
             environment_indices=grant["environment_indices"],
-            tasks=[0] * stream.num_rows,
+            tasks=grant["tasks"],
         )
         await context.write(pb.ServerMessage(welcome=welcome))
 

@@ -12,16 +12,17 @@ open unroll, but nobody waits for it. The same client may resume it until the gr
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seedbed.common.errors import CapacityError, FencedError, IndexTakenError, InvalidMessageError
+from seedbed.server.options.task_plan import TaskPlan
 
 logger = logging.getLogger(__name__)
 
+ONE_TASK = TaskPlan()
 _MAX_RETIRED = 4096  # replaced incarnations that are remembered
 
 
@@ -49,6 +50,7 @@ class Lease:
     Attributes:
         serial: counts leases; tells successive holders of the same slots apart.
         environment_indices: stable index of each row's environment.
+        tasks: which of the server's tasks each row plays.
         stream: who to answer, or None in grace.
         expires_s: when a lease in grace ends.
         last_ends_seq: the last Steps whose ends of episodes were counted.
@@ -61,6 +63,7 @@ class Lease:
     serial: int
     first: int
     environment_indices: tuple[int, ...]
+    tasks: tuple[int, ...]
     stream: StreamId | None
     expires_s: float | None = None
     last_ends_seq: int = 0
@@ -153,21 +156,48 @@ class LeaseTable:
         """Live leases whose stream ends at one frontend process."""
         return [lease for lease in self._by_first.values() if lease.stream and lease.stream.frontend == frontend]
 
-    def choose_indices(self, wishes: Sequence[int]) -> list[int]:
-        """An environment index for each row of a lease to come: its wish if nobody has it, or else the lowest free."""
+    def rows_of_tasks(self, num_tasks: int) -> list[int]:
+        """Rows that play each task."""
+        counts = Counter(task for lease in self._by_first.values() for task in lease.tasks)
+        return [counts[task] for task in range(num_tasks)]
+
+    def tasks_of(self, key: LeaseKey) -> set[int]:
+        """What the other leases of the same process play."""
+        same = (key.client_id, key.run_id)
+        leases = (lease for lease in self._by_first.values() if (lease.key.client_id, lease.key.run_id) == same)
+        return {task for lease in leases for task in lease.tasks}
+
+    def choose_indices(self, wishes: Sequence[int], tasks: Sequence[int] = (), plan: TaskPlan = ONE_TASK) -> list[int]:
+        """An environment index for each row of a lease to come: its wish if nobody has it, or else the lowest free.
+
+        Args:
+            wishes: of each row.
+            tasks: of each row; of several tasks each has indices of its own.
+            plan: says which.
+        """
         chosen: dict[int, None] = {}
-        indices = itertools.count(0 if self._indices is None else self._indices.start)
-        free = (index for index in indices if index not in self._by_index and index not in wishes)
-        for wish in wishes:
+        start = 0 if self._indices is None else self._indices.start
+        free = {
+            task: (start + place for place in plan.indices_of(task) if self._is_free(start + place, wishes))
+            for task in set(tasks) or {0}
+        }
+        for wish, task in zip(wishes, tasks or [0] * len(wishes), strict=True):
             taken = wish in self._by_index or wish in chosen or not self._is_ours(wish)
-            chosen[next(free) if taken else wish] = None
+            if taken or plan.task_of(wish - start) != task:
+                wish = next(free[task])
+            chosen[wish] = None
         return list(chosen)
+
+    def _is_free(self, index: int, wishes: Sequence[int]) -> bool:
+        return index not in self._by_index and index not in wishes
 
     def _is_ours(self, index: int) -> bool:
         """Whether it may be chosen here: another replica's environments would come twice."""
         return self._indices is None or index in self._indices
 
-    def open(self, key: LeaseKey, environment_indices: Sequence[int], stream: StreamId) -> Lease:
+    def open(
+        self, key: LeaseKey, environment_indices: Sequence[int], stream: StreamId, tasks: Sequence[int] = ()
+    ) -> Lease:
         """Grants a new lease.
 
         Raises:
@@ -179,7 +209,8 @@ class LeaseTable:
         self._check_indices(environment_indices)
         first = self._find_free(len(environment_indices))
         self._serials += 1
-        lease = Lease(key, self._serials, first, tuple(environment_indices), stream)
+        tasks = tuple(tasks) or (0,) * len(environment_indices)
+        lease = Lease(key, self._serials, first, tuple(environment_indices), tasks, stream)
         self._by_first[first] = lease
         self._by_key[key] = lease
         self._by_index |= dict.fromkeys(lease.environment_indices, lease)

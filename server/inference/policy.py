@@ -22,7 +22,7 @@ from seedbed.common.timestep import StepType
 from seedbed.server.algorithms.interface import Acting, Algorithm, Decision
 from seedbed.server.experience.open_unrolls import OpenUnrolls
 from seedbed.server.experience.stored_unrolls import Marker
-from seedbed.server.experience.unroll import ACTION_MASK, action_field, last_action_field
+from seedbed.server.experience.unroll import ACTION_MASK, TASK, action_field, last_action_field
 from seedbed.server.inference.graphs import Graphs
 from seedbed.server.inference.parameters import Parameters
 from seedbed.server.networks.interface import AgentState, Inputs
@@ -58,6 +58,7 @@ class Inference:
 
     Attributes:
         num_steps: answered rows that were not LAST: agent steps.
+        steps_of_tasks: `[K]`, those of each task; counted where there are several.
         steps_elsewhere: those of the run's other replicas since they started.
     """
 
@@ -106,17 +107,21 @@ class Inference:
         self._action_fields = [action_field(spec.name) for spec in slots.spec.actions]
         self._last_action_fields = [last_action_field(spec.name) for spec in slots.spec.actions]
         self._environment = np.zeros(slots.num_slots, np.int64)
+        self._task = np.zeros(slots.num_slots, np.int64)
+        self._num_tasks = slots.spec.num_tasks
         self._greedy = np.zeros(slots.num_slots, bool)
         self._gather = _Gather(slots, device)
         self._graphs = graphs or Graphs(slots.num_slots, None)
         self.num_steps = 0
+        self.steps_of_tasks: Slots = np.zeros(self._num_tasks, np.int64)
         self.steps_elsewhere = 0
         self._first_index = first_index
 
-    def begin(self, slots: Slots, lease: int, environment_indices: Sequence[int]) -> None:
+    def begin(self, slots: Slots, lease: int, environment_indices: Sequence[int], tasks: Sequence[int] = (0,)) -> None:
         """Slots have a new holder. Agent state and ages need no reset: the first row is FIRST, which does it."""
         indices = [index - self._first_index if index >= self._first_index else index for index in environment_indices]
         self._environment[slots] = indices
+        self._task[slots] = tasks
         self._greedy[slots] = [index in self._greedy_environments for index in indices]
         self._unrolls.begin(slots, lease, indices)
 
@@ -156,7 +161,10 @@ class Inference:
         self._slots.answer(slots, sent, version)
         for table, action in zip(self._last_actions, sent, strict=True):
             table[slots] = action
-        self.num_steps += int(np.count_nonzero(self._slots.step_type[slots] != StepType.LAST))
+        stepped = self._slots.step_type[slots] != StepType.LAST
+        self.num_steps += int(np.count_nonzero(stepped))
+        if self._num_tasks > 1:
+            self.steps_of_tasks += np.bincount(self._task[slots[stepped]], minlength=self._num_tasks)
         return Answered(slots, inputs, arrived.discount, arrived.age, state, decision, version)
 
     @torch.inference_mode()
@@ -195,7 +203,8 @@ class Inference:
         last_action = tuple(self._put(_zero_where(first, table[slots])) for table in self._last_actions)
         age = self._put(host_age)
         stacks = self._unrolls.observe(slots, rows.observations, age)
-        inputs = Inputs(stacks, rows.step_type, rows.reward, last_action, rows.mask)
+        task = self._put(self._task[slots]) if self._num_tasks > 1 else None
+        inputs = Inputs(stacks, rows.step_type, rows.reward, last_action, rows.mask, task)
         return _Arrived(inputs, rows.discount, age, host_age)
 
     def _timestep_fields(self, inputs: Inputs, discount: Tensor, age: Tensor) -> dict[str, Tensor]:
@@ -207,6 +216,8 @@ class Inference:
             "age": age,
             **dict(zip(self._last_action_fields, inputs.last_action, strict=True)),
         }
+        if inputs.task is not None:
+            fields[TASK] = inputs.task
         return fields if inputs.mask is None else fields | {ACTION_MASK: inputs.mask}
 
     def _acting(self, slots: Slots, watched: bool) -> Acting:

@@ -25,12 +25,13 @@ from seedbed.server.frontend.process import run_frontend
 from seedbed.server.inference.batching import Batcher
 from seedbed.server.inference.device_stream import stream_of_its_own
 from seedbed.server.inference.insight import InsightWriter
-from seedbed.server.inference.leases import LeaseTable
+from seedbed.server.inference.leases import ONE_TASK, LeaseTable
 from seedbed.server.inference.policy import Inference
 from seedbed.server.inference.service import InferenceService
 from seedbed.server.inference.sinks import EpisodeListener, FleetListener, UnrollSink
 from seedbed.server.inference.synchronous import SynchronousService
 from seedbed.server.options.serving import MonitoringConfig, ServingConfig
+from seedbed.server.options.task_plan import TaskPlan
 from seedbed.server.shared.id_channel import IdChannel
 from seedbed.server.shared.insight import Sight
 from seedbed.server.shared.slots import SlotTable
@@ -76,7 +77,7 @@ class Frontends:
         """
         config.credentials.verify(config.host)
         self._slots = slots
-        self.vitals = VitalsTable(config.frontends)
+        self.vitals = VitalsTable(config.frontends, slots.spec.num_tasks)
         device = self.vitals.device
         device["pid"], device["started_s"] = os.getpid(), time.monotonic()
         self._context = multiprocessing.get_context("spawn")
@@ -149,6 +150,7 @@ class PolicyServer:
         device: torch.device,
         fleet: FleetListener | None = None,
         rows_of_a_round: int | None = None,
+        plan: TaskPlan = ONE_TASK,
         indices: range | None = None,
     ) -> None:
         """Starts nothing yet.
@@ -163,6 +165,7 @@ class PolicyServer:
             fleet: hears which environments are there.
             device: of inference.
             rows_of_a_round: L where acting and learning take turns; None where they do not.
+            plan: of tasks.
             indices: environment indices that are chosen for clients; None: any.
         """
         self.inference = inference
@@ -180,6 +183,7 @@ class PolicyServer:
             "on_episode": on_episode,
             "fleet": fleet,
             "insight": InsightWriter(frontends.sight, slots),
+            "plan": plan,
             "vitals": frontends.vitals.device,
         }
         self.service = (

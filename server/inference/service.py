@@ -19,9 +19,10 @@ from seedbed.common.timestep import EpisodeEnd, StepType
 from seedbed.server.inference.batching import Batcher
 from seedbed.server.inference.frontend_links import FrontendLinks
 from seedbed.server.inference.insight import InsightWriter
-from seedbed.server.inference.leases import Lease, LeaseKey, LeaseTable, StreamId
+from seedbed.server.inference.leases import ONE_TASK, Lease, LeaseKey, LeaseTable, StreamId
 from seedbed.server.inference.policy import Inference
 from seedbed.server.inference.sinks import EpisodeListener, FleetListener, NoListener, UnrollSink
+from seedbed.server.options.task_plan import TaskPlan
 from seedbed.server.shared.id_channel import Control
 from seedbed.server.shared.insight import Sight
 from seedbed.server.shared.slots import SlotTable
@@ -47,6 +48,7 @@ class InferenceService:
         vitals: Vitals,
         fleet: FleetListener | None = None,
         insight: InsightWriter | None = None,
+        plan: TaskPlan = ONE_TASK,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._slots = slots
@@ -58,6 +60,7 @@ class InferenceService:
         self._fleet = fleet or NoListener()
         self._insight = insight or InsightWriter(Sight.of(slots.num_slots), slots)
         self._ended: set[int] = set()  # slots whose row, not answered yet, is the real end of an episode
+        self._plan = plan
         self._clock = clock
         self._waiting_opens: deque[Control] = deque()
         self.links = FrontendLinks()
@@ -212,7 +215,8 @@ class InferenceService:
 
     def _grant(self, request: Control, key: LeaseKey, same: Lease | None) -> None:
         stream = StreamId(request["frontend"], request["stream"])
-        indices = self._indices(request, same)
+        tasks = self._tasks(request, key, same)
+        indices = self._indices(request, same, tasks)
         try:
             if same is not None:
                 self.leases.resume(same, indices, stream)
@@ -221,14 +225,14 @@ class InferenceService:
                 lease = same
                 self._recover_request(lease)
             else:
-                lease = self.leases.open(key, indices, stream)
+                lease = self.leases.open(key, indices, stream, tasks)
                 self.vitals.add("leases_opened")
                 self._slots.clear(lease.first, lease.num_rows)
-                self._inference.begin(slots_of(lease), lease.serial, lease.environment_indices)
+                self._inference.begin(slots_of(lease), lease.serial, lease.environment_indices, lease.tasks)
                 lease.opened_s = self._clock()
                 self._insight.begin(lease, slots_of(lease))
                 self._ended.difference_update(range(lease.first, lease.first + lease.num_rows))
-                self._fleet.joined(lease.environment_indices)
+                self._fleet.joined(lease.environment_indices, lease.tasks)
         except SeedbedError as error:
             self._refuse(request, error)
             return
@@ -242,17 +246,31 @@ class InferenceService:
             "lease": lease.first,
             "resumed": same is not None,
             "environment_indices": lease.environment_indices,
+            "tasks": lease.tasks,
         }
         self.links.send(stream.frontend, grant)
 
-    def _indices(self, request: Control, same: Lease | None) -> Sequence[int]:
+    def _tasks(self, request: Control, key: LeaseKey, same: Lease | None) -> Sequence[int]:
+        """The tasks that a Hello names; for rows without one that which this process plays, or the least played."""
+        num_rows = len(request["environment_indices"])
+        if same is not None and same.num_rows == num_rows:
+            return same.tasks
+        named = request.get("tasks") or [0] * num_rows
+        if None not in named:
+            return named
+        ours = self.leases.tasks_of(key)
+        rows = self.leases.rows_of_tasks(self._plan.num_tasks)
+        task = ours.pop() if len(ours) == 1 else self._plan.choose(rows)
+        return [task if one is None else one for one in named]
+
+    def _indices(self, request: Control, same: Lease | None, tasks: Sequence[int]) -> Sequence[int]:
         """The environments that a Hello names, or those that are chosen for it."""
         named: list[int] = request["environment_indices"]
         if not request["assign_indices"]:
             return named
         if same is not None and same.num_rows == len(named):
             return same.environment_indices
-        return self.leases.choose_indices(named)
+        return self.leases.choose_indices(named, tasks, self._plan)
 
     def _refuse(self, request: Control, error: SeedbedError) -> None:
         name = type(error).__name__

@@ -17,8 +17,8 @@ EpisodeListener = Callable[[int, EpisodeEnd, str], None]
 class FleetListener(Protocol):
     """Hears which environments are there, in the inference thread; all are named by their stable indices."""
 
-    def joined(self, indices: Sequence[int]) -> None:
-        """These begin their first episodes."""
+    def joined(self, indices: Sequence[int], tasks: Sequence[int]) -> None:
+        """These begin their first episodes, each of a task."""
 
     def left(self, indices: Sequence[int]) -> None:
         """These are gone for good, and the episodes they were in with them."""
@@ -30,7 +30,7 @@ class FleetListener(Protocol):
 class NoListener:
     """Does not want to know."""
 
-    def joined(self, indices: Sequence[int]) -> None:
+    def joined(self, indices: Sequence[int], tasks: Sequence[int]) -> None:
         """Ignores it."""
 
     def left(self, indices: Sequence[int]) -> None:

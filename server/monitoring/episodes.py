@@ -39,6 +39,7 @@ class EpisodeRecord:
         client: the name of the process that stepped it.
         counts: it is one of those that the run is judged by.
         end: what the client told.
+        task: of several; None where there is one.
     """
 
     wall_s: float
@@ -47,6 +48,7 @@ class EpisodeRecord:
     client: str
     counts: bool
     end: EpisodeEnd
+    task: str | None = None
 
 
 class EpisodeQueue:
@@ -144,7 +146,7 @@ class EpisodeLog:
             "agent_steps": record.agent_steps,
             "index": record.index,
             "client": record.client,
-            "task": self._task,
+            "task": record.task or self._task,
             "return": end.episode_return,
             "steps": end.steps,
             "frames": end.frames,

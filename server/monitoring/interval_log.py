@@ -14,8 +14,10 @@ from seedbed.server.monitoring.metrics import EpisodeWindow, MetricsWriter, tagg
 from seedbed.server.monitoring.next_commands import next_commands
 from seedbed.server.monitoring.progress import Progress, Status
 from seedbed.server.monitoring.replica_figures import ReplicaFigures, Reported, metrics_of
+from seedbed.server.monitoring.task_status import shared_numbers, task_metrics, task_statuses
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.state import RunState
+from seedbed.server.run.task_facts import TaskFacts
 from seedbed.server.shared.spread import Spread
 from seedbed.server.shared.vitals import VitalsTable
 from seedbed.server.trackers.tracking import Tracking
@@ -38,6 +40,7 @@ class IntervalLog:
         progress: Progress,
         signs: LearningSigns | None,
         waiting_for: str | None,
+        tasks: Sequence[TaskFacts] = (),
     ) -> None:
         """Starts counting.
 
@@ -47,6 +50,7 @@ class IntervalLog:
             writer, tracking, progress: where it goes.
             signs: say when a run does not learn; None: nobody does.
             waiting_for: where clients that come from elsewhere connect to, for people; None: they are on this machine.
+            tasks: several, each of which has numbers of its own.
         """
         self._config = config
         self._run, self._fleet = config.run, config.fleet
@@ -56,6 +60,7 @@ class IntervalLog:
         self._progress = progress
         self._signs = signs
         self._waiting_for = waiting_for
+        self._tasks = tasks
         self._last_s = time.monotonic()
         self._last_steps: int | None = None
         self._before: Mapping[str, float] = {}
@@ -70,6 +75,7 @@ class IntervalLog:
         *,
         scored: bool = True,
         spreads: Mapping[str, Spread] | None = None,
+        present: Mapping[str, int] | None = None,
         replicas: Sequence[Reported] = (),
     ) -> None:
         """Reports the time since the last call. Episodes are those of `state`: a run's last line says why it ended.
@@ -81,11 +87,14 @@ class IntervalLog:
             cohort_progress: see `Cohorts.progress`.
             scored: one of the environments whose episodes count is there.
             spreads: of what updates saw, by name.
+            present: environments of each of several tasks that count and are there.
             replicas: what each of several told of itself.
         """
         now_s = time.monotonic()
         elapsed_s, self._last_s = now_s - self._last_s, now_s
         episodes = EpisodeWindow.from_state(state.episodes)
+        statuses = task_statuses(self._tasks, state, present or {})
+        vitals.tasks.write(shared_numbers(statuses))
         stages, common = self._stages(vitals, elapsed_s), self._progress_of(state, episodes, elapsed_s)
         figures = self._replicas.of(replicas, state.updates, elapsed_s)
         environments = int(sum(one.live_rows for one in replicas) if replicas else vitals.device["live_rows"])
@@ -101,6 +110,7 @@ class IntervalLog:
                 **common,
                 **optional,
                 **learned,
+                **task_metrics(statuses),
                 **metrics_of(figures),
             }
             self._record(numbers, spreads or {})
@@ -118,6 +128,7 @@ class IntervalLog:
                 target_return=self._run.target_return,
                 waiting_for=self._awaited(environments, scored),
                 replicas=figures,
+                tasks=statuses,
                 **common,
                 **optional,
             )
@@ -127,16 +138,24 @@ class IntervalLog:
         """What was done since the run's beginning, and how fast lately: for the line and for people."""
         last_steps = state.agent_steps if self._last_steps is None else self._last_steps
         self._last_steps = state.agent_steps
+        frames = self._frames(state)
+        per_step = frames / max(1, state.agent_steps) if self._tasks else self._spec.frames_per_step
         steps_per_s = (state.agent_steps - last_steps) / max(1e-9, elapsed_s)
         return {
             "agent_steps": state.agent_steps,
-            "frames": state.agent_steps * self._spec.frames_per_step,
+            "frames": frames,
             "updates": state.updates,
             "steps_per_s": steps_per_s,
-            "frames_per_s": steps_per_s * self._spec.frames_per_step,
+            "frames_per_s": steps_per_s * per_step,
             "episodes": episodes.num_episodes,
             "episode_return_mean": episodes.return_mean,
         }
+
+    def _frames(self, state: RunState) -> int:
+        """Emulator frames so far; several tasks may have another number of them in a step each."""
+        if not self._tasks:
+            return state.agent_steps * self._spec.frames_per_step
+        return sum(one.frames for one in task_statuses(self._tasks, state, {}))
 
     def _record(self, numbers: Mapping[str, Any], spreads: Mapping[str, Spread]) -> None:
         """Writes a line, and hands it to the trackers."""

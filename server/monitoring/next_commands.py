@@ -58,6 +58,7 @@ def _allowance(config: ServerConfig) -> str:
     """Names in a run's files have no module imported unless that is said."""
     names = (
         config.environment.env,
+        *(task.env for task in config.tasks.tasks),
         config.algorithm,
         config.network.torso,
         config.network.core,

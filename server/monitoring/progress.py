@@ -20,6 +20,7 @@ from rich.text import Text
 
 from seedbed.common.counting import count
 from seedbed.server.monitoring.replica_figures import ReplicaStatus
+from seedbed.server.monitoring.task_status import TaskStatus, task_rows
 from seedbed.server.run.cohorts import CohortRecord
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Status:
         policy_lag_mean, policy_lag_max: in updates.
         loss, entropy: over the last log interval.
         max_steps, max_seconds, target_return: stop conditions.
+        tasks: of several, how each stands.
         waiting_for: what keeps the run from going on, e.g. "env clients: 0 connected".
         replicas: how each of several does.
     """
@@ -65,6 +67,7 @@ class Status:
     max_steps: int | None = None
     max_seconds: float | None = None
     target_return: float | None = None
+    tasks: Sequence[TaskStatus] = ()
     waiting_for: str | None = None
     replicas: Sequence[ReplicaStatus] = ()
 
@@ -115,7 +118,8 @@ class PlainProgress:
             parts = [f"{label} {value}" for label, value in describe(status) if value not in ("-", "- (max -)")]
             if status.waiting_for:
                 parts.append(f"waiting for {status.waiting_for}")
-            lines = ["  ".join(parts), *(f"  {one.describe(rank)}" for rank, one in enumerate(status.replicas))]
+            tasks = ["  " + "  ".join(row).rstrip() for row in task_rows(status.tasks)]
+            lines = ["  ".join(parts), *(f"  {one.describe(rank)}" for rank, one in enumerate(status.replicas)), *tasks]
             print(*lines, sep="\n", file=self._stream, flush=True)
 
     def close(self, summary: str, advice: Sequence[str] = ()) -> None:
@@ -250,9 +254,20 @@ def _make_table(status: Status) -> Group:
     items = [(Text(label, style="dim"), Text(value, style="bold")) for label, value in describe(status)]
     for left, right in zip(items[::2], items[1::2], strict=True):
         table.add_row(*left, *right)
+    tasks = _task_table(status.tasks)
     waiting = [Text(f"waiting for {status.waiting_for}", style="yellow")] if status.waiting_for else []
     replicas = [Text(one.describe(rank)) for rank, one in enumerate(status.replicas)]
-    return Group(table, *replicas, *waiting)
+    return Group(table, *tasks, *replicas, *waiting)
+
+
+def _task_table(tasks: Sequence[TaskStatus]) -> list[Table]:
+    """A row for each of several tasks; none where there is one."""
+    if not tasks:
+        return []
+    table = Table.grid(padding=(0, 2))
+    for number, row in enumerate(task_rows(tasks)):
+        table.add_row(*(Text(part, style="dim" if number == 0 else "") for part in row))
+    return [table]
 
 
 def _number(value: float | None, form: str) -> str:

@@ -91,6 +91,26 @@ def _after_first_log(name: str) -> Read:
     return lambda facts: facts.vitals.device[name] if facts.vitals.device["updates"] else math.nan
 
 
+def _task(name: str) -> Read:
+    """A number of each of several tasks, by the task's name."""
+
+    def read(facts: ServerFacts) -> Labelled:
+        found = ((*key.partition(":"), value) for key, value in facts.vitals.tasks.read().items())
+        return {task: value for number, _, task, value in found if number == name.removesuffix("_total")}
+
+    return read
+
+
+_OF_TASKS = {
+    "agent_steps_total": "of each of several tasks: answered timesteps that were not LAST, over all starts of the run",
+    "frames_total": "the same in emulator frames",
+    "environments": "of each task: those that count",
+    "return_mean": "of each task: the latest 100 episodes",
+    "cohort_return_mean": "of each task: the newest cohort",
+    "human_normalised": "of each task: 0 random play, 1 a person, where people were measured",
+}
+
+
 def _processes(number: Callable[[ProcessStats], float]) -> Read:
     def read(facts: ServerFacts) -> Labelled:
         pids = {name: int(vitals["pid"]) for name, vitals in facts.vitals.processes.items()}
@@ -122,6 +142,10 @@ METRICS: tuple[Entry, ...] = (
         "name",
     ),
     Entry("seedbed_cohort_return_mean", "gauge", "of the newest cohort", _after_first_log("cohort_return_mean")),
+    *(
+        Entry(f"seedbed_task_{name}", "counter" if name.endswith("_total") else "gauge", text, _task(name), "task")
+        for name, text in _OF_TASKS.items()
+    ),
     Entry("seedbed_clients_connected", "gauge", "client processes that hold a live lease", _device("clients")),
     Entry("seedbed_streams", "gauge", "open Act calls", _total("streams")),
     Entry("seedbed_slots_in_use", "gauge", "slots under a lease, live or in grace", _device("used_rows")),

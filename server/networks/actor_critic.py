@@ -28,7 +28,8 @@ class ActorCritic(HeadedNetwork):
     Args:
         shown, space, config: see `Body`.
         separate_value: the value has a body of its own.
-        scaled_values: values are scaled by moments of their targets, see `value_head`.
+        scaled_values: values are scaled by moments of their targets, see `value_head`; of several tasks each has an
+            output with moments of its own.
 
     Attributes:
         value_body: that body; None where the value reads the policy's features.
@@ -48,7 +49,8 @@ class ActorCritic(HeadedNetwork):
     ) -> None:
         super().__init__(shown, space, config)
         self.policy = PolicyHead(self.body.output_size, space)
-        self.value = (ValueHead if scaled_values else nn.Linear)(self.body.output_size, 1)
+        self._num_values = config.num_tasks if scaled_values else 1
+        self.value = (ValueHead if scaled_values else nn.Linear)(self.body.output_size, self._num_values)
         # Nearly uniform at first: a hundredth of the usual scale is the choice with the largest measured effect on
         # learning in Andrychowicz et al. 2021 (arXiv 2006.05990, section 3.2).
         initialise(self.policy, 0.01)
@@ -57,9 +59,20 @@ class ActorCritic(HeadedNetwork):
         self._num_state_parts = len(self.body.initial_state(1))
 
     def heads(self, features: Tensor, value_features: Tensor | None = None) -> Outputs:
-        """Features of the policy, and those of the value where they are others, to outputs."""
+        """Features of the policy, and those of the value where they are others, to outputs.
+
+        Values are `[..., K]` where there are several of each row.
+        """
         read = features if value_features is None else value_features
-        return Outputs(policy=self.policy(features), value=self.value(read).squeeze(-1))
+        values = self.value(read)
+        return Outputs(policy=self.policy(features), value=values if self._num_values > 1 else values.squeeze(-1))
+
+    def _of_task(self, outputs: Outputs, inputs: Inputs) -> Outputs:
+        """Of several values of each row that of the task which it belongs to."""
+        if self._num_values == 1:
+            return outputs
+        assert inputs.task is not None, "where there are several tasks every row has one"
+        return outputs._replace(value=outputs.value.gather(-1, inputs.task.unsqueeze(-1)).squeeze(-1))
 
     def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> AgentState:
         """The policy's, then the value's."""
@@ -69,18 +82,20 @@ class ActorCritic(HeadedNetwork):
     def step(self, inputs: Inputs, state: AgentState) -> tuple[Outputs, AgentState]:
         """See `PolicyNetwork`."""
         if self.value_body is None:
-            return super().step(inputs, state)
+            outputs, state = super().step(inputs, state)
+            return self._of_task(outputs, inputs), state
         features, ours = self.body.step(inputs, state[: self._num_state_parts])
         value_features, theirs = self.value_body.step(inputs, state[self._num_state_parts :])
-        return self.heads(features, value_features), ours + theirs
+        return self._of_task(self.heads(features, value_features), inputs), ours + theirs
 
     def unroll(self, inputs: Inputs, state: AgentState) -> tuple[Outputs, AgentState]:
         """See `PolicyNetwork`."""
         if self.value_body is None:
-            return super().unroll(inputs, state)
+            outputs, state = super().unroll(inputs, state)
+            return self._of_task(outputs, inputs), state
         features, ours = self.body.unroll(inputs, state[: self._num_state_parts])
         value_features, theirs = self.value_body.unroll(inputs, state[self._num_state_parts :])
-        return self.heads(features, value_features), ours + theirs
+        return self._of_task(self.heads(features, value_features), inputs), ours + theirs
 
     def store_for_acting(self) -> None:
         """See `PolicyNetwork`."""

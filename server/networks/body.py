@@ -8,6 +8,7 @@ from __future__ import annotations
 import traceback
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seedbed.common.errors import UsageError
@@ -56,7 +57,8 @@ class Body(nn.Module):
                 f"arrays, got {self.torso.output_size} and {self.torso.blocks}"
             )
         _try_out(self.torso, config.torso, random_rows(read, stacks, rows=1))
-        self.core = find_core(config.core)(self.torso.output_size, space, config)
+        self._num_tasks = config.num_tasks if config.task_input else 0
+        self.core = find_core(config.core)(self.torso.output_size + self._num_tasks, space, config)
         self.output_size = self.core.output_size
         self.blocks = tuple(map(_stored_block, shown, self.torso.blocks))
 
@@ -76,6 +78,10 @@ class Body(nn.Module):
         if self.normalisers is not None:
             rows = tuple(normaliser(x) for normaliser, x in zip(self.normalisers, rows, strict=True))
         features = self.torso(rows).float().unflatten(0, inputs.step_type.shape)
+        if self._num_tasks:
+            assert inputs.task is not None, "where there are several tasks every row has one"
+            told = F.one_hot(inputs.task, self._num_tasks).to(features.dtype)
+            features = torch.cat((features, told), dim=-1)
         outputs: tuple[Tensor, AgentState] = self.core(features, inputs, state)
         return outputs
 

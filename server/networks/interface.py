@@ -32,6 +32,7 @@ class Inputs(NamedTuple):
             at FIRST.
         mask: uint8 `[..., M]`, 1 for the values of discrete actions that are allowed (`ROLE_ACTION_MASK` of the wire);
             None where the environment has no mask.
+        task: int64 `[...]`, which of the run's tasks the row belongs to; None where there is one.
     """
 
     observations: tuple[Tensor, ...]
@@ -39,6 +40,7 @@ class Inputs(NamedTuple):
     reward: Tensor
     last_action: tuple[Tensor, ...]
     mask: Tensor | None = None
+    task: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Inputs:
         """Applies `function` to every tensor."""
@@ -48,6 +50,7 @@ class Inputs(NamedTuple):
             function(self.reward),
             tuple(map(function, self.last_action)),
             None if self.mask is None else function(self.mask),
+            None if self.task is None else function(self.task),
         )
 
 

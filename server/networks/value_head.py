@@ -94,19 +94,23 @@ class ValueMoments(nn.Module):
         self.register_buffer("kept", torch.ones(num_outputs, dtype=torch.float64))
 
     @torch.no_grad()
-    def sums(self, targets: Tensor, valid: Tensor) -> Tensor:
-        """Count, sum and sum of squares of the targets of valid transitions.
+    def sums(self, targets: Tensor, valid: Tensor, task: Tensor | None = None) -> Tensor:
+        """Count, sum and sum of squares of the targets of valid transitions, which learners may add up.
 
         Args:
             targets: `[T, B]`.
             valid: bool `[T, B]`.
+            task: int64 `[T, B]`, which output each belongs to; None with a single one.
 
         Returns:
             float64 `[3, K]`.
         """
         kept = valid & targets.isfinite()
         values = torch.where(kept, targets, 0.0).double()
-        return torch.stack((kept.sum().double(), values.sum(), values.square().sum()))[:, None]
+        if task is None:
+            return torch.stack((kept.sum().double(), values.sum(), values.square().sum()))[:, None]
+        rows = torch.stack((kept.double(), values, values.square())).flatten(1)
+        return rows @ F.one_hot(task.flatten(), len(self.mean)).double()  # unlike a scatter, in one order on a GPU
 
     def no_sums(self) -> Tensor:
         """What no targets add."""

@@ -13,6 +13,7 @@ from seedbed.server.options.network import NetworkConfig
 from seedbed.server.options.replicas import ReplicaConfig
 from seedbed.server.options.run import FleetConfig, RunConfig
 from seedbed.server.options.serving import MonitoringConfig, ServingConfig
+from seedbed.server.options.tasks import TasksConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class ServerConfig:
     )
     algorithm_options: Any = field(default_factory=NoOptions)
     environment: EnvironmentOptions = field(default_factory=lambda: EnvironmentOptions(env="ALE/Pong-v5"))
+    tasks: TasksConfig = field(default_factory=TasksConfig)
     care: CareOptions = field(default_factory=CareOptions)
     fleet: FleetConfig = field(default_factory=FleetConfig)
     learning: LearningConfig = field(default_factory=LearningConfig)
@@ -56,6 +58,26 @@ class ServerConfig:
             raise UsageError(
                 f"expected --num-slots of at least --num-envs ({self.fleet.num_envs}), got {self.num_slots}"
             )
+
+        self._check_tasks()
+
+    def _check_tasks(self) -> None:
+        """Every task must have environments that are learnt from and, where only some show the score, one of those."""
+        plan, fleet = self.tasks.plan, self.fleet
+        if plan.num_tasks == 1:
+            return
+        for name, indices in zip(self.tasks.names, plan.indices(fleet.num_envs), strict=True):
+            shown = [index for index in indices if index in fleet.greedy_environments]
+            if len(indices) == len(shown):
+                raise UsageError(
+                    f"expected --num-envs with an environment for each of {plan.num_tasks} tasks, got {fleet.num_envs} "
+                    f"and none for {name}"
+                )
+            if fleet.num_greedy and not shown:
+                raise UsageError(
+                    f"expected --num-greedy-envs with one for each of {plan.num_tasks} tasks, or 0, got "
+                    f"{fleet.num_greedy} and none for {name}"
+                )
 
     @property
     def num_slots(self) -> int:

@@ -71,6 +71,13 @@ class NetworkConfig:
         fixed=True,
     )
 
+    task_input: bool = option(
+        False,
+        "several tasks: the network is told which of them a row belongs to, one-hot beside the torso's features; "
+        "without it one policy has to see what it plays",
+        fixed=True,
+    )
+    num_tasks: int = option(1, "tasks of the run", minimum=1, fixed=True, hidden=True)
     normalise_observations: Literal["auto", "on", "off"] = option(
         "auto",
         "normalise vectors, and the channels of images below 32 pixels a side, by their running mean and standard "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from seedbed.server.options.run import RunConfig
 from seedbed.server.run.checkpoint import Checkpoint
 from seedbed.server.run.cohorts import CohortRecord
 from seedbed.server.run.state_tree import flatten_state, unflatten_state
+from seedbed.server.run.task_facts import TaskFacts
 
 
 def _no_episodes() -> dict[str, Any]:
@@ -33,6 +34,7 @@ class RunState:
         wall_s: time since the first answered step of each start.
         episodes: the newest ones, see `EpisodeWindow.get_state`.
         cohorts: what the run is judged by, see `CohortRecord.to_json`; an open cohort is no part of it.
+        tasks: of each of several, by its name: agent steps, newest episodes and cohorts; empty where there is one.
         finished: the stop condition that ended the run, if one did.
         random: state of the generator that actions are drawn with.
         random_device: kind of device that it is of; those of another kind cannot go on with it.
@@ -45,21 +47,45 @@ class RunState:
     wall_s: float = 0.0
     episodes: Mapping[str, Any] = field(default_factory=_no_episodes)
     cohorts: Mapping[str, Any] = field(default_factory=lambda: CohortRecord().to_json())
+    tasks: Mapping[str, Any] = field(default_factory=dict)
     finished: str | None = None
     random: Tensor | None = None
     random_device: str = "cpu"
     learner: Mapping[str, Any] | None = None
 
-    def stop_condition(self, run: RunConfig) -> str | None:
-        """The first stop condition that is reached, as a phrase, or None."""
+    def stop_condition(
+        self, run: RunConfig, tasks: Sequence[TaskFacts] = (), target_score: float | None = None
+    ) -> str | None:
+        """The first stop condition that is reached, as a phrase, or None.
+
+        Args:
+            run: has those of every run.
+            tasks: several: all that have a target must reach theirs.
+            target_score: that a joint cohort of theirs must reach.
+        """
         if self.agent_steps >= run.max_steps:
             return f"reached {run.max_steps:,} agent steps"
         if run.max_seconds is not None and self.wall_s >= run.max_seconds:
             return f"reached {run.max_seconds:g} s"
         newest = self.cohort_record.newest
+        if tasks:
+            if target_score is not None and newest is not None and newest.score >= target_score:
+                return f"reached a mean return of {newest.mean:.3f} of people's over a cohort of every task"
+            return self._targets_reached(tasks)
         if run.target_return is not None and newest is not None and newest.score >= run.target_return:
             return f"reached a mean return of {newest.mean:.2f} over a cohort of {newest.episodes} episodes"
         return None
+
+    def _targets_reached(self, tasks: Sequence[TaskFacts]) -> str | None:
+        """Each task by its own newest cohort: that of one whose environments are gone stands."""
+        targets = {task.name: task.target for task in tasks if task.target is not None}
+        if not targets or not targets.keys() <= self.tasks.keys():
+            return None
+        newest = {name: CohortRecord.from_json(self.tasks[name]["cohorts"]).newest for name in targets}
+        if any(one is None or one.score < targets[name] for name, one in newest.items()):
+            return None
+        returns = ", ".join(f"{name} {one.mean:.2f}" for name, one in newest.items() if one is not None)
+        return f"reached the return of every task with a target ({returns})"
 
     @property
     def cohort_record(self) -> CohortRecord:
@@ -93,6 +119,8 @@ class RunState:
         try:
             state = cls(**unflatten_state(checkpoint.tensors, checkpoint.metadata["state"]))
             CohortRecord.from_json(state.cohorts)
+            for task in state.tasks.values():
+                CohortRecord.from_json(task["cohorts"])
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ConfigError(
                 f"expected where a run stands in its checkpoint, got something else ({error!r})"

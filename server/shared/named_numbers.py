@@ -18,20 +18,24 @@ _PLACE = struct.Struct("<64sd")
 class NamedNumbers(SharedTable):
     """A table of names, of at most 64 ASCII characters each, and numbers."""
 
-    def __init__(self) -> None:
-        self._hold(SharedFile(MAX_NUMBERS * _PLACE.size))
+    kept = ("_size",)
+
+    def __init__(self, size: int = MAX_NUMBERS) -> None:
+        """Has room for `size` names."""
+        self._size = size
+        self._hold(SharedFile(size * _PLACE.size))
 
     def write(self, numbers: Mapping[str, float]) -> None:
         """Replaces the numbers of these names; those that find no place are left out."""
         for name, value in numbers.items():
-            if name not in self._places and len(self._places) < MAX_NUMBERS:
+            if name not in self._places and len(self._places) < self._size:
                 self._places[name] = len(self._places)
             if name in self._places:
                 _PLACE.pack_into(self._memory, self._places[name] * _PLACE.size, name.encode("ascii"), value)
 
     def read(self) -> dict[str, float]:
         """All that are there."""
-        rows = (_PLACE.unpack_from(self._memory, place * _PLACE.size) for place in range(MAX_NUMBERS))
+        rows = (_PLACE.unpack_from(self._memory, place * _PLACE.size) for place in range(self._size))
         return {name.rstrip(b"\0").decode("ascii"): value for name, value in rows if name.strip(b"\0")}
 
     def _view(self, memory: mmap.mmap) -> None:

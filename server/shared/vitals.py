@@ -177,6 +177,10 @@ class Vitals:
         return Histogram(float(self._values[place]), tuple(int(count) for count in buckets))
 
 
+NUMBERS_OF_A_TASK = 8
+"""Room for those of each."""
+
+
 class VitalsTable(SharedTable):
     """The vitals of all processes of a server.
 
@@ -184,13 +188,15 @@ class VitalsTable(SharedTable):
         device: of the device process.
         frontends: by number; a frontend that replaces another goes on with its numbers.
         info: means of what environments tell of their episodes; of the device process.
+        tasks: numbers of each of several tasks, "NUMBER:TASK"; of the device process.
     """
 
-    kept = ("_num_frontends", "info")
+    kept = ("_num_frontends", "info", "tasks")
 
-    def __init__(self, num_frontends: int) -> None:
+    def __init__(self, num_frontends: int, num_tasks: int = 1) -> None:
         self._num_frontends = num_frontends
         self.info = NamedNumbers()
+        self.tasks = NamedNumbers(NUMBERS_OF_A_TASK * num_tasks)
         self._hold(SharedFile((1 + num_frontends) * _NUM_VALUES * 8))
 
     @property

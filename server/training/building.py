@@ -14,6 +14,7 @@ from seedbed.server.monitoring.watch import make_watch
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.saving import Saver
 from seedbed.server.run.state import RunState
+from seedbed.server.run.task_facts import facts_of
 from seedbed.server.shared.vitals import Vitals
 from seedbed.server.training.assemble import Parts, assemble
 from seedbed.server.training.insight import make_insight
@@ -128,9 +129,10 @@ def _begin(opened: OpenedRun, held: ExitStack, replica: Replica) -> None:
 
 
 def _make_clock(config: ServerConfig, state: RunState, parts: Parts, vitals: Vitals, replica: Replica) -> RunClock:
+    facts = facts_of(config, parts.slots.spec)
     if replica.link is None:
-        return RunClock(config, state, parts, vitals)
-    clock = SharedClock(config, state, parts, vitals, replica.place)
+        return RunClock(config, state, parts, vitals, facts)
+    clock = SharedClock(config, state, parts, vitals, replica.place, facts)
     replica.attend(parts, clock, vitals)
     return clock
 
@@ -148,6 +150,7 @@ def _make_server(
         fleet=clock,
         device=parts.device,
         rows_of_a_round=parts.rows_of_a_round,
+        plan=config.tasks.plan,
         indices=indices,
     )
 

@@ -22,10 +22,13 @@ from seedbed.server.options.config import ServerConfig
 from seedbed.server.options.replicas import ReplicaConfig
 from seedbed.server.options.run import RunConfig
 from seedbed.server.options.serving import ServingConfig
+from seedbed.server.options.tasks import Task, to_text
 from seedbed.server.presets.registry import PRESETS, fits, task_values
+from seedbed.server.presets.suites import SUITES
 from seedbed.server.run.directory import RunDirectory
 from seedbed.server.trackers.registry import names_in
 from seedbed.server.training.options_file import is_run, read_options_file
+from seedbed.server.training.task_set import TASKS, TaskSet, find_tasks, joint_name, split_envs
 
 HELP = ("-h", "--help")
 TRACK = "monitoring.track"
@@ -67,6 +70,8 @@ class Given:
         spec: of --spec, in place of an environment that is built here.
         asks_client: the environment is that of the first client: --spec first.
         from_spec: options of the environment that follow from it, as if they were typed.
+        tasks: of --env said several times, --suite or --tasks; None: none of them.
+        from_tasks: options that follow from these, as if they were typed.
         dry_run: say what would be trained, and write nothing.
     """
 
@@ -81,6 +86,8 @@ class Given:
     spec: EnvironmentSpec | None = None
     asks_client: bool = False
     from_spec: Mapping[str, Any] = field(default_factory=dict)
+    tasks: TaskSet | None = None
+    from_tasks: Mapping[str, Any] = field(default_factory=dict)
     dry_run: bool = False
 
     @property
@@ -91,13 +98,19 @@ class Given:
 
     @property
     def typed_env(self) -> str | None:
-        """The environment that was named on the command line, over a preset's or a file's."""
-        return self.flags.get("environment.env")
+        """The environment that was named on the command line, over a preset's or a file's; several by their set."""
+        return self.flags.get("environment.env") if self.tasks is None else self.tasks.name
 
     @property
     def environment(self) -> EnvironmentOptions:
         """Which environment; no algorithm has a say in it."""
         return self._part("environment")
+
+    @property
+    def all_tasks(self) -> tuple[Task, ...]:
+        """Several tasks, a file's where none were typed; empty: there is a single environment."""
+        several: tuple[Task, ...] = self._part("tasks").tasks
+        return () if self.tasks is None and "environment.env" in self.flags else several
 
     @property
     def care(self) -> CareOptions:
@@ -120,12 +133,20 @@ class Given:
         return self._part("run")
 
     @property
+    def task_name(self) -> str:
+        """The environment, or the set of several."""
+        if self.tasks is not None:
+            return self.tasks.name
+        return joint_name(self.all_tasks) if self.all_tasks else self.environment.env_id
+
+    @property
     def directory(self) -> RunDirectory:
         """Where the run lives: named by preset or environment, and by the algorithm if that was named."""
         if (path := self.flags.get("run.run_dir")) is not None:
             return RunDirectory(path)
         own = self.preset if fits(self.preset, self.typed_env) else None
-        parts = [own or self.environment.env_id, *filter(None, [self.flags.get("algorithm")])]
+        name = own or self.task_name
+        parts = [name, *filter(None, [self.flags.get("algorithm")])]
         return RunDirectory(Path("runs") / re.sub(r"[^\w.-]+", "-", "-".join(parts)))
 
     def with_spec(self, spec: EnvironmentSpec) -> Given:
@@ -168,6 +189,10 @@ def make_parser(prog: str, description: str, tree: ServerConfig) -> OptionParser
         metavar="FILE",
         help="the environment's spec, as `seedbed env --describe > FILE` wrote it; first: that of the first client",
     )
+    once.add_argument(
+        "--tasks", metavar="FILE", type=Path, help="several tasks for one policy: a list in JSON, YAML or TOML"
+    )
+    once.add_argument("--suite", metavar="NAME", help=f"several tasks for one policy: {', '.join(SUITES)}")
     once.add_argument("--seeds", metavar="N,N,...", help="runs in turn, one for each seed, in folders of --run-dir")
     once.add_argument(
         "--learners", metavar="N", help="N learners on this machine, each with environments of its own (--num-envs)"
@@ -188,13 +213,19 @@ def read_command_line(argv: Sequence[str], *, prog: str, description: str = "") 
         UsageError: a common option is wrong, or a preset unknown.
         ConfigError: the file of --config is none.
     """
-    words = [word for word in argv if word not in HELP]
+    words, envs = split_envs([word for word in argv if word not in HELP])
     namespace, _ = make_parser(prog, description, ServerConfig()).parse_known_args(words)
     if namespace.config is not None and namespace.preset is not None and is_run(namespace.config):
         raise UsageError(
             f"expected --config or --preset, got both: a config.json is complete without {namespace.preset!r}"
         )
     typed = explicit(namespace, ServerConfig())
+    tasks = find_tasks(envs, typed.get("environment.env"), namespace.suite, namespace.tasks)
+    if tasks is not None and namespace.spec is not None:
+        raise UsageError(
+            "expected --spec of a single environment, got several: each is described where the server runs"
+        )
+    from_tasks = {} if tasks is None else {TASKS: to_text(tasks.tasks), "environment.env": None}
     asks_client = namespace.spec == _FIRST_CLIENT
     spec = None if namespace.spec is None or asks_client else _read_spec(Path(namespace.spec))
     from_spec = {} if spec is None else _options_of_spec(spec, typed)
@@ -202,18 +233,20 @@ def read_command_line(argv: Sequence[str], *, prog: str, description: str = "") 
         argv=tuple(words),
         prog=prog,
         description=description,
-        wants_help=len(words) < len(argv),
+        wants_help=any(word in HELP for word in argv),
         preset=namespace.preset,
         file={} if namespace.config is None else read_options_file(namespace.config),
-        flags={**from_spec, **typed},
+        flags={**from_spec, **typed, **from_tasks},
         trust=Trust(
-            typed=frozenset(filter(is_module, _typed_names(typed))),
+            typed=frozenset(filter(is_module, [*_typed_names(typed), *envs])),
             allow_import=namespace.allow_import,
             start_directory=start_directory(namespace.import_from),
         ),
         spec=spec,
         asks_client=asks_client,
         from_spec=from_spec,
+        tasks=tasks,
+        from_tasks=from_tasks,
         dry_run=namespace.dry_run,
     )
 

@@ -36,6 +36,7 @@ def introduce(
     run_dir = config.run.run_dir
     return [
         f"environment   {_environment(spec)}",
+        *([f"tasks         {_tasks(config)}"] if spec.tasks else []),
         f"algorithm     {_algorithm(spec, config)}",
         f"network       {_network(spec, config)}; {num_parameters:,} parameters",
         f"device        {device}",
@@ -54,7 +55,7 @@ def introduce(
 
 def _client_command(config: ServerConfig, address: str) -> str:
     """What is typed beside the environments, with what lets a client in and a module that only its owner may name."""
-    credentials, env = config.serving.credentials, config.environment.env_id
+    credentials, env = config.serving.credentials, config.environment.env or ""
     options = {
         "--tls-ca": "CA" if credentials.tls_cert else None,
         "--tls-cert": "CERT --tls-key KEY" if credentials.tls_client_ca else None,
@@ -115,6 +116,16 @@ def _environments(spec: EnvironmentSpec, config: ServerConfig, local: bool) -> s
     return f"{fleet.num_envs}{where}{why}{greedy}"
 
 
+def _tasks(config: ServerConfig) -> str:
+    """Their names, and the share of each where they differ."""
+    names, shares = config.tasks.names, config.tasks.plan.shares
+    told = "the network is told which" if config.network.task_input else "the network is not told which"
+    if len(set(shares)) == 1:
+        return f"{len(names)}, in equal shares: {_listed(names)}; {told}"
+    shown = [f"{name} {share:.0%}" for name, share in zip(names, shares, strict=True)]
+    return f"{len(names)}: {_listed(shown)}; {told}"
+
+
 def _learners(config: ServerConfig, world: int) -> str:
     """What is of each and what of all: options are of each, as everywhere where torchrun is used."""
     batch = config.learning.batch_size
@@ -125,9 +136,14 @@ def _learners(config: ServerConfig, world: int) -> str:
 
 
 def _target(config: ServerConfig) -> str:
-    run = config.run
+    run, tasks = config.run, config.tasks
     steps = f"{run.max_steps:,} steps"
     seconds = "" if run.max_seconds is None else f" or {run.max_seconds:g} s"
+    own = sum(task.target is not None for task in tasks.tasks)
+    score = [] if tasks.target_score is None else [f"a capped mean of {tasks.target_score:g} of people's scores"]
+    if tasks.tasks and (own or score or run.target_return is not None):
+        every = [] if run.target_return is None and not own else ["the return of each task that has a target"]
+        return f"{' or '.join([*score, *every])}, or {steps}{seconds}"
     if run.target_return is None:
         return f"none: ends after {steps}{seconds}; --target-return X stops when returns reach X"
     return f"a return of {run.target_return:g}, or {steps}{seconds}"

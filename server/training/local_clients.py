@@ -12,82 +12,30 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
 from seedbed.common.address import local_address
 from seedbed.common.certificates import names_of
 from seedbed.common.credentials import ServerCredentials
-from seedbed.common.environment_options import VIDEO_ENDINGS, CareOptions, EnvironmentOptions, FilmOptions
+from seedbed.common.environment_options import VIDEO_ENDINGS, EnvironmentOptions, FilmOptions
 from seedbed.common.errors import AuthError, BrokenError, MissingExtraError, SeedbedError, SpecError, UsageError
 from seedbed.common.extras import missing_extra
-from seedbed.common.image_layout import cost_remark
 from seedbed.common.options import to_argv
 from seedbed.common.plugins import NOTHING_TYPED, Trust, check_trusted
-from seedbed.common.report import report_pipe
 from seedbed.common.restarts import RestartBudget
-from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.options.config import ServerConfig
 
 logger = logging.getLogger(__name__)
 
-_MODULE = "seedbed.env_client"
+MODULE = "seedbed.env_client"
 _MAX_RESTARTS, _WINDOW_S = 6, 600.0  # of one client: one that dies as soon as it runs ends the run within a minute
 _EXIT_TIMEOUT_S = 5.0
 _YIELD, _LAST = 5, 19  # steps of niceness; the last there is
 _PERMANENT = {error.exit_code: error for error in (UsageError, MissingExtraError, AuthError, SpecError)}
-
-
-def describe_environment(
-    config: EnvironmentOptions, trust: Trust = NOTHING_TYPED, care: CareOptions | None = None
-) -> EnvironmentSpec:
-    """Asks the client side, in a process of its own, what the environment looks like.
-
-    Args:
-        config: which.
-        trust: whether its module may be imported.
-        care: how long it may take to be built and reset; nobody watches it yet, so there is no window.
-
-    Raises:
-        UsageError: its module may not be imported.
-        SeedbedError: what that process said was wrong.
-    """
-    check_trusted("--env", config.env, trust)
-    care = replace(care or CareOptions(), render="none")
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        _MODULE,
-        "--describe",
-        *to_argv(config),
-        *to_argv(care),
-        *_import_options(config.env_id, trust),
-    ]
-    with report_pipe() as pipe, tempfile.TemporaryFile() as log:
-        process = pipe.start(command, log)
-        try:
-            facts = pipe.read(care.reset_timeout_s)
-            code = 0 if facts else process.wait(_EXIT_TIMEOUT_S)
-        except (TimeoutError, subprocess.TimeoutExpired):
-            raise SpecError(
-                f"{config.env}: expected to be built, reset and stepped once within {care.reset_timeout_s:g} s: "
-                "--reset-timeout-s gives it longer"
-            ) from None
-        finally:
-            process.kill()
-            process.wait()
-        if facts is None:
-            log.seek(0)
-            sys.stderr.write(log.read().decode(errors="replace"))
-            raise SpecError(f"{config.env}: the process that built it {_how_it_ended(code)}")
-    spec = EnvironmentSpec.from_json(facts["spec"])
-    if (remark := cost_remark(spec)) is not None:
-        logger.warning("%s", remark)
-    return spec
 
 
 def check_video(file: Path) -> None:
@@ -105,7 +53,7 @@ def check_video(file: Path) -> None:
         raise missing_extra("video", "--video needs it")
 
 
-def _import_options(env: str, trust: Trust) -> list[str]:
+def import_options(env: str, trust: Trust) -> list[str]:
     """Options that hand the decision on: a client would take an --env on its command line for typed."""
     return trust.to_argv(env) or ["--no-allow-import"]
 
@@ -116,12 +64,14 @@ class _Client:
 
     Attributes:
         restart_s: when the next one starts, or None while this one lives.
+        given_up: there will be no other.
     """
 
     number: int
     process: subprocess.Popen[bytes]
     budget: RestartBudget = field(default_factory=lambda: RestartBudget(_MAX_RESTARTS, _WINDOW_S))
     restart_s: float | None = None
+    given_up: bool = False
 
 
 class LocalClients:
@@ -135,6 +85,7 @@ class LocalClients:
         yielding: bool = False,
         trust: Trust = NOTHING_TYPED,
         film: FilmOptions | None = None,
+        tasks: Collection[int] | None = None,
         num_clients: int | None = None,
         first_index: int = 0,
     ) -> None:
@@ -146,6 +97,7 @@ class LocalClients:
             yielding: where cores are scarce the server goes first, and they get what it leaves.
             trust: whether they may import the environment's module.
             film: the video that the one with environment 0 makes.
+            tasks: of several those that are played; None: all.
             num_clients: processes unless options say how many; one per core if None.
             first_index: of their environments.
 
@@ -153,26 +105,21 @@ class LocalClients:
             UsageError: that may not be imported, or the server demands certificates, and these clients have none.
             AuthError: the server's certificate names no host.
         """
-        fleet = config.fleet
-        check_trusted("--env", config.environment.env, trust)
-        self._environment = [
-            *to_argv(config.environment),
-            *to_argv(config.care),
-            *to_argv(film or FilmOptions()),
-            *_import_options(config.environment.env_id, trust),
-        ]
+        self._common = [*to_argv(config.care), *to_argv(film or FilmOptions())]
         self._connection = ["--server", local_address(address), *credential_options(config.serving.credentials)]
         self._yielding = yielding
-        self._counts = _split(fleet.num_envs, fleet.num_clients or num_clients or os.cpu_count() or 1)
-        self._first_index = first_index
+        self._trust = trust
+        self._shares = plan_clients(config, tasks, num_clients=num_clients, first_index=first_index)
+        for share in self._shares:
+            check_trusted("--env", share.environment.env, trust)
         self._clients: list[_Client] = []
 
     def start(self) -> None:
         """Starts all."""
-        self._clients = [_Client(number, self._spawn(number)) for number in range(len(self._counts))]
+        self._clients = [_Client(number, self._spawn(number)) for number in range(len(self._shares))]
 
     def check(self) -> None:
-        """Starts clients again that have ended.
+        """Starts clients again that have ended. Of several tasks one whose clients are lost for good is given up.
 
         Raises:
             SeedbedError: one ended for a reason that another start would not mend.
@@ -180,11 +127,28 @@ class LocalClients:
         """
         now_s = time.monotonic()
         for client in self._clients:
+            if client.given_up:
+                continue
             code = client.process.poll()
             if client.restart_s is None and code is not None:
-                client.restart_s = now_s + _wait_s(client, code, now_s)
+                try:
+                    client.restart_s = now_s + _wait_s(client, code, now_s)
+                except SeedbedError as error:
+                    self._give_up(client, error)
+                    continue
             if client.restart_s is not None and now_s >= client.restart_s:
                 client.process, client.restart_s = self._spawn(client.number), None
+
+    def _give_up(self, client: _Client, error: SeedbedError) -> None:
+        """The other tasks go on; without another one, or with none left, the run ends."""
+        client.given_up = True
+        played = {share.task for share in self._shares}
+        going_on = {self._shares[other.number].task for other in self._clients if not other.given_up}
+        if len(played) < 2 or not going_on:
+            raise error
+        task = self._shares[client.number].environment.env_name
+        left = "its other clients go on" if self._shares[client.number].task in going_on else "the other tasks go on"
+        logger.error("%s, given up: %s; %s", task, error, left)
 
     def stop(self) -> None:
         """Asks all to leave, and ends those that do not."""
@@ -201,10 +165,10 @@ class LocalClients:
                 client.process.stdin.close()
 
     def _spawn(self, number: int) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-P", "-m", _MODULE, *self._connection, *self._environment]
-        command += ["--num-envs", str(self._counts[number])]
-        first = self._first_index + sum(self._counts[:number])
-        command += ["--first-index", str(first), "--client-id", f"local-{number}"]
+        share = self._shares[number]
+        command = [sys.executable, "-P", "-m", MODULE, *self._connection, *to_argv(share.environment), *self._common]
+        command += import_options(share.environment.env_id, self._trust)
+        command += [*share.index_options(), "--client-id", f"local-{number}"]
         command += ["--exit-with-parent"]
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         # A session of its own: Ctrl-C reaches the server alone, which stops its clients in order. The open pipe tells
@@ -222,7 +186,7 @@ def _wait_s(client: _Client, code: int, now_s: float) -> float:
     Raises:
         SeedbedError: for ever.
     """
-    what = f"env client local-{client.number} {_how_it_ended(code)}"
+    what = f"env client local-{client.number} {how_it_ended(code)}"
     if code in _PERMANENT:
         raise _PERMANENT[code](f"{what}; see its message above")
     restarts = client.budget.spend(now_s)
@@ -234,7 +198,7 @@ def _wait_s(client: _Client, code: int, now_s: float) -> float:
     return wait_s
 
 
-def _how_it_ended(code: int) -> str:
+def how_it_ended(code: int) -> str:
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
@@ -257,6 +221,57 @@ def credential_options(credentials: ServerCredentials) -> list[str]:
     elif credentials.insecure:
         options += ["--insecure"]
     return options
+
+
+@dataclass(frozen=True, slots=True)
+class ClientShare:
+    """What one client process steps.
+
+    Attributes:
+        task: which of several; 0 where there is one.
+        environment: of it.
+        indices: in the fleet.
+    """
+
+    task: int
+    environment: EnvironmentOptions
+    indices: Sequence[int]
+
+    def index_options(self) -> list[str]:
+        """Its indices on a command line."""
+        first, count = self.indices[0], len(self.indices)
+        if list(self.indices) == list(range(first, first + count)):
+            return ["--num-envs", str(count), "--first-index", str(first)]
+        return ["--indices", ",".join(map(str, self.indices))]
+
+
+def plan_clients(
+    config: ServerConfig,
+    tasks: Collection[int] | None = None,
+    *,
+    num_clients: int | None = None,
+    first_index: int = 0,
+) -> list[ClientShare]:
+    """The client processes of a run on this machine: of several tasks each plays one, so that one which breaks costs
+    only its own.
+
+    Args:
+        config: of the run.
+        tasks: those that are played; None: all.
+        num_clients: processes unless options say how many; one per core if None.
+        first_index: of the environments.
+    """
+    fleet, plan = config.fleet, config.tasks.plan
+    environments = [task.environment(config.environment) for task in config.tasks.tasks] or [config.environment]
+    num_clients = fleet.num_clients or num_clients or os.cpu_count() or 1
+    indices = [[first_index + index for index in own] for own in plan.indices(fleet.num_envs)]
+    shares = []
+    for task, number in enumerate(_split(max(num_clients, plan.num_tasks), plan.num_tasks)):
+        start = 0
+        for count in _split(len(indices[task]), number) if tasks is None or task in tasks else ():
+            shares.append(ClientShare(task, environments[task], indices[task][start : start + count]))
+            start += count
+    return shares
 
 
 def _split(total: int, parts: int) -> list[int]:

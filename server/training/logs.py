@@ -16,6 +16,7 @@ from seedbed.server.monitoring.progress import Progress
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.resuming import unexposed
 from seedbed.server.run.state import RunState
+from seedbed.server.run.task_facts import facts_of
 from seedbed.server.trackers.interface import TrackedRun
 from seedbed.server.trackers.registry import find_trackers
 from seedbed.server.trackers.tracking import Tracking
@@ -47,7 +48,8 @@ def make_interval_log(
     )
     tracking = Tracking(find_trackers(config.monitoring.track, trust), tracked, on_hang=end_without_waiting)
     signs = LearningSigns(config.run, opened.spec) if warns else None
-    return IntervalLog(config, opened.spec, writer, tracking, progress, signs, waiting_for)
+    facts = facts_of(config, opened.spec)
+    return IntervalLog(config, opened.spec, writer, tracking, progress, signs, waiting_for, facts)
 
 
 def make_episode_log(opened: OpenedRun, state: RunState, queue: EpisodeQueue) -> EpisodeLog:

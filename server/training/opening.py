@@ -16,8 +16,8 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.directory import LOG_FILE, RunDirectory, RunFile
 from seedbed.server.training.command_line import Given
+from seedbed.server.training.describing import describe
 from seedbed.server.training.first_spec import ask_first_client
-from seedbed.server.training.local_clients import describe_environment
 from seedbed.server.training.resolve import check_flags, resolve, resolve_again
 from seedbed.server.training.stop_signal import StopSignal
 
@@ -86,7 +86,7 @@ def open_run(given: Given, stop: StopSignal | None = None, held: ExitStack | Non
     before = directory.find_run()
     if before is None:
         check_flags(given)
-        spec = given.spec or describe_environment(given.environment, given.trust, given.care)
+        spec = given.spec or describe(given)
         config = resolve(given, spec)
     elif given.run.resume == "never":
         raise ConfigError(f"expected no run in {directory.path} with --resume never, there is one")

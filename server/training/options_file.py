@@ -35,6 +35,19 @@ def is_run(path: Path) -> bool:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    data = read_data(path, "--config")
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"--config {path}: expected options by name, got {data!r:.100}")
+    return data
+
+
+def read_data(path: Path, flag: str) -> Any:
+    """What a JSON, YAML or TOML file holds; `flag` is the option that names it.
+
+    Raises:
+        ConfigError: it cannot be read.
+        MissingExtraError: it is YAML, and PyYAML is not installed.
+    """
     readers: Mapping[str, Callable[[str], Any]] = {
         ".json": json.loads,
         ".toml": _read_toml,
@@ -42,18 +55,15 @@ def _read(path: Path) -> Mapping[str, Any]:
         ".yml": _read_yaml,
     }
     if path.suffix not in readers:
-        raise ConfigError(f"--config {path}: expected a file that ends in {', '.join(readers)}")
+        raise ConfigError(f"{flag} {path}: expected a file that ends in {', '.join(readers)}")
     try:
-        data = readers[path.suffix](path.read_text())
+        return readers[path.suffix](path.read_text())
     except FileNotFoundError as error:
-        raise ConfigError(f"--config {path}: expected a file, there is none") from error
+        raise ConfigError(f"{flag} {path}: expected a file, there is none") from error
     except OSError as error:
-        raise ConfigError(f"--config {path}: expected a file that can be read: {error.strerror}") from error
+        raise ConfigError(f"{flag} {path}: expected a file that can be read: {error.strerror}") from error
     except ValueError as error:
-        raise ConfigError(f"--config {path}: {error}") from error
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"--config {path}: expected options by name, got {data!r:.100}")
-    return data
+        raise ConfigError(f"{flag} {path}: {error}") from error
 
 
 def _read_toml(text: str) -> Any:

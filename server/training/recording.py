@@ -17,7 +17,14 @@ from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import StepType
 from seedbed.server.algorithms.interface import Acting, Algorithm, Decision
 from seedbed.server.experience.batch import Sample, TrainBatch, valid_transitions
-from seedbed.server.experience.unroll import ACTION_MASK, TORCH_DTYPES, Provenance, action_field, last_action_field
+from seedbed.server.experience.unroll import (
+    ACTION_MASK,
+    TASK,
+    TORCH_DTYPES,
+    Provenance,
+    action_field,
+    last_action_field,
+)
 from seedbed.server.networks.interface import Inputs, PolicyNetwork
 
 Reward = Callable[[tuple[Tensor, ...]], Tensor]
@@ -54,6 +61,7 @@ def record(
         for action in spec.actions
     )
     earned = torch.zeros(num_unrolls)
+    task = torch.arange(num_unrolls) % spec.num_tasks if spec.num_tasks > 1 else None
     rows: list[dict[str, Tensor]] = []
     shown: list[tuple[Tensor, ...]] = []
     for step_type in step_types:
@@ -63,7 +71,7 @@ def record(
         mask = None
         if spec.mask_position is not None:
             mask = torch.randint(0, 2, (num_unrolls, spec.num_mask_entries), generator=generator).byte()
-        inputs = Inputs(observations, step_type, _zeroed(earned, first), last_action, mask)
+        inputs = Inputs(observations, step_type, _zeroed(earned, first), last_action, mask, task)
         chosen = torch.full((num_unrolls,), greedy)
         with torch.no_grad():
             decision = algorithm.act(network, inputs, state, Acting(torch.arange(num_unrolls), generator, 0, chosen))
@@ -116,6 +124,8 @@ def _row(spec: EnvironmentSpec, inputs: Inputs, decision: Decision, version: int
         **dict(zip(map(last_action_field, names), inputs.last_action, strict=True)),
         **decision.recorded,
     }
+    if inputs.task is not None:
+        fields[TASK] = inputs.task
     return fields if inputs.mask is None else fields | {ACTION_MASK: inputs.mask}
 
 

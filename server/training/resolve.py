@@ -23,6 +23,7 @@ from seedbed.server.run.resuming import check_unchanged, unexposed
 from seedbed.server.trackers.registry import find_trackers
 from seedbed.server.training.command_line import PLUGINS, Given, make_parser
 from seedbed.server.training.rules import rules
+from seedbed.server.training.task_set import TASKS
 
 AUTO = "auto"
 """Said of an option that rules know: as they say, whatever a preset or a file says. Of one that names a module, as
@@ -43,7 +44,7 @@ def resolve(given: Given, spec: EnvironmentSpec) -> ServerConfig:
     flags = _flags(given, start)
     if "environment.atari_preset" in flags and not spec.preset:
         raise UsageError(f"--atari-preset is for environments of ALE/ alone, and {spec.environment} is none of them")
-    values = {**ruled, **own, **read_json(start, given.file), **given.from_spec, **flags}
+    values = {**ruled, **own, **read_json(start, given.file), **given.from_spec, **flags, **_of_tasks(given, spec)}
     config = override(
         start, {path: ruled[path] if _asks_rules(path, value, ruled) else value for path, value in values.items()}
     )
@@ -71,10 +72,16 @@ def resolve_again(given: Given, run: RunFile, name: str) -> ServerConfig:
         )
     start = unexposed(before)
     values = preset_values(given.preset, before.algorithm, given.typed_env)
-    values = {**values, **read_json(start, given.file), **_flags(given, start)}
+    values = {**values, **read_json(start, given.file), **_flags(given, start), **given.from_tasks}
     ruled = _ruled(before.algorithm, run.spec)  # settled when the run was made
     config = override(start, {path: value for path, value in values.items() if not _asks_rules(path, value, ruled)})
     check_unchanged(before, config, name)
+    if before.tasks.environments != config.tasks.environments:
+        ours, theirs = (", ".join(one.tasks.names) or one.environment.env for one in (before, config))
+        raise ConfigError(
+            f"expected the tasks of the run in {name}, {ours}, got {theirs}: leave them out to resume it, or choose "
+            "another --run-dir"
+        )
     admit(config, run.spec, given.trust)
     find_trackers(config.monitoring.track, given.trust)
     return config
@@ -163,6 +170,13 @@ def _of_preset(given: Given) -> str | None:
 def _ruled(algorithm: str, spec: EnvironmentSpec) -> dict[str, Any]:
     """What an environment asks for, and an algorithm on it: dotted path -> value."""
     return {**rules(spec), **find_algorithm(algorithm).defaults(spec)}
+
+
+def _of_tasks(given: Given, spec: EnvironmentSpec) -> dict[str, Any]:
+    """Options that are not said but follow from how many tasks there are."""
+    if spec.num_tasks == 1:
+        return {TASKS: None, "network.num_tasks": 1}
+    return {**given.from_tasks, "environment.env": None, "network.num_tasks": spec.num_tasks}
 
 
 def _asks_rules(path: str, value: Any, ruled: Mapping[str, Any]) -> bool:

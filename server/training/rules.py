@@ -29,8 +29,10 @@ _WITHOUT: Mapping[str, Any] = {
 def rules(spec: EnvironmentSpec) -> Mapping[str, Any]:
     """Dotted option -> value, by what an environment shows."""
     stacks = set(frame_stacks(spec.shown, None))
+    by_kind = _WITH_PIXELS if shows_pixels(spec.shown) else _WITHOUT
     return {
-        **(_WITH_PIXELS if shows_pixels(spec.shown) else _WITHOUT),
+        **by_kind,
+        "fleet.num_envs": -(-by_kind["fleet.num_envs"] // spec.num_tasks) * spec.num_tasks,  # as many of each task
         "network.frame_stack": stacks.pop() if len(stacks) == 1 else None,
         "network.precision": "bfloat16" if any(map(computes_in_half, spec.shown)) else "float32",
         "network.normalise_observations": "off",

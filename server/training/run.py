@@ -226,6 +226,14 @@ class TrainingRun:
         replicas = self._clock.reports
         cohorts, spreads = self._clock.cohorts, loop.take_spreads()
         scored, vitals = cohorts.num_present > 0, self._server.vitals
+        present = {} if self._clock.tasks is None else self._clock.tasks.present
         self._interval_log.log(
-            state, vitals, metrics, cohorts.progress, scored=scored, spreads=spreads, replicas=replicas
+            state,
+            vitals,
+            metrics,
+            cohorts.progress,
+            scored=scored,
+            spreads=spreads,
+            replicas=replicas,
+            present=present,
         )

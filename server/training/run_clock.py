@@ -11,9 +11,12 @@ from seedbed.server.monitoring.episodes import EpisodeQueue, EpisodeRecord
 from seedbed.server.monitoring.metrics import EpisodeWindow
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.cohorts import Cohorts
+from seedbed.server.run.joint_cohorts import JointCohorts
 from seedbed.server.run.state import RunState
+from seedbed.server.run.task_facts import TaskFacts
 from seedbed.server.shared.vitals import Vitals
 from seedbed.server.training.assemble import Parts
+from seedbed.server.training.task_clock import TaskClock
 
 
 class RunClock:
@@ -21,11 +24,14 @@ class RunClock:
 
     Attributes:
         cohorts: what the run is judged by.
+        tasks: of several; None where there is one.
         episodes: those that have ended, for whoever writes them down.
     """
 
-    def __init__(self, config: ServerConfig, state: RunState, parts: Parts, vitals: Vitals) -> None:
-        """Starts counting from where the run stands."""
+    def __init__(
+        self, config: ServerConfig, state: RunState, parts: Parts, vitals: Vitals, facts: Sequence[TaskFacts] = ()
+    ) -> None:
+        """Starts counting from where the run stands; `facts` of each task where there are several."""
         self._config = config
         self._before = state
         self._parts = parts
@@ -33,7 +39,12 @@ class RunClock:
         self._consumed = state.consumed
         self._window = EpisodeWindow.from_state(state.episodes)
         self.episodes = EpisodeQueue()
-        self.cohorts = Cohorts(self.shows_score, state.cohort_record)
+        self.tasks: TaskClock | None = None
+        self.cohorts: Cohorts | JointCohorts = Cohorts(self.shows_score, state.cohort_record)
+        if facts:
+            steps = parts.inference.steps_of_tasks
+            self.tasks = TaskClock(facts, self.shows_score, state.cohort_record, state.tasks, steps)
+            self.cohorts = self.tasks.cohorts
         self._first_step_s: float | None = None
 
     def consume(self, num_transitions: int) -> None:
@@ -50,14 +61,21 @@ class RunClock:
         self._vitals.add("episodes")
         counts = self.shows_score(environment_index)
         where = self.wall_s, self._agent_steps
-        self.episodes.put(EpisodeRecord(*where, environment_index, client, counts, end))
+        task = None if self.tasks is None else self.tasks.name_of(environment_index)
+        self.episodes.put(EpisodeRecord(*where, environment_index, client, counts, end, task))
         if counts:
+            if self.tasks is not None:
+                self.tasks.ended(environment_index, end)
             self._window.add(end.episode_return, end.steps, end.frames)
             self.cohorts.ended(environment_index, end.episode_return)
 
-    def joined(self, indices: Sequence[int]) -> None:
-        """These environments begin their first episodes."""
-        self.cohorts.joined(indices)
+    def joined(self, indices: Sequence[int], tasks: Sequence[int]) -> None:
+        """These environments begin their first episodes, each of a task."""
+        if self.tasks is not None:
+            self.tasks.joined(indices, tasks)
+            self.tasks.cohorts.joined(indices, tasks)
+        elif isinstance(self.cohorts, Cohorts):
+            self.cohorts.joined(indices)
 
     def left(self, indices: Sequence[int]) -> None:
         """These are gone."""
@@ -73,7 +91,8 @@ class RunClock:
 
     def stop_condition(self, state: RunState) -> str | None:
         """The first stop condition that is reached, as a phrase, or None."""
-        return state.stop_condition(self._config.run)
+        facts = () if self.tasks is None else self.tasks.facts
+        return state.stop_condition(self._config.run, facts, self._config.tasks.target_score)
 
     def ends(self, stop: Stop) -> bool:
         """Asks for the end of the run. Returns whether it ends now: several learners end after the same update."""
@@ -98,6 +117,7 @@ class RunClock:
             wall_s=self.wall_s,
             episodes=self._window.get_state(),
             cohorts=self.cohorts.record.to_json(),
+            tasks={} if self.tasks is None else self.tasks.now(),
         )
 
     @property

@@ -10,6 +10,7 @@ from seedbed.server.learning.exchange.meeting import KINDS, Event, Report, Stop,
 from seedbed.server.monitoring.episodes import EpisodeRecord
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.state import RunState
+from seedbed.server.run.task_facts import TaskFacts
 from seedbed.server.shared.indices import INDEX_STRIDE
 from seedbed.server.shared.vitals import Vitals
 from seedbed.server.training.assemble import Parts
@@ -23,9 +24,17 @@ class SharedClock(RunClock):
     The learner's thread changes totals and cohorts, at meetings; the inference thread only writes down what happened.
     """
 
-    def __init__(self, config: ServerConfig, state: RunState, parts: Parts, vitals: Vitals, place: Place) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        state: RunState,
+        parts: Parts,
+        vitals: Vitals,
+        place: Place,
+        facts: Sequence[TaskFacts] = (),
+    ) -> None:
         """Starts counting from where the run stands, which is the same for all."""
-        super().__init__(config, state, parts, vitals)
+        super().__init__(config, state, parts, vitals, facts)
         self._place = place
         self._events: deque[Event] = deque()
         self._reports: Sequence[Report] = (Report(),) * place.world
@@ -51,20 +60,23 @@ class SharedClock(RunClock):
         ours = self._reports[self._place.rank].agent_steps
         self._parts.inference.steps_elsewhere = int(sum(one.agent_steps for one in self._reports) - ours)
         self._agreed = max(self._agreed, Stop(int(max(one.stop for one in self._reports))))
-        for one in told:
+        for rank, one in enumerate(told):
             for event in one.events:
-                self._note(event)
+                self._note(event, elsewhere=rank != self._place.rank)
 
-    def _note(self, event: Event) -> None:
+    def _note(self, event: Event, *, elsewhere: bool) -> None:
         kind, environment = KINDS[int(event.kind)], int(event.environment)
         if kind == "joined":
-            self.cohorts.joined([environment])
+            super().joined([environment], [int(event.steps)])
         elif kind == "left":
             self.cohorts.left([environment])
         elif kind == "lost":
             self.cohorts.lost(environment)
         else:
-            self._window.add(event.episode_return, int(event.steps), int(event.frames))
+            end = EpisodeEnd(0, event.episode_return, int(event.steps), int(event.frames), False)
+            self._window.add(end.episode_return, end.steps, end.frames)
+            if self.tasks is not None:
+                self.tasks.ended(environment, end, elsewhere=elsewhere)
             self.cohorts.ended(environment, event.episode_return)
 
     def on_episode(self, environment_index: int, end: EpisodeEnd, client: str) -> None:
@@ -72,14 +84,17 @@ class SharedClock(RunClock):
         self._vitals.add("episodes")
         counts = self.shows_score(environment_index)
         where = self.wall_s, self._agent_steps
-        self.episodes.put(EpisodeRecord(*where, environment_index, client, counts, end))
+        task = None if self.tasks is None else self.tasks.name_of(environment_index)
+        self.episodes.put(EpisodeRecord(*where, environment_index, client, counts, end, task))
         if counts:
             self._tell("ended", environment_index, end.episode_return, end.steps, end.frames)
 
-    def joined(self, indices: Sequence[int]) -> None:
+    def joined(self, indices: Sequence[int], tasks: Sequence[int]) -> None:
         """See the base class."""
-        for index in indices:
-            self._tell("joined", index)
+        if self.tasks is not None:
+            self.tasks.joined(indices, tasks)
+        for index, task in zip(indices, tasks, strict=True):
+            self._tell("joined", index, 0.0, task)  # in the place of an episode's steps
 
     def left(self, indices: Sequence[int]) -> None:
         """See the base class."""

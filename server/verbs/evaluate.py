@@ -31,6 +31,7 @@ from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.checkpoint import Checkpoint
 from seedbed.server.run.directory import RunFile
 from seedbed.server.run.finding import find_checkpoint
+from seedbed.server.run.human_scores import human_normalised
 from seedbed.server.run.resuming import unexposed
 from seedbed.server.run.state import RunState
 from seedbed.server.training.assemble import OtherWeights, assemble
@@ -38,7 +39,7 @@ from seedbed.server.training.local_clients import LocalClients, check_video
 from seedbed.server.training.resolve import admit, config_of
 from seedbed.server.training.stop_signal import StopSignal
 from seedbed.server.verbs.eval_options import EvalConfig
-from seedbed.server.verbs.scores import human_normalised, summarise
+from seedbed.server.verbs.scores import summarise
 
 logger = logging.getLogger(__name__)
 

@@ -19,11 +19,13 @@ from seedbed.server.monitoring.progress import NoProgress, Progress, TolerantPro
 from seedbed.server.run.checkpoint import load_newest
 from seedbed.server.run.resuming import remarks
 from seedbed.server.run.state import RunState
+from seedbed.server.run.task_facts import facts_of
 from seedbed.server.shared.allocator import keep_freed_memory
 from seedbed.server.training.building import make_training_run
 from seedbed.server.training.command_line import Given
 from seedbed.server.training.dry_run import describe_dry_run
 from seedbed.server.training.joining import join, lead
+from seedbed.server.training.local_clients import plan_clients
 from seedbed.server.training.opening import OpenedRun, Stopped, open_run
 from seedbed.server.training.place import Place
 from seedbed.server.training.replica import Replica, make_replica, open_store, open_to_others
@@ -84,13 +86,15 @@ def _open_run(given: Given, stop: StopSignal, held: ExitStack, *, local: bool) -
     opened = open_run(given, stop, None if given.dry_run else held)
     config, directory = opened.config, opened.directory
     if local:  # before anything is written
-        check_trusted("--env", config.environment.env, given.trust)
+        for share in plan_clients(config):
+            check_trusted("--env", share.environment.env, given.trust)
     if given.dry_run:
         print(describe_dry_run(opened))
         return None
     checkpoint = None if opened.before is None else load_newest(directory.checkpoints)
     state = RunState() if checkpoint is None else RunState.from_checkpoint(checkpoint)
-    if (reached := state.stop_condition(config.run)) is not None:
+    facts = facts_of(config, opened.spec)
+    if (reached := state.stop_condition(config.run, facts, config.tasks.target_score)) is not None:
         print(f"nothing to do: the run in {directory.path} is finished ({reached}; {state.describe()})")
         print(f"to go on: {continuation(config, 'train' if local else 'server', reached)}")
         print("to begin anew: the same command with another --run-dir")

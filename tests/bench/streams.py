@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import grpc.aio
 import numpy as np
 
-from seedbed.common.codec import described_spec, pack_hello, pack_steps
+from seedbed.common.codec import described_specs, pack_hello, pack_steps
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import StepType, Timesteps
 from seedbed.proto import seedbed_pb2 as pb
@@ -69,7 +69,7 @@ class Fleet:
         """Until the input ends."""
         channels = [self._open() for _ in range(-(-self._num_streams // _STREAMS_PER_CHANNEL))]
         described = await SeedbedStub(channels[0]).Describe(pb.DescribeRequest())
-        spec = described_spec(described)
+        spec = described_specs(described)[0]
         async with asyncio.TaskGroup() as group:
             streams = [
                 group.create_task(self._stream(SeedbedStub(channels[number // _STREAMS_PER_CHANNEL]), number, spec))

@@ -33,23 +33,23 @@ def test_describe_server() -> None:
     server = EchoServer()
     spec = describe("seedbed/EchoMixed-v0", "")
     server.specs = [spec_to_message(spec)]
-    assert ask(server) == spec
+    assert ask(server) == (spec,)
 
 
 def test_describe_asks_again_until_the_server_knows(caplog: pytest.LogCaptureFixture) -> None:
     server = EchoServer()
     spec = describe("seedbed/Echo-v0", "")
     server.specs, server.knows_after = [spec_to_message(spec)], 2
-    assert ask(server) == spec
+    assert ask(server) == (spec,)
     assert server.num_asked == 3
     assert caplog.text.count("the server has no environment yet") == 1
 
 
-def test_describe_refuses_several_environments() -> None:
+def test_describe_gives_a_spec_for_each_task() -> None:
     server = EchoServer()
-    server.specs = [spec_to_message(describe("seedbed/Echo-v0", ""))] * 2
-    with pytest.raises(SpecError, match="expected a server with one environment, got one with 2"):
-        ask(server)
+    specs = [describe(name, "") for name in ("seedbed/Echo-v0", "seedbed/EchoBox-v0")]
+    server.specs = list(map(spec_to_message, specs))
+    assert ask(server) == tuple(specs)
 
 
 def test_describe_refuses_another_protocol() -> None:

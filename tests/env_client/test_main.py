@@ -197,12 +197,25 @@ def test_without_env_it_steps_what_the_server_serves(server: EchoServer) -> None
     assert "the server has no environment yet and takes that of the first client with --env" in log
 
 
-def test_without_env_a_server_of_several_environments_is_refused(server: EchoServer) -> None:
-    server.specs = [spec_to_message(describe(f"seedbed/{name}-v0", "")) for name in ("Echo", "EchoBox")]
+def test_without_env_a_server_of_several_tasks_chooses_one_and_from_then_on_it_is_named(server: EchoServer) -> None:
+    server.specs = [spec_to_message(describe(f"seedbed/MemoryChain-v0,length={length}", "")) for length in (5, 6)]
+    server.task, server.check = 1, False
+    server.faults[1] = break_stream
+    client = start(server)
+    wait_for(lambda: ("hello", 0, True) in server.tape)
+    assert server.named == ["seedbed/MemoryChain-v0,length=6"]  # the first Hello named none
+    client.terminate()
+    _, log = client.communicate(timeout=30)
+    assert "seedbed/MemoryChain-v0,length=6, seed of each" in log
+
+
+def test_a_server_that_says_of_no_row_which_task_it_is_is_refused(server: EchoServer) -> None:
+    server.specs = [spec_to_message(describe(f"seedbed/MemoryChain-v0,length={length}", "")) for length in (5, 6)]
+    server.task, server.check = 2, False
     client = start(server)
     _, log = client.communicate(timeout=30)
-    assert client.returncode == 78
-    assert "got one with 2 (seedbed/Echo-v0, seedbed/EchoBox-v0): say --env" in log
+    assert client.returncode != 0
+    assert "expected one of 2 tasks for each of 1 rows in Welcome, got [2]" in log
 
 
 def test_server_cannot_make_the_client_import(server: EchoServer) -> None:
@@ -216,12 +229,12 @@ def test_server_cannot_make_the_client_import(server: EchoServer) -> None:
 
 
 def test_nothing_is_imported_for_a_server_whatever_this_client_may_import(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def answer(_: Servers) -> EnvironmentSpec:
-        return describe("CartPole-v1", "")
+    async def answer(_: Servers, *, must_know: bool) -> tuple[EnvironmentSpec, ...]:
+        return (describe("CartPole-v1", ""),)
 
     monkeypatch.setattr(client_main, "describe_servers", answer)
     servers = Servers("127.0.0.1:1")
-    choice = client_main._choose_environment(EnvConfig(), servers, Care(trust=Trust(allow_import=True)))
+    (choice,) = client_main._choose_environment(EnvConfig(), servers, Care(trust=Trust(allow_import=True)))
     assert (choice.environment, choice.care.trust) == ("CartPole-v1", WIRE)
 
 

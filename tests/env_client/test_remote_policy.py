@@ -99,7 +99,7 @@ class Client:
         self.policy = RemotePolicy(
             Servers(f"127.0.0.1:{server.port}", **options),
             client_id="client-0",
-            spec=describe(environment, ""),
+            specs=(describe(environment, ""),),
             groups=named,
             assign_indices=assign_indices,
             loop=loop,
@@ -427,7 +427,7 @@ def test_goodbye_arrives_however_far_the_last_write_got(
     server.check = False
     big = make_environments("seedbed/Synthetic-v0,shape=1500x1500", "", [0], run_seed=0)  # takes a while to write
     target = f"127.0.0.1:{server.port}"
-    policy = RemotePolicy(Servers(target), client_id="big", spec=big.spec, groups=[[0]], loop=loop)
+    policy = RemotePolicy(Servers(target), client_id="big", specs=(big.spec,), groups=[[0]], loop=loop)
     policy.send(0, big.reset())
     policy.send(0, big.step(policy.receive(0)))
     loop.run_until_complete(turn())

@@ -73,7 +73,7 @@ class Client:
         self.policy = RemotePolicy(
             Servers(self._target),
             client_id="client-0",
-            spec=SPEC,
+            specs=(SPEC,),
             groups=self._wishes,
             assign_indices=True,
             loop=asyncio.get_running_loop(),
@@ -295,7 +295,7 @@ def test_any_of_them_says_what_they_serve() -> None:
             await away.stop()
             there.specs = [spec_to_message(SPEC)]
             for _ in range(4):
-                assert await describe_servers(Servers(target([away, there]))) == SPEC
+                assert await describe_servers(Servers(target([away, there]))) == (SPEC,)
             await away.start()
         with pytest.raises(UnavailableError, match="gave up"):
             await describe_servers(Servers(target([away, there]), give_up_after_s=0.1))

@@ -18,7 +18,7 @@ from seedbed.server.algorithms.registry import ALGORITHMS
 
 SERVER = Path(__file__).resolve().parents[3] / "server"
 MAY_NAME = ("algorithms", "presets")
-CITE = ("losses", "networks", "learning/optimisers.py", "experience/replay.py", "verbs/scores.py")
+CITE = ("losses", "networks", "learning/optimisers.py", "experience/replay.py", "run/human_scores.py")
 
 CLASSES = {place.partition(":")[2] for place in ALGORITHMS.values()}
 SPELLINGS = {"V-trace", "PPO", "A2C", "A3C", "R2D2", "Ape-X", "Sarsa"}
@@ -63,7 +63,7 @@ def test_nobody_names_an_algorithm() -> None:
         ("options/serving.py", 'help = "a2c and ppo: how long"'),
         ("inference/policy.py", '"""As PPO does."""'),
         ("networks/cores.py", 'kind = "r2d2"'),
-        ("verbs/scores.py", "from seedbed.server.algorithms import one_step_q"),
+        ("run/human_scores.py", "from seedbed.server.algorithms import one_step_q"),
     ],
 )
 def test_it_would_be_seen(path: str, line: str) -> None:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from seedbed.common.errors import UsageError
-from seedbed.server.algorithms.actor_critic import A2C, A3C, VALUE_TARGETS, ActorCriticAlgorithm
+from seedbed.server.algorithms.actor_critic import A2C, A3C, ActorCriticAlgorithm
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.ppo import PPO
 from seedbed.server.algorithms.q_learning import OneStepQ, QLearningOptions
+from seedbed.server.algorithms.scaled_values import VALUE_TARGETS
 from seedbed.server.algorithms.vtrace import VTrace
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.inference.parameters import acting_copy

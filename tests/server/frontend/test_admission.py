@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from seedbed.common.codec import pack_hello, spec_to_message
-from seedbed.common.errors import InvalidMessageError, VersionError
+from seedbed.common.errors import InvalidMessageError, SpecError, VersionError
+from seedbed.common.joint_spec import join
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.server.frontend.admission import MAX_SPEC_BYTES, FrontendConfig, check_first, check_hello
@@ -101,3 +104,18 @@ def test_long_texts_are_cut() -> None:
     cut = text_of(InvalidMessageError("x" * 1_000_000))
     assert len(cut) < 700
     assert cut.endswith("... (1000000 characters)")
+
+
+def test_of_several_tasks_a_client_may_name_one_or_none() -> None:
+    tasks = [replace(wide(1), environment=name) for name in ("a", "b")]
+    server = config(join(tasks, "both"))
+    assert [spec.environment for spec in server.served] == ["a", "b"]
+    assert check_hello(hello(tasks[1], 2), server) == [1, 1]
+    asked = hello(tasks[0], 3)
+    asked.environments[0].task, asked.environments[2].task = "", "b"
+    assert check_hello(asked, server) == [None, 0, 1]
+    asked.environments[1].task = "c"
+    with pytest.raises(SpecError, match=r"expected tasks out of \['a', 'b'\], got \['c'\]"):
+        check_hello(asked, server)
+    with pytest.raises(SpecError, match=r"expected one of the environments \['a', 'b'\], got 'Wide-v0'"):
+        check_hello(hello(wide(1)), server)

@@ -42,7 +42,9 @@ class Tape:
         self.slots = slots
         self.num_steps = 0
 
-    def begin(self, slots: NDArray[np.int64], lease: int, environment_indices: Sequence[int]) -> None:
+    def begin(
+        self, slots: NDArray[np.int64], lease: int, environment_indices: Sequence[int], tasks: Sequence[int]
+    ) -> None:
         self.events.append(("begin", slots.tolist()))
 
     def act(self, slots: NDArray[np.int64], watched: bool = False) -> SimpleNamespace:
@@ -72,7 +74,7 @@ class Fleet:
     def __init__(self) -> None:
         self.events: list[tuple[str, list[int]]] = []
 
-    def joined(self, indices: Sequence[int]) -> None:
+    def joined(self, indices: Sequence[int], tasks: Sequence[int]) -> None:
         self.events.append(("joined", list(indices)))
 
     def left(self, indices: Sequence[int]) -> None:
@@ -178,6 +180,7 @@ def granted(
         "lease": lease,
         "resumed": resumed,
         "environment_indices": list(indices_of(client, group)[:rows]),
+        "tasks": [0] * rows,
     }
 
 

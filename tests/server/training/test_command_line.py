@@ -76,7 +76,7 @@ def test_wrong_options_are_told_before_the_environment_is_described(argv: list[s
 
 
 def test_nothing_is_described_for_a_command_line_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "describe_environment", lambda *_: pytest.fail("it was described"))
+    monkeypatch.setattr(opening, "describe", lambda *_: pytest.fail("it was described"))
     for argv in (["--lr", "1"], ["--algorithm", "ppo", "--burn-in", "4"]):
         with pytest.raises(UsageError):
             open_run(read("--env", "x", *argv))

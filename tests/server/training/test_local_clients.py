@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,8 +18,10 @@ from seedbed.common.errors import BrokenError, MissingExtraError, SpecError, Usa
 from seedbed.common.plugins import Trust
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.options.run import FleetConfig
-from seedbed.server.training import local_clients
-from seedbed.server.training.local_clients import LocalClients, credential_options, describe_environment
+from seedbed.server.options.tasks import TasksConfig
+from seedbed.server.training import describing, local_clients
+from seedbed.server.training.describing import describe_environment
+from seedbed.server.training.local_clients import LocalClients, credential_options
 from tests.pki import Authority
 
 
@@ -205,7 +208,7 @@ def test_stopping_leaves_the_dead_alone(scene: Scene) -> None:
 def _module(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the process that describes an environment run this program instead."""
     (folder / "describing.py").write_text(text)
-    monkeypatch.setattr(local_clients, "_MODULE", "describing")
+    monkeypatch.setattr(describing, "MODULE", "describing")
     monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
@@ -273,3 +276,42 @@ def test_clients_get_the_credentials_they_need(tmp_path: Path) -> None:
 def test_clients_of_a_server_that_listens_everywhere_use_loopback() -> None:
     config = ServerConfig(fleet=FleetConfig(num_envs=1))
     assert LocalClients(config, "0.0.0.0:7")._connection == ["--server", "127.0.0.1:7"]
+
+
+def several(monkeypatch: pytest.MonkeyPatch, scene: Scene) -> None:
+    """The scene's clients become those of two tasks, two of each."""
+    tasks = TasksConfig(tasks_json=json.dumps(["x", {"env": "y", "kwargs": {"n": 1}}]))
+    config = ServerConfig(
+        tasks=tasks, fleet=FleetConfig(num_envs=8, num_clients=4), environment=EnvironmentOptions(image_size="8x8")
+    )
+    scene.started.clear()
+    scene.clients = LocalClients(config, "127.0.0.1:1")
+    scene.clients.start()
+
+
+def test_each_client_plays_one_task(monkeypatch: pytest.MonkeyPatch, scene: Scene) -> None:
+    several(monkeypatch, scene)
+    commands = [process.command for process in scene.started]
+    assert ["--env=x" in command for command in commands] == [True, True, False, False]
+    assert {"--env=y", '--env-kwargs={"n":1}', "--image-size=8x8"} < set(commands[2])
+    assert [command[command.index("--indices") + 1] for command in commands] == ["0,2", "4,6", "1,3", "5,7"]
+
+
+def test_a_task_that_is_lost_leaves_the_others_and_the_last_one_ends_the_run(
+    monkeypatch: pytest.MonkeyPatch, scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    several(monkeypatch, scene)
+    for process in scene.started[:2]:
+        process.code = SpecError.exit_code
+        scene.clients.check()
+    assert [record.message.rpartition("; ")[2] for record in caplog.records if "given up" in record.message] == [
+        "its other clients go on",
+        "the other tasks go on",
+    ]
+    scene.clients.check()
+    assert len(scene.started) == 4
+    scene.started[2].code = SpecError.exit_code
+    scene.clients.check()
+    scene.started[3].code = SpecError.exit_code
+    with pytest.raises(SpecError):
+        scene.clients.check()

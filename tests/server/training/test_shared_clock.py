@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from seedbed.common.options import override
@@ -14,6 +15,7 @@ from seedbed.server.learning.exchange.meeting import Report, Stop, from_row, to_
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.cohorts import Cohorts
 from seedbed.server.run.state import RunState
+from seedbed.server.run.task_facts import TaskFacts
 from seedbed.server.shared.indices import INDEX_STRIDE
 from seedbed.server.shared.vitals import VitalsTable
 from seedbed.server.training.place import Place
@@ -22,16 +24,16 @@ from seedbed.server.training.shared_clock import SharedClock
 BEFORE = RunState(agent_steps=1000, consumed=900, updates=10, wall_s=5.0)
 
 
-def clocks(world: int, changes: dict[str, Any] | None = None) -> list[SharedClock]:
+def clocks(world: int, changes: dict[str, Any] | None = None, facts: Sequence[TaskFacts] = ()) -> list[SharedClock]:
     config = override(ServerConfig(), {"run.max_steps": 10_000, "fleet.num_envs": 4, **(changes or {})})
     found = []
     for rank in range(world):
         parts: Any = SimpleNamespace(
-            inference=SimpleNamespace(num_steps=0, steps_elsewhere=0),
+            inference=SimpleNamespace(num_steps=0, steps_elsewhere=0, steps_of_tasks=np.zeros(len(facts), np.int64)),
             learner=SimpleNamespace(num_updates=10),
             regime=SimpleNamespace(counts_agent_steps=False),
         )
-        found.append(SharedClock(config, BEFORE, parts, VitalsTable(0).device, Place(rank, world, rank, world)))
+        found.append(SharedClock(config, BEFORE, parts, VitalsTable(0).device, Place(rank, world, rank, world), facts))
     return found
 
 
@@ -65,7 +67,7 @@ def test_cohorts_are_those_of_one_run_with_all_environments() -> None:
     whole = Cohorts(lambda _: True)
     indices = [[rank * INDEX_STRIDE + i for i in range(4)] for rank in range(2)]
     for rank, one in enumerate(replicas):
-        one.joined(indices[rank])
+        one.joined(indices[rank], [0] * 4)
         whole.joined(indices[rank])
     for turn in range(30):
         for rank, one in enumerate(replicas):
@@ -126,3 +128,23 @@ def test_numbers_of_each_are_known_to_all() -> None:
     meet(replicas)
     assert [report.live_rows for report in replicas[0].reports] == [0, 3]
     assert all(isinstance(report, Report) for report in replicas[0].reports)
+
+
+def test_tasks_are_counted_over_all_replicas() -> None:
+    facts = [
+        TaskFacts(name=name, environment=name, frames_per_step=1, share=0.5, target=None, scale=None) for name in "ab"
+    ]
+    replicas = clocks(2, facts=facts)
+    for rank, one in enumerate(replicas):
+        one.joined([rank * INDEX_STRIDE, rank * INDEX_STRIDE + 1], [0, 1])
+    for _ in range(60):
+        for rank, one in enumerate(replicas):
+            one.on_episode(rank * INDEX_STRIDE, end(1.0), "client")
+            one.on_episode(rank * INDEX_STRIDE + 1, end(3.0), "client")
+        meet(replicas)
+    tasks = [one.now().tasks for one in replicas]
+    assert [[state[name]["episodes"]["num_episodes"] for name in "ab"] for state in tasks] == [[120, 120]] * 2
+    assert tasks[0]["b"]["cohorts"]["newest"]["mean"] == 3.0
+    assert [tasks[0][name]["agent_steps"] for name in "ab"] == [60 * 7] * 2  # those of the other one, by its episodes
+    assert replicas[0].now().cohort_record.newest == replicas[1].now().cohort_record.newest
+    assert replicas[0].episodes.take()[1].task == "b"

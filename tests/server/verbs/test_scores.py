@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from seedbed.server.verbs.scores import RANDOM_AND_HUMAN, human_normalised, summarise
+from seedbed.server.run.human_scores import RANDOM_AND_HUMAN, human_normalised
+from seedbed.server.verbs.scores import summarise
 
 
 def test_random_is_zero_and_human_one() -> None:

@@ -1,0 +1,127 @@
+"""An environment whose rows are filled up to those of a larger one: for a policy that plays several tasks.
+
+Channels of images and numbers of vectors that it lacks are zero. Actions that it lacks are masked, so the policy does
+not take them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seedbed.common.errors import SpecError
+from seedbed.common.joint_spec import padded
+from seedbed.common.specs import EnvironmentSpec
+from seedbed.common.timestep import Array
+from seedbed.env_client.environments.interface import Environment, Row, Status, fps_of, info_of, picture_of
+
+
+class FilledUp:
+    """Stands before another environment; see `Environment`.
+
+    Args:
+        environment: the one that is stepped.
+        like: the spec that its rows fit into.
+
+    Raises:
+        SpecError: they do not.
+    """
+
+    def __init__(self, environment: Environment, like: EnvironmentSpec) -> None:
+        own = environment.spec
+        self.spec = padded(own, like)
+        self._environment = environment
+        self._own = [np.zeros(array.shape, array.numpy_dtype) for array in own.observations]
+        self._mask_place, self._own_mask = self.spec.mask_position, own.mask_position
+        shown = [place for place, array in enumerate(own.observations) if array.role == "value"]
+        wanted = [place for place, array in enumerate(self.spec.observations) if array.role == "value"]
+        self._places = [
+            (ours, theirs, tuple(slice(size) for size in own.observations[ours].shape))
+            for ours, theirs in zip(shown, wanted, strict=True)
+        ]
+        self._entries = _entries(own, self.spec)
+
+    @property
+    def frames(self) -> int:
+        """See `Environment`."""
+        return self._environment.frames
+
+    @property
+    def info(self) -> Mapping[str, float]:
+        """See `info_of`."""
+        return info_of(self._environment)
+
+    @property
+    def fps(self) -> float | None:
+        """See `fps_of`."""
+        return fps_of(self._environment)
+
+    def picture(self) -> NDArray[Any] | None:
+        """See `picture_of`."""
+        return picture_of(self._environment)
+
+    def reset(self, observation: Row) -> None:
+        """See `Environment`."""
+        self._environment.reset(tuple(self._own))
+        self._write(observation)
+
+    def step(self, action: Row, observation: Row) -> tuple[float, Status]:
+        """See `Environment`."""
+        result = self._environment.step(action, tuple(self._own))
+        self._write(observation)
+        return result
+
+    def close(self) -> None:
+        """See `Environment`."""
+        self._environment.close()
+
+    def _write(self, observation: Row) -> None:
+        for ours, theirs, region in self._places:
+            observation[theirs][region] = self._own[ours]
+        if self._mask_place is not None:
+            mask = observation[self._mask_place]
+            mask[:] = 0
+            mask[self._entries] = 1 if self._own_mask is None else self._own[self._own_mask]
+
+
+def fill_up(arrays: Sequence[Array], own: EnvironmentSpec, like: EnvironmentSpec) -> tuple[Array, ...]:
+    """Rows `[N, ...]` of an environment's own arrays, its mask among them, as rows of a larger one.
+
+    Args:
+        arrays: one for each of `own.observations`.
+        own, like: specs of the two.
+    """
+    num_rows = len(arrays[0])
+    filled = tuple(np.zeros((num_rows, *array.shape), array.numpy_dtype) for array in like.observations)
+    shown = [array for array, spec in zip(arrays, own.observations, strict=True) if spec.role == "value"]
+    wanted = [array for array, spec in zip(filled, like.observations, strict=True) if spec.role == "value"]
+    for ours, theirs in zip(shown, wanted, strict=True):
+        theirs[tuple(slice(size) for size in ours.shape)] = ours
+    if like.mask_position is not None:
+        mask = 1 if own.mask_position is None else arrays[own.mask_position]
+        filled[like.mask_position][:, _entries(own, like)] = mask
+    return filled
+
+
+def fits_among(environment: Environment, served: Sequence[EnvironmentSpec]) -> EnvironmentSpec | None:
+    """Which of a server's specs an environment's rows have to be filled up to; None: none, or none fits."""
+    own = environment.spec
+    like = next((spec for spec in served if spec.environment == own.environment), None)
+    if like is None or like == own:
+        return None
+    try:
+        return like if padded(own, like) == like else None
+    except SpecError:
+        return None
+
+
+def _entries(own: EnvironmentSpec, like: EnvironmentSpec) -> NDArray[np.int64]:
+    """Where the entries of an environment's own action mask stand in the larger one."""
+    ours = [size for action in own.actions for size in action.num_values]
+    theirs = [size for action in like.actions for size in action.num_values]
+    starts = np.cumsum([0, *theirs[:-1]])
+    places = [np.arange(start, start + size) for start, size in zip(starts, ours, strict=True)]
+    return np.concatenate(places).astype(np.int64) if places else np.empty(0, np.int64)
