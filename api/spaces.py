@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seedbed.common.containers import ActionMapping, Containers, path_of
 from seedbed.common.environment_name import EnvironmentName
 from seedbed.common.errors import SpecError, UsageError
 from seedbed.common.image_layout import image_layout
@@ -19,7 +20,7 @@ from seedbed.common.specs import ArraySpec, EnvironmentSpec, action_mask
 from seedbed.common.timestep import Array
 from seedbed.env_client.environments.action_masks import MaskFlattener
 from seedbed.env_client.environments.images import Shrink, shrinking
-from seedbed.env_client.environments.spaces import ActionMapping, Containers, action_specs, observation_specs, path_of
+from seedbed.env_client.environments.spaces import action_specs, observation_specs
 
 
 def spec_of(

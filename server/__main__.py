@@ -60,6 +60,10 @@ def main(argv: Sequence[str]) -> int:
             from seedbed.server.verbs import evaluate as evaluation
 
             return evaluation.main(options)
+        case "record":
+            from seedbed.server.verbs import record
+
+            return record.main(options)
         case "list":
             from seedbed.server.verbs import listing
 
@@ -72,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
             from seedbed.server.verbs import plot
 
             return plot.main(options)
-    raise UsageError(f"expected train, server, eval, list, completion or plot, got {verb!r}")
+    raise UsageError(f"expected train, server, eval, record, list, completion or plot, got {verb!r}")
 
 
 if __name__ == "__main__":

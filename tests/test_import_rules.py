@@ -51,6 +51,7 @@ RULES: dict[str, tuple[str, ...]] = {
         "server.inference",
     ),
     "server.run": ("common", "server.options", "server.shared"),
+    "server.recording": ("common", "server.shared"),
     "server.dashboard": ("common", "server.shared"),
     "server.trackers": ("common", "server.shared"),
     "server.monitoring": (
@@ -84,7 +85,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "server.verbs",
         "api.policy",
     ),
-    "gymnasium": ("env_client.environments",),
+    "gymnasium": ("env_client.environments", "server.recording"),
+    "minari": ("server.recording",),
     "ale_py": ("env_client.environments.atari",),
     "cv2": ("env_client.environments.atari", "env_client.environments.images"),
     "av": ("env_client.environments.film",),
@@ -107,6 +109,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "numpy": (
         "common.array_spec",
         "common.codec",
+        "common.containers",
         "common.echo",
         "common.specs",
         "common.timestep",

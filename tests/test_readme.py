@@ -18,6 +18,7 @@ from seedbed.server.training.command_line import make_parser
 from seedbed.server.training.resolve import defaults_of
 from seedbed.server.verbs.evaluate import EvalConfig
 from seedbed.server.verbs.plot import PlotOptions
+from seedbed.server.verbs.record import RecordConfig
 from tests.reference.configs import preset_config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +28,7 @@ VERB_OPTIONS = (
     ExportConfig(),
     PushConfig(),
     PlotOptions(),
+    RecordConfig(),
     LoadTestOptions(),
     CheckOptions(),
     TopOptions(),

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seedbed.common.containers import follow, path_of
 from seedbed.common.errors import SpecError
 from seedbed.common.specs import MASK_NAME, ArraySpec
-from seedbed.env_client.environments.spaces import follow, path_of
 
 MaskSource = Callable[[Mapping[str, Any], bool], Any]
 """(info of a reset or step, whether the episode is over) -> the mask as the environment gives it; None: all allowed."""

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seedbed.common.containers import ActionMapping, Containers
 from seedbed.common.errors import SpecError
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, action_mask
 from seedbed.env_client.environments.action_masks import MaskFlattener, MaskSource, find_mask_source
 from seedbed.env_client.environments.info import info_reader
 from seedbed.env_client.environments.interface import Row, Status
 from seedbed.env_client.environments.shown import check_observation, check_reset, check_step, wider_dtypes, write
-from seedbed.env_client.environments.spaces import ActionMapping, Containers, action_specs, observation_specs
+from seedbed.env_client.environments.spaces import action_specs, observation_specs
 
 _log = logging.getLogger(__name__)
 

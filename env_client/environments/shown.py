@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from seedbed.common.containers import Containers
 from seedbed.common.errors import SpecError
 from seedbed.common.specs import ArraySpec
-from seedbed.env_client.environments.spaces import Containers
 
 _TOLERANCE = 1e-3
 """Of a range: how far outside of its bounds a number may be, which rounding explains."""

@@ -28,7 +28,7 @@ from seedbed.server.inference.insight import InsightWriter
 from seedbed.server.inference.leases import ONE_TASK, LeaseTable
 from seedbed.server.inference.policy import Inference
 from seedbed.server.inference.service import InferenceService
-from seedbed.server.inference.sinks import EpisodeListener, FleetListener, UnrollSink
+from seedbed.server.inference.sinks import EpisodeListener, EpisodeTap, FleetListener, UnrollSink
 from seedbed.server.inference.synchronous import SynchronousService
 from seedbed.server.options.serving import MonitoringConfig, ServingConfig
 from seedbed.server.options.task_plan import TaskPlan
@@ -149,6 +149,7 @@ class PolicyServer:
         on_episode: EpisodeListener,
         device: torch.device,
         fleet: FleetListener | None = None,
+        tap: EpisodeTap | None = None,
         rows_of_a_round: int | None = None,
         plan: TaskPlan = ONE_TASK,
         indices: range | None = None,
@@ -163,6 +164,7 @@ class PolicyServer:
             sink: where complete unrolls go.
             on_episode: called when an episode ends.
             fleet: hears which environments are there.
+            tap: reads all that passes.
             device: of inference.
             rows_of_a_round: L where acting and learning take turns; None where they do not.
             plan: of tasks.
@@ -182,6 +184,7 @@ class PolicyServer:
             "sink": sink,
             "on_episode": on_episode,
             "fleet": fleet,
+            "tap": tap,
             "insight": InsightWriter(frontends.sight, slots),
             "plan": plan,
             "vitals": frontends.vitals.device,

@@ -21,7 +21,7 @@ from seedbed.server.inference.frontend_links import FrontendLinks
 from seedbed.server.inference.insight import InsightWriter
 from seedbed.server.inference.leases import ONE_TASK, Lease, LeaseKey, LeaseTable, StreamId
 from seedbed.server.inference.policy import Inference
-from seedbed.server.inference.sinks import EpisodeListener, FleetListener, NoListener, UnrollSink
+from seedbed.server.inference.sinks import EpisodeListener, EpisodeTap, FleetListener, NoListener, UnrollSink
 from seedbed.server.options.task_plan import TaskPlan
 from seedbed.server.shared.id_channel import Control
 from seedbed.server.shared.insight import Sight
@@ -30,6 +30,7 @@ from seedbed.server.shared.vitals import Vitals
 
 logger = logging.getLogger(__name__)
 
+_NOBODY: tuple[set[int], set[int]] = (set(), set())
 _MAX_SLEEP_S = 0.25  # how late expiries and the stop request may be noticed
 
 
@@ -49,6 +50,7 @@ class InferenceService:
         fleet: FleetListener | None = None,
         insight: InsightWriter | None = None,
         plan: TaskPlan = ONE_TASK,
+        tap: EpisodeTap | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._slots = slots
@@ -59,6 +61,7 @@ class InferenceService:
         self._on_episode = on_episode
         self._fleet = fleet or NoListener()
         self._insight = insight or InsightWriter(Sight.of(slots.num_slots), slots)
+        self._tap = tap
         self._ended: set[int] = set()  # slots whose row, not answered yet, is the real end of an episode
         self._plan = plan
         self._clock = clock
@@ -96,13 +99,14 @@ class InferenceService:
         taken_s = self._clock()
         waits_s = taken_s - self._slots.accepted_s[[lease.first for lease in leases]]  # now: the next Steps change it
         last = self._slots.step_type[slots] == StepType.LAST
-        if last.any():
-            self._note_cuts(leases, set(slots[last].tolist()))
+        ended, lost = self._note_cuts(leases, set(slots[last].tolist())) if last.any() else _NOBODY
         watched = self._insight.is_watched(taken_s)
         answered = self._inference.act(slots, watched)
         answered_s = self._clock()
         if watched:
             self._insight.think([lease.first for lease in leases])  # before its times are written over
+        if self._tap is not None:
+            self._tap.take(slots, ended, lost)
         self._reply(leases, answered_s)
         complete = self._inference.remember(answered)
         if watched:
@@ -180,13 +184,15 @@ class InferenceService:
             self._ended.add(lease.first + row)
             self._on_episode(index, EpisodeEnd(row, *rest), lease.key.client_id)
 
-    def _note_cuts(self, leases: Sequence[Lease], last: set[int]) -> None:
-        """Of the slots whose rows are LAST, those that are truncated and no real end: the environment broke."""
+    def _note_cuts(self, leases: Sequence[Lease], last: set[int]) -> tuple[set[int], set[int]]:
+        """Of the slots whose rows are LAST, real ends, and those that are truncated and none: the environment broke."""
+        ended = last & self._ended
         cut = {slot for slot in last - self._ended if self._slots.discount[slot] == 1}
         self._ended -= last
         for lease in leases if cut else ():
             for slot in cut.intersection(range(lease.first, lease.first + lease.num_rows)):
                 self._fleet.lost(lease.environment_indices[slot - lease.first])
+        return ended, cut
 
     def _open(self, request: Control) -> None:
         """Grants a lease now, or as soon as the streams that stand in its way have left."""
@@ -231,6 +237,8 @@ class InferenceService:
                 self._inference.begin(slots_of(lease), lease.serial, lease.environment_indices, lease.tasks)
                 lease.opened_s = self._clock()
                 self._insight.begin(lease, slots_of(lease))
+                if self._tap is not None:
+                    self._tap.begin(slots_of(lease), lease.environment_indices)
                 self._ended.difference_update(range(lease.first, lease.first + lease.num_rows))
                 self._fleet.joined(lease.environment_indices, lease.tasks)
         except SeedbedError as error:
@@ -310,6 +318,8 @@ class InferenceService:
         self._sink.cut(slots_of(lease))
         self.leases.end(lease)
         self._insight.end(slots_of(lease))
+        if self._tap is not None:
+            self._tap.end(slots_of(lease))
         self._fleet.left(lease.environment_indices)
 
     def _lose_frontend(self, number: int) -> None:

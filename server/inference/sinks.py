@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -38,6 +38,25 @@ class NoListener:
 
     def lost(self, index: int) -> None:
         """Ignores it."""
+
+
+class EpisodeTap(Protocol):
+    """Reads what passes, in the inference thread: between an answer and the moment at which actors hear of it."""
+
+    def begin(self, slots: NDArray[np.int64], environment_indices: Sequence[int]) -> None:
+        """Slots have a new holder."""
+
+    def end(self, slots: NDArray[np.int64]) -> None:
+        """Their holder is gone."""
+
+    def take(self, slots: NDArray[np.int64], ended: Collection[int], lost: Collection[int]) -> None:
+        """The rows of a batch stand in the slot table, with their answers.
+
+        Args:
+            slots: `[N]`.
+            ended: those whose row is the real end of an episode.
+            lost: those whose environment broke, so that their row cuts one.
+        """
 
 
 class UnrollSink(Protocol):

@@ -74,6 +74,12 @@ class RunConfig:
     episode_records: bool = option(
         True, "write a line for each episode into episodes.jsonl, of which the newest 32 to 64 MB are kept"
     )
+    record_share: float = option(
+        0.0, "share of all episodes that are recorded as a Minari data set, whole ones alone", minimum=0
+    )
+    record_dataset: str | None = option(
+        None, "its name (default: seedbed/NAME-OF-THE-RUN-v0); one that is there is added to", metavar="ID"
+    )
     log_interval_s: float = option(10.0, "time between log lines")
 
     def __post_init__(self) -> None:

@@ -22,6 +22,7 @@ from seedbed.server.training.introduction import introduce
 from seedbed.server.training.local_clients import LocalClients
 from seedbed.server.training.logs import make_episode_log, make_interval_log
 from seedbed.server.training.opening import OpenedRun
+from seedbed.server.training.recorded_data import Recording, make_recording
 from seedbed.server.training.replica import Replica, own_device
 from seedbed.server.training.restoring import restore_replay, weights_of_another
 from seedbed.server.training.run import TrainingRun
@@ -74,7 +75,8 @@ def make_training_run(
     insight = make_insight(
         config, spec, state, parts, frontends.vitals, frontends.sight, directory, identity.version, local=local
     )
-    server = _make_server(config, parts, frontends, clock, place.indices)
+    recording = make_recording(config, spec, parts.slots, identity.run_name, place.rank)
+    server = _make_server(config, parts, frontends, clock, place.indices, recording)
     learner = _make_learner(config, parts, server, clock, vitals)
     yielding = parts.regime.clients_yield
     clients = None
@@ -116,6 +118,7 @@ def make_training_run(
         saver=Saver(directory.checkpoints, config.run.keep, state, vitals) if replica.is_first else None,
         replay_files=restore_replay(config, parts, directory, state),
         stop=stop,
+        recording=recording,
     )
 
 
@@ -138,7 +141,12 @@ def _make_clock(config: ServerConfig, state: RunState, parts: Parts, vitals: Vit
 
 
 def _make_server(
-    config: ServerConfig, parts: Parts, frontends: Frontends, clock: RunClock, indices: range | None
+    config: ServerConfig,
+    parts: Parts,
+    frontends: Frontends,
+    clock: RunClock,
+    indices: range | None,
+    recording: Recording | None,
 ) -> PolicyServer:
     return PolicyServer(
         config=config.serving,
@@ -148,6 +156,7 @@ def _make_server(
         sink=parts.sink,
         on_episode=clock.on_episode,
         fleet=clock,
+        tap=None if recording is None else recording.recorder,
         device=parts.device,
         rows_of_a_round=parts.rows_of_a_round,
         plan=config.tasks.plan,

@@ -28,6 +28,7 @@ from seedbed.server.run.saving import Saver
 from seedbed.server.run.state import RunState
 from seedbed.server.training.assemble import Parts, answers
 from seedbed.server.training.local_clients import LocalClients
+from seedbed.server.training.recorded_data import Recording
 from seedbed.server.training.run_clock import RunClock
 from seedbed.server.training.stop_signal import StopSignal
 
@@ -56,6 +57,7 @@ class TrainingRun:
         saver: Saver | None,
         replay_files: ReplayFiles,
         stop: StopSignal,
+        recording: Recording | None = None,
     ) -> None:
         """Takes what `building.make_training_run` built; nothing runs yet. A replica without a saver saves nothing."""
         self._run = config.run
@@ -70,6 +72,7 @@ class TrainingRun:
         self._saver = saver
         self._replay_files = replay_files
         self._stop = stop
+        self._recording = recording
         self._judged = clock.cohorts.record.judged
         self._next_best_s = time.monotonic()
 
@@ -192,6 +195,8 @@ class TrainingRun:
         self._server.stop("finished" if reached else "restarting")
         self._learner.join()
         self._parts.sink.finish()
+        if self._recording is not None:
+            self._recording.finish()
 
     def _save(self, reached: str | None, *, last: bool = False) -> bool:
         """Writes a checkpoint, and with the last one of this start the replay. Returns whether nothing is unsaved."""
@@ -221,6 +226,7 @@ class TrainingRun:
             "transitions_trained": loop.trained,
             "transitions_dropped": account.dropped + loop.unused,
             "unrolls_cut": account.cut_unrolls,
+            **({} if self._recording is None else self._recording.metrics()),
             **{f"info/{name}": mean for name, mean in info.items()},
         }
         replicas = self._clock.reports

@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,10 @@ from seedbed.server.run.finding import find_checkpoint
 from seedbed.server.run.human_scores import human_normalised
 from seedbed.server.run.resuming import unexposed
 from seedbed.server.run.state import RunState
+from seedbed.server.shared.slots import SlotTable
 from seedbed.server.training.assemble import OtherWeights, assemble
 from seedbed.server.training.local_clients import LocalClients, check_video
+from seedbed.server.training.recorded_data import Recording
 from seedbed.server.training.resolve import admit, config_of
 from seedbed.server.training.stop_signal import StopSignal
 from seedbed.server.verbs.eval_options import EvalConfig
@@ -102,12 +104,16 @@ def main(argv: Sequence[str]) -> int:
     text = json.dumps(result, indent=2)
     if options.json not in (None, "-"):
         Path(options.json).write_text(text + "\n")
-    print(text if options.json == "-" else _describe(result))
+    print(text if options.json == "-" else describe(result))
     return 0 if stop.name is None else _INTERRUPTED
 
 
 def evaluate(
-    run: RunFile, checkpoint: Checkpoint, options: EvalConfig, stop: StopSignal | None = None
+    run: RunFile,
+    checkpoint: Checkpoint,
+    options: EvalConfig,
+    stop: StopSignal | None = None,
+    record: Callable[[SlotTable], Recording] | None = None,
 ) -> dict[str, Any]:
     """Plays the episodes and returns the scores as JSON data; of fewer episodes, if they do not end.
 
@@ -115,6 +121,7 @@ def evaluate(
         run, checkpoint: whose policy.
         options: of the evaluation.
         stop: ends it early.
+        record: makes what records the episodes; they are in it when this returns.
 
     Raises:
         BrokenError: not one episode ended.
@@ -126,22 +133,24 @@ def evaluate(
     config = _evaluation_config(config_of(run, options.trust), options, num_envs)
     admit(config, run.spec, options.trust)
     collection = EpisodeCollection(num_envs, options.episodes)
-    server = _make_server(config, run, checkpoint, options, collection)
+    server, recording = _make_server(config, run, checkpoint, options, collection, record)
+    events = [collection.complete, *([] if recording is None else [recording.recorder.complete])]
     clients = LocalClients(config, server.address, trust=options.trust, film=options.film)
     server.start()
     clients.start()
     patience = Patience(options.patience_steps * num_envs, collection, server)
     try:
-        while not collection.complete.wait(0.1) and stop.name is None and not patience.is_over():
+        while not all(event.wait(0.1) for event in events) and stop.name is None and not patience.is_over():
             server.check()
             clients.check()
     finally:
         clients.stop()
         server.stop("finished")
+    recorded = {} if recording is None else {"recorded": recording.close(), "dataset": recording.dataset_id}
     if not collection.returns:
         steps = count(server.inference.num_steps, "agent step")
         raise BrokenError(f"expected episodes that end, none of {collection.num_expected} did after {steps}")
-    return _result(run, checkpoint, options, collection)
+    return _result(run, checkpoint, options, collection) | recorded
 
 
 class Patience:
@@ -185,23 +194,31 @@ def _evaluation_config(config: ServerConfig, options: EvalConfig, num_envs: int)
 
 
 def _make_server(
-    config: ServerConfig, run: RunFile, checkpoint: Checkpoint, options: EvalConfig, collection: EpisodeCollection
-) -> PolicyServer:
+    config: ServerConfig,
+    run: RunFile,
+    checkpoint: Checkpoint,
+    options: EvalConfig,
+    collection: EpisodeCollection,
+    record: Callable[[SlotTable], Recording] | None,
+) -> tuple[PolicyServer, Recording | None]:
     greedy = acts_greedily(options, config, run.spec)
     state = RunState.from_checkpoint(checkpoint)
     weights = None if state.learner is None else OtherWeights(state.learner["learnt"], "the checkpoint", ())
     state = replace(state, random=None, learner=None)  # it draws by its own seed, and asks no optimiser
     indices = range(config.fleet.num_envs if greedy else 0)
     parts = assemble(config, run.spec, state, weights=weights, greedy_environments=indices)
-    return PolicyServer(
+    recording = None if record is None else record(parts.slots)
+    server = PolicyServer(
         config=config.serving,
         frontends=Frontends(config.serving, parts.slots, Identity(run_name="evaluation", version=run.version)),
         inference=parts.inference,
         slots=parts.slots,
         sink=parts.sink,
         on_episode=collection.add,
+        tap=None if recording is None else recording.recorder,
         device=parts.device,
     )
+    return server, recording
 
 
 def acts_greedily(options: EvalConfig, config: ServerConfig, spec: EnvironmentSpec) -> bool:
@@ -239,7 +256,8 @@ def _video(options: EvalConfig, collection: EpisodeCollection) -> dict[str, Any]
     return {"video": str(options.video), "video_returns": collection.returns_of(0)[: options.num_filmed]}
 
 
-def _describe(result: dict[str, Any]) -> str:
+def describe(result: dict[str, Any]) -> str:
+    """A result for people."""
     preset = f", preset {result['preset']}" if result["preset"] else ""
     error = "" if result["standard_error"] is None else f" +- {result['standard_error']:.2f}"
     normalised = result["human_normalised"]
@@ -255,4 +273,6 @@ def _describe(result: dict[str, Any]) -> str:
         lines.append(f"video {result['video']}: {count(len(result['video_returns']), 'episode')} of return {returns}")
     if normalised is not None:
         lines.append(f"human-normalised {normalised:.1%} (preset {result['preset']})")
+    if "recorded" in result:
+        lines.append(result["recorded"])
     return "\n".join(lines)

@@ -71,7 +71,7 @@ def test_verbs_read_the_command_line_of_the_process(tape: Tape, monkeypatch: pyt
         (
             ["xyzzy"],
             "seedbed: error: unknown verb 'xyzzy', expected one of train, server, env, check, loadtest, top, eval, "
-            "export, push, doctor, plot, list, completion",
+            "export, push, record, doctor, plot, list, completion",
         ),
         (["--verbose"], "seedbed: error: unknown verb '--verbose', did you mean 'server'?"),
     ],

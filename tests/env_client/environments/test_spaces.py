@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from seedbed.common.containers import ActionMapping, Containers
 from seedbed.common.errors import SpecError
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, action_mask, discrete
-from seedbed.env_client.environments.spaces import ActionMapping, Containers, action_specs, observation_specs
+from seedbed.env_client.environments.spaces import action_specs, observation_specs
 
 spaces = pytest.importorskip("gymnasium").spaces
 

@@ -1,0 +1,75 @@
+"""`seedbed record RUN`: episodes of a checkpoint's policy as a Minari data set, played as `seedbed eval` plays them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from seedbed.common.errors import UsageError
+from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
+from seedbed.common.options import OptionParser, add_options, explicit, option, override
+from seedbed.server.recording.episodes import Quota
+from seedbed.server.run.finding import find_checkpoint
+from seedbed.server.shared.slots import SlotTable
+from seedbed.server.training.recorded_data import Recording
+from seedbed.server.training.resolve import config_of
+from seedbed.server.training.stop_signal import StopSignal
+from seedbed.server.verbs.eval_options import EvalConfig
+from seedbed.server.verbs.evaluate import acts_greedily, describe, evaluate
+
+_INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordConfig:
+    """record"""
+
+    dataset: str | None = option(None, "name of the data set, e.g. seedbed/cartpole-v0; must be new", metavar="ID")
+    best: bool = option(False, "the checkpoint of the best cohort instead of the newest")
+    episodes: int = option(100, "episodes, the first of each environment", minimum=1)
+    eval_envs: int = option(16, "environments", minimum=1)
+    greedy: bool | None = option(
+        None, "take the best action instead of exploring (default: as `seedbed eval` has it for this policy)"
+    )
+    eval_seed: int = option(0, "seed of the episodes")
+    device: str = option("auto", "device of inference: auto, cpu, cuda or cuda:N")
+    allow_import: bool = option(False, "import modules that the run's config.json names")
+    import_from: Path | None = option(None, "where they are looked for last", metavar="DIR", hidden=True)
+
+    @property
+    def evaluation(self) -> EvalConfig:
+        """How the episodes are played."""
+        names = EvalConfig.__dataclass_fields__.keys() & self.__dataclass_fields__.keys()
+        return EvalConfig(**{name: getattr(self, name) for name in names})
+
+
+def main(argv: Sequence[str]) -> int:
+    """Plays, records and prints; returns the exit code."""
+    parser = OptionParser("seedbed record", "Record episodes of a run's policy as a Minari data set.", operands="RUN")
+    parser.add_argument("run", metavar="RUN", nargs="?", type=Path, help="a run directory, or one checkpoint in it")
+    add_options(parser, RecordConfig())
+    namespace = parser.parse(argv)
+    options = override(RecordConfig(), explicit(namespace, RecordConfig()))
+    if namespace.run is None or options.dataset is None:
+        raise UsageError("expected a RUN and a name, e.g. seedbed record runs/pong --dataset seedbed/pong-v0")
+    os.environ.setdefault(LEVEL_VARIABLE, "warning")
+    setup_logging("record")
+    stop = StopSignal().catch()
+    run, checkpoint = find_checkpoint(namespace.run, best=options.best)
+    evaluation, dataset = options.evaluation, options.dataset
+    config = config_of(run, evaluation.trust)
+    policy = "greedy" if acts_greedily(evaluation, config, run.spec) else "sampled"
+
+    def record(slots: SlotTable) -> Recording:
+        return Recording(
+            slots,
+            dataset,
+            algorithm=config.algorithm,
+            description=f"{run.spec.environment}: {policy} policy after {checkpoint.agent_steps:,} agent steps",
+            quota=Quota(evaluation.num_envs, evaluation.episodes),
+        )
+
+    print(describe(evaluate(run, checkpoint, evaluation, stop, record)))
+    return 0 if stop.name is None else _INTERRUPTED
