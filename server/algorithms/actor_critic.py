@@ -14,7 +14,7 @@ Shapes: T transitions, B unrolls; T + 1 rows.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,7 +25,16 @@ from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.best import Best, best_of_policy
-from seedbed.server.algorithms.interface import EVERYTHING, Acting, Algorithm, Decision, Step, batch_inputs, mask_of
+from seedbed.server.algorithms.interface import (
+    EVERYTHING,
+    Acting,
+    Algorithm,
+    Decision,
+    ScaledHead,
+    Step,
+    batch_inputs,
+    mask_of,
+)
 from seedbed.server.algorithms.published import ASYNCHRONOUS
 from seedbed.server.algorithms.scaled_values import VALUE_TARGETS, in_units_of, spreads_of, task_of, value_moments
 from seedbed.server.algorithms.seen import Seen, Targets, diagnostics
@@ -104,6 +113,8 @@ class A3COptions(ActorCriticOptions):
 
 class ActorCriticAlgorithm(Algorithm):
     """Base of the family."""
+
+    gossips = True
 
     def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
         """See the base class."""
@@ -202,6 +213,14 @@ class ActorCriticAlgorithm(Algorithm):
         """See the base class; with PopArt those of value targets, too."""
         found, statistics = super().no_moments(learnt), value_moments(learnt)
         return found if statistics is None else {**found, VALUE_TARGETS: statistics.no_sums()}
+
+    def mixable(self, learnt: nn.Module) -> Sequence[ScaledHead]:
+        """See the base class."""
+        if value_moments(learnt) is None:
+            return ()
+        head = self.acting(learnt).value
+        assert isinstance(head, ValueHead)
+        return (ScaledHead(head.weight, head.bias, head.spread, head.mean),)
 
     def after_update(self, learnt: nn.Module, moments: Mapping[str, Tensor]) -> None:
         """See the base class; the value head, too, is rewritten for new moments of its targets: values stay."""

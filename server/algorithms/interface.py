@@ -94,6 +94,20 @@ class Group(NamedTuple):
     clip_norm: float | None = None
 
 
+class ScaledHead(NamedTuple):
+    """A linear head that says spread * (weight f + bias) + mean; all `[K, ...]`.
+
+    Attributes:
+        weight, bias: that are learnt.
+        spread, mean: of the moments of its targets.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    spread: Tensor
+    mean: Tensor
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """How a target network follows what is learnt; one of the two.
@@ -146,6 +160,8 @@ class Algorithm(ABC):
         target: the learner keeps a target network and how it follows; None: there is none.
         shows: what "policy" of `Decision.shown` is.
         evaluates_greedily: exploration is no part of what is learnt, so `seedbed eval` leaves it out.
+        gossips: what it learns may be mixed with that of another learner after an update: what was done before the mix
+            is policy lag that it corrects or bears, and nothing else of it remembers older parameters.
         sums: losses are sums over what is learnt from, not means: several learners add their gradients up.
     """
 
@@ -161,6 +177,7 @@ class Algorithm(ABC):
     shows: Literal["policy", "q_values"] = "policy"
     evaluates_greedily: bool = False
     sums: bool = False
+    gossips: ClassVar[bool] = False
 
     def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
         """Prepares to learn.
@@ -278,6 +295,10 @@ class Algorithm(ABC):
         """
         moments = moments_within(learnt)
         return {} if moments is None else moments.no_sums()
+
+    def mixable(self, learnt: nn.Module) -> Sequence[ScaledHead]:
+        """The heads that are scaled by moments of their own: learners that are mixed mix what such heads say."""
+        return ()
 
     def after_update(self, learnt: nn.Module, moments: Mapping[str, Tensor]) -> None:
         """Changes statistics in place, after the last step of an update and before anybody sees it.

@@ -20,7 +20,9 @@ from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.regimes import REGIMES
 from seedbed.server.learning.exchange.alone import Alone
 from seedbed.server.learning.exchange.interface import Exchange
+from seedbed.server.learning.exchange.mixture import Mixture
 from seedbed.server.learning.optimisers import clip_gradients, linear_decay, make_optimiser, set_learning_rate
+from seedbed.server.learning.summary import summary
 from seedbed.server.learning.target_network import TargetNetwork
 from seedbed.server.losses.masking import masked_reduce
 from seedbed.server.networks.interface import PolicyNetwork
@@ -106,9 +108,9 @@ class Learner:
             norms = self._descend(group, step.loss, step.weight, progress)
             if norms is not None:
                 metrics.append({**step.metrics, **norms})
-        found = {**_summary(metrics), **self._lag(batch), "learning_rate": torch.tensor(self._rate(None, progress))}
+        found = {**summary(metrics), **self._lag(batch), "learning_rate": torch.tensor(self._rate(None, progress))}
         histograms = {"policy_lag": self._lags(batch)}
-        self._finish(moments)
+        found |= self._finish(moments)
         found |= self._algorithm.statistics(self.learnt)
         priorities = [step.priorities for step in taken if step.priorities is not None]
         assert len(priorities) <= 1, "only one step of an update may return priorities"
@@ -159,13 +161,21 @@ class Learner:
                 moments[name] = moments[name] + moment if name in moments else moment
         return self.exchange.moments(moments, lambda: self._algorithm.no_moments(self.learnt))
 
-    def _finish(self, moments: Mapping[str, Tensor]) -> None:
-        """After the last step: statistics, version, target network."""
+    def _finish(self, moments: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """After the last step: statistics, what other learners have sent, version, target network."""
         with torch.no_grad():
             self._algorithm.after_update(self.learnt, moments)
+        metrics = self.exchange.mix(self.learnt)
         self.num_updates += 1
         if self._target is not None:
             self._target.follow(self.num_updates)
+        return metrics
+
+    @property
+    def mixture(self) -> Mixture:
+        """What learners that are mixed send one another."""
+        parameters = list(self.learnt.parameters())
+        return Mixture(parameters, self._algorithm.mixable(self.learnt), moments_within(self.learnt))
 
     def _rate(self, group: Group | None, progress: float) -> float:
         own = None if group is None else group.learning_rate
@@ -186,7 +196,7 @@ class Learner:
         """Whether a round was acted by older parameters than the newest: among several learners an update was made
         without it.
         """
-        if self.exchange.world == 1 or not REGIMES[self._algorithm.regime].on_policy:
+        if not self.exchange.joint or not REGIMES[self._algorithm.regime].on_policy:
             return False
         return bool((batch.fields["policy_version"][:-1][batch.valid] != self.num_updates).any())
 
@@ -291,19 +301,3 @@ def _check_normalisers(learnt: nn.Module) -> None:
             "expected --normalise-observations off: what this algorithm learns has no moments of observations "
             "(Algorithm.with_statistics, Algorithm.observation_moments)"
         )
-
-
-def _summary(steps: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean over the steps that have a metric, the maximum of those named `*_max`."""
-    columns: dict[str, list[Tensor]] = {}
-    for metrics in steps:
-        for name, metric in metrics.items():
-            columns.setdefault(name, []).append(metric)
-    return {name: _reduced(name, column) for name, column in columns.items()}
-
-
-def _reduced(name: str, column: list[Tensor]) -> Tensor:
-    if len(column) == 1:
-        return column[0]
-    stacked = torch.stack(column)
-    return stacked.amax() if name.endswith("_max") else stacked.mean()

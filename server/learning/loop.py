@@ -107,7 +107,7 @@ class LearnerLoop:
         """All of it or nothing; None: it was made of others' train batches alone."""
         learner = self.learner
         with self._between_updates:
-            with whole_update(learner, learner.exchange.world):
+            with whole_update(learner, learner.exchange.world if learner.exchange.joint else 1):
                 update = None if batch is None else learner.update(batch, self._clock.share_done())
                 if batch is None:
                     learner.update_without_batch(self._clock.share_done())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
@@ -12,8 +13,18 @@ from seedbed.common.options import option
 class ReplicaConfig:
     """several learners (--learners, torchrun)"""
 
+    exchange: Literal["all_reduce", "gossip"] = option(
+        "all_reduce",
+        "what learners share: all_reduce (one gradient, equal parameters) or gossip (each learns by itself and is "
+        "mixed with its neighbour: nobody waits for the slowest)",
+    )
     replica_patience_s: float = option(
         10.0, "how long the others wait for a train batch of a learner before they make their updates without it"
+    )
+    gossip_max_age: int | None = option(
+        None,
+        "gossip: updates without news of its neighbour after which a learner waits for some (default: never)",
+        minimum=1,
     )
     insecure_cluster_network: bool = option(
         False, "let learners of several hosts share gradients over a network that nobody else may reach: unencrypted"

@@ -115,7 +115,7 @@ def make_training_run(
         watch=watch,
         interval_log=make_interval_log(opened, state, progress, trust, waiting_for=address, warns=replica.is_first),
         episode_log=make_episode_log(opened, state, clock.episodes),
-        saver=Saver(directory.checkpoints, config.run.keep, state, vitals) if replica.is_first else None,
+        saver=Saver(directory.checkpoints, config.run.keep, state, vitals) if replica.saves else None,
         replay_files=restore_replay(config, parts, directory, state),
         stop=stop,
         recording=recording,

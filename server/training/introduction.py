@@ -128,10 +128,12 @@ def _tasks(config: ServerConfig) -> str:
 
 def _learners(config: ServerConfig, world: int) -> str:
     """What is of each and what of all: options are of each, as everywhere where torchrun is used."""
-    batch = config.learning.batch_size
+    environments = f"{world * config.fleet.num_envs} environments"
+    if config.replicas.exchange == "gossip":
+        return f"{world}, each mixed with its neighbour after every update; {environments}"
     return (
-        f"{world}, whose gradients are one: {world * config.fleet.num_envs} environments, train batches of "
-        f"{world} x {batch} unrolls; the learning rate stays as it is"
+        f"{world}, whose gradients are one: {environments}, train batches of {world} x {config.learning.batch_size} "
+        "unrolls; the learning rate stays as it is"
     )
 
 

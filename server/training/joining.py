@@ -13,6 +13,7 @@ from seedbed.common.errors import RunInUseError
 from seedbed.common.options import to_json
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.learning.exchange.link import Link
+from seedbed.server.run.checkpoint import load_newest
 from seedbed.server.run.directory import RunDirectory, RunFile
 from seedbed.server.run.state import RunState
 from seedbed.server.training.command_line import Given
@@ -72,7 +73,17 @@ def join(place: Place, given: Given, stop: StopSignal, held: ExitStack) -> tuple
                 raise Stopped from error
             raise
     opened = OpenedRun(config, spec, directory, run if said["goes_on"] else None)
-    return opened, RunState(**said["state"]), link
+    return opened, _own(RunState(**said["state"]), opened), link
+
+
+def _own(state: RunState, opened: OpenedRun) -> RunState:
+    """Where parameters differ from one learner to the next, with those that this one has saved."""
+    if opened.config.replicas.exchange != "gossip" or opened.before is None:
+        return state
+    checkpoint = load_newest(opened.directory.checkpoints)
+    if checkpoint is None:  # there were fewer learners
+        return state
+    return replace(state, learner=RunState.from_checkpoint(checkpoint).learner)
 
 
 def _counters(state: RunState) -> dict[str, Any]:

@@ -15,11 +15,14 @@ from torch import distributed as dist
 
 from seedbed.common.errors import PeerLostError, UsageError
 from seedbed.common.options import override
+from seedbed.server.algorithms.registry import ALGORITHMS, find_algorithm
 from seedbed.server.learning.exchange.all_reduce import AllReduce
 from seedbed.server.learning.exchange.alone import Alone
+from seedbed.server.learning.exchange.gossip import Gossip
 from seedbed.server.learning.exchange.interface import Exchange
 from seedbed.server.learning.exchange.link import Link
 from seedbed.server.options.config import ServerConfig
+from seedbed.server.run.state import RunState
 from seedbed.server.run.state_tree import flatten_state, unflatten_state
 from seedbed.server.training.assemble import Parts
 from seedbed.server.training.checksum import Checksums
@@ -42,11 +45,18 @@ class Replica:
         place: of this process.
         link: to the others; None: there are none.
         exchange: of its learner.
+        has_own_state: what this learner has learnt is another thing than what the first has, and restored already.
     """
 
     place: Place = field(default_factory=Place)
     link: Link | None = None
     exchange: Exchange = field(default_factory=Alone)
+    has_own_state: bool = False
+
+    @property
+    def saves(self) -> bool:
+        """Whether its learner has what no other one saves."""
+        return self.is_first or self.exchange.mixes
 
     @property
     def is_first(self) -> bool:
@@ -71,24 +81,45 @@ class Replica:
             return
         self.link.reach_devices(parts.device)
         state = share(self.link, parts.learner.get_state() if self.is_first else None)
-        if not self.is_first:
+        if not self.is_first and not self.has_own_state:
             parts.learner.set_state(state)
         parts.parameters.publish(parts.learner.network, parts.learner.num_updates)
 
     def attend(self, parts: Parts, clock: SharedClock, vitals: Any) -> None:
         """Says from now on at meetings how this replica does."""
+        if isinstance(self.exchange, Gossip):
+            self.exchange.meetings.floor = clock
+            self.exchange.prepare(parts.learner.mixture)
         if isinstance(self.exchange, AllReduce):
-            self.exchange.floor = clock
-            self.exchange.checksum = Checksums(parts.learner).newest
+            self.exchange.meetings.floor = clock
+            self.exchange.meetings.checksum = Checksums(parts.learner).newest
             if parts.regime.on_policy:  # a round that has begun is waited for
                 self.exchange.waits = lambda: vitals["live_rows"] > 0
 
 
-def make_replica(place: Place, link: Link | None, config: ServerConfig) -> Replica:
+def make_replica(place: Place, link: Link | None, config: ServerConfig, state: RunState) -> Replica:
     """With the exchange that the options ask for."""
     if link is None:
         return Replica(place)
-    return Replica(place, link, AllReduce(link, config.replicas.replica_patience_s))
+    options = config.replicas
+    if options.exchange == "gossip":
+        return Replica(place, link, Gossip(link, options.gossip_max_age), has_own_state=state.learner is not None)
+    return Replica(place, link, AllReduce(link, options.replica_patience_s))
+
+
+def check_exchange(place: Place, config: ServerConfig) -> None:
+    """Refuses an exchange that an algorithm cannot learn with.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if place.is_alone or config.replicas.exchange != "gossip" or find_algorithm(config.algorithm).gossips:
+        return
+    able = ", ".join(name for name in ALGORITHMS if find_algorithm(name).gossips)
+    raise UsageError(
+        f"expected --exchange all_reduce with --algorithm {config.algorithm}, got gossip: a replay or a target network "
+        f"would remember parameters from before a mix; {able} can gossip"
+    )
 
 
 def own_device(place: Place, config: ServerConfig) -> ServerConfig:

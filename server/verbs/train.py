@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import torch
 
 from seedbed.common.errors import DeviceMemoryError, SeedbedError, UnsavedError
-from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
+from seedbed.common.logs import LEVEL_VARIABLE, end_without_waiting, setup_logging
 from seedbed.common.plugins import Trust, check_trusted
 from seedbed.server.learning.exchange.link import Link
 from seedbed.server.monitoring.next_commands import continuation
@@ -28,7 +28,7 @@ from seedbed.server.training.joining import join, lead
 from seedbed.server.training.local_clients import plan_clients
 from seedbed.server.training.opening import OpenedRun, Stopped, open_run
 from seedbed.server.training.place import Place
-from seedbed.server.training.replica import Replica, make_replica, open_store, open_to_others
+from seedbed.server.training.replica import Replica, check_exchange, make_replica, open_store, open_to_others
 from seedbed.server.training.resolve import config_of, omitted_in
 from seedbed.server.training.stop_signal import StopSignal
 
@@ -61,7 +61,9 @@ def train(given: Given, stop: StopSignal, *, local: bool, place: Place | None = 
         if begun is None:
             return 0
         opened, state, link = begun
-        replica = make_replica(place, link, opened.config)
+        if link is not None:  # its threads, and torch's, may wait for another learner for as long as this process lives
+            end_without_waiting()
+        replica = make_replica(place, link, opened.config, state)
         return _train(opened, state, replica, given.trust, stop, held, local=local)
 
 
@@ -70,12 +72,15 @@ def _open(
 ) -> tuple[OpenedRun, RunState, Link | None] | None:
     """Opens the run, and lets the other replicas know; None: there is nothing to do."""
     store = None if place.is_alone else open_store(place)
-    begun = None
+    go_on = False
     try:
         begun = _open_run(given, stop, held, local=local)
+        if begun is not None:
+            check_exchange(place, begun[0].config)
+            go_on = True
     finally:
         if store is not None:
-            open_to_others(store, begun is not None)
+            open_to_others(store, go_on)
     if begun is None:
         return None
     opened, state = begun

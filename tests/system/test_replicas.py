@@ -191,6 +191,29 @@ def test_a_replica_that_freezes_for_a_while(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_gossip_waits_for_nobody(tmp_path: Path) -> None:
+    """One stands still while the other goes on; killed, it goes on from its own checkpoint."""
+    run_dir = tmp_path / "run"
+    with training(run_dir, "--exchange", "gossip", "--checkpoint-interval-s", 1) as program:
+        program.eventually(lambda: (run_dir / "replicas/1/checkpoints").is_dir(), "a checkpoint of its own")
+        child, updates = replicas(program)[1], newest(run_dir)["updates"]
+        child.suspend()
+        program.eventually(lambda: newest(run_dir)["updates"] > updates + 20, "updates without it", 30)
+        child.resume()
+        trains(program, run_dir, updates, 2)
+        child.kill()
+        program.eventually(lambda: "starting all again" in program.stderr, "another start")
+        trains(program, run_dir, updates + 20, 2)
+        ends_well(program)
+    own = state_of(run_dir / "replicas" / "1")
+    assert own.learner is not None
+    first = state_of(run_dir).learner
+    assert first is not None
+    assert own.learner["num_updates"] != 0
+    assert "gossip_distance" in newest(run_dir)
+
+
+@pytest.mark.slow
 def test_whoever_started_the_replicas_is_killed(tmp_path: Path) -> None:
     """They save and leave, though nobody tells them."""
     run_dir = tmp_path / "run"

@@ -14,37 +14,29 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from seedbed.common.errors import DivergedError, PeerLostError
+from seedbed.common.errors import PeerLostError
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.source import Empty
 from seedbed.server.learning.exchange.flat import FlatGradients, flattened, unflattened
 from seedbed.server.learning.exchange.interface import Exchange, Get
 from seedbed.server.learning.exchange.link import Link
-from seedbed.server.learning.exchange.meeting import (
-    MAX_ROOM,
-    Floor,
-    Report,
-    Silence,
-    Standing,
-    Told,
-    from_row,
-    to_row,
-)
+from seedbed.server.learning.exchange.meeting import Report, Standing
+from seedbed.server.learning.exchange.meetings import Meetings
 
 _LOOK_UP_S = 1.0  # a learner that waits for its batch says so this often: nobody is stuck, and totals are fresh
 _NOBODY_S = 0.5  # where none of them has a batch
-_FIRST_ROOM = 64
 
 
 class AllReduce(Exchange):
     """Among `link.world` learners.
 
     Attributes:
-        floor: what this learner tells and where it is heard; to be set before the first turn.
+        meetings: before each update.
         waits: whether its patience stands still: asked while it has no batch.
         batches: updates that it had a batch for.
-        checksum: tells parameters that differ from equal ones; asked now and then.
     """
+
+    joint = True
 
     def __init__(self, link: Link, patience_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         """Begins; all learners have the same parameters by now.
@@ -55,14 +47,12 @@ class AllReduce(Exchange):
             clock: for tests.
         """
         self.rank, self.world = link.rank, link.world
-        self.floor: Floor = Silence()
+        self.meetings = Meetings(link)
         self.waits: Callable[[], bool] = lambda: False
         self.batches = 0
-        self.checksum: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self._link = link
         self._patience_s = patience_s
         self._clock = clock
-        self._room = _FIRST_ROOM
         self._flat: dict[tuple[int, ...], FlatGradients] = {}
         self._zeros: Mapping[str, Tensor] | None = None
         self._asked_s: float | None = None  # when it began to wait for the batch that it waits for
@@ -111,25 +101,7 @@ class AllReduce(Exchange):
 
     def _meet(self, held: TrainBatch | None) -> Sequence[Report]:
         standing = Standing.BATCH if held is not None else Standing.WITHOUT if self._is_starved() else Standing.WAITS
-        told = self.floor.tell(self._room)
-        updates, checksum = self.checksum()
-        report = told.report._replace(
-            standing=float(standing),
-            updates=updates,
-            checksum=checksum,
-            batches=float(self.batches),
-            wait_s=self._link.wait_s,
-        )
-        heard = [from_row(row) for row in self._link.gather(to_row(Told(report, told.events), self._room))]
-        reports = [one.report for one in heard]
-        self._room = min(MAX_ROOM, max(_FIRST_ROOM, *(int(one.pending) for one in reports)))
-        if len({(one.updates, one.checksum) for one in reports}) > 1:
-            raise DivergedError(
-                "expected equal parameters of all learners, got "
-                + ", ".join(f"{int(one.checksum):x} after {int(one.updates)} updates" for one in reports)
-            )
-        self.floor.hear(heard)
-        return reports
+        return self.meetings.meet(standing, self.batches)
 
     def gradients(
         self, parameters: Sequence[nn.Parameter], weight: Tensor | None, *, mean: bool

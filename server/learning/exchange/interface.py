@@ -2,6 +2,7 @@
 
     alone            nothing: there is one learner
     all_reduce       the gradients of all learners are one gradient, so that all parameters stay equal
+    gossip           each makes its own updates, and is mixed with the newest of a neighbour after each
 
 A learner asks its exchange what to do next, and shares gradients and moments through it; it knows no other learner.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -27,7 +29,12 @@ class Exchange(ABC):
         rank: of this learner.
         world: K, how many there are.
         unused: transitions that were taken for an update which was not made, as the run ended.
+        joint: updates are made together, by all learners or by none.
+        mixes: learners become the mean of one another after an update: see `mix`.
     """
+
+    joint: ClassVar[bool] = False
+    mixes: ClassVar[bool] = False
 
     rank: int = 0
     world: int = 1
@@ -76,3 +83,7 @@ class Exchange(ABC):
         Raises:
             PeerLostError: another learner is gone.
         """
+
+    def mix(self, learnt: nn.Module) -> Mapping[str, Tensor]:
+        """After the last step of an update, and before anybody sees it. Returns metrics."""
+        return {}

@@ -21,6 +21,8 @@ from seedbed.common.errors import PeerLostError
 TIMEOUT_S = 60.0
 """Of a collective. Nobody waits longer for another than a look-up and one optimiser step."""
 
+_MAIL_TIMEOUT = timedelta(days=30)  # a neighbour that has nothing to say is not dead
+
 _LOOPBACK = "127.0.0.1"
 
 
@@ -55,7 +57,7 @@ class Link:
         """
         self.rank, self.world = rank, world
         self.wait_s = 0.0
-        self._store = store
+        self._store, self._loopback = store, loopback
         self._timeout = timedelta(seconds=timeout_s)
         with self._watched():
             self._hosts: Any = _gloo(dist.PrefixStore("gloo", store), rank, world, self._timeout, loopback)
@@ -87,6 +89,12 @@ class Link:
         with self._watched():
             self._hosts.broadcast([buffer], options).wait()
 
+    def mail(self) -> Mail:
+        """Connections for messages from one learner to another, made by all of them at once."""
+        with self._watched():
+            store = dist.PrefixStore("mail", self._store)
+            return Mail(_gloo(store, self.rank, self.world, _MAIL_TIMEOUT, self._loopback))
+
     def wait_for_all(self) -> None:
         """Returns when all learners have come here."""
         self.gather(torch.zeros(1))
@@ -97,9 +105,34 @@ class Link:
         try:
             yield
         except RuntimeError as error:
-            raise PeerLostError(f"expected {self.world} learners, one of them is gone ({_gist(error)})") from error
+            raise _lost(error) from error
         finally:
             self.wait_s += time.monotonic() - begun_s
+
+
+class Mail:
+    """Messages between two learners. One thread may send and another receive; nobody else uses it meanwhile."""
+
+    def __init__(self, group: Any) -> None:
+        self._group = group
+
+    def send(self, letter: Tensor, to: int, tag: int) -> None:
+        """Returns when it is on its way."""
+        try:
+            self._group.send([letter], to, tag).wait()
+        except RuntimeError as error:
+            raise _lost(error) from error
+
+    def receive(self, letter: Tensor, sender: int, tag: int) -> None:
+        """Waits for one of this size, as long as it takes."""
+        try:
+            self._group.recv([letter], sender, tag).wait()
+        except RuntimeError as error:
+            raise _lost(error) from error
+
+
+def _lost(error: RuntimeError) -> PeerLostError:
+    return PeerLostError(f"expected all learners of the run, one of them is gone ({_gist(error)})")
 
 
 def _gist(error: RuntimeError) -> str:

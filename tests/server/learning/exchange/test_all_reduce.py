@@ -244,7 +244,7 @@ def test_nobody_has_a_batch() -> None:
 
     def learn(link: Link) -> Empties:
         exchange = AllReduce(link, 0.1)
-        exchange.floor = Counting()
+        exchange.meetings.floor = Counting()
 
         def get(timeout_s: float) -> TrainBatch | Empty:
             time.sleep(timeout_s)
@@ -270,7 +270,7 @@ def test_all_end_after_the_same_update(who: int) -> None:
     def learn(link: Link) -> tuple[int, int]:
         exchange = AllReduce(link, 10.0)
         learner = make("vtrace", MEAN, exchange)
-        exchange.floor = Stopping(learner, link)
+        exchange.meetings.floor = Stopping(learner, link)
         while isinstance(batch := exchange.turn(lambda _: a_batch(learner, 4)), TrainBatch):
             learner.update(batch, 0.0)
         return learner.num_updates, exchange.unused
@@ -333,7 +333,7 @@ def test_a_step_that_nobody_has_rows_for_is_not_made() -> None:
 def test_unequal_parameters_end_the_run() -> None:
     def learn(link: Link) -> None:
         exchange = AllReduce(link, 10.0)
-        exchange.checksum = lambda: (1000, 17 + link.rank)
+        exchange.meetings.checksum = lambda: (1000, 17 + link.rank)
         exchange.turn(lambda _: Empty.NOT_YET)
 
     for error in together(2, learn):
@@ -366,7 +366,7 @@ def test_events_wait_for_room() -> None:
 
     def learn(link: Link) -> tuple[list[float], int]:
         exchange = AllReduce(link, 0.01)
-        exchange.floor = floor = Busy()
+        exchange.meetings.floor = floor = Busy()
         exchange.turn(lambda _: Empty.NOT_YET)
         return floor.heard, floor.meetings
 

@@ -1,0 +1,246 @@
+"""Gossip: what the mean keeps, how fast learners come together, and that nobody waits for the slowest."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from seedbed.common.errors import BrokenError, PeerLostError, UsageError
+from seedbed.common.options import override
+from seedbed.server.algorithms.interface import batch_inputs, moments_within
+from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.experience.source import Empty
+from seedbed.server.learning.exchange.gossip import Gossip
+from seedbed.server.learning.exchange.link import Link
+from seedbed.server.learning.exchange.meeting import Report, Silence, Stop, Told
+from seedbed.server.learning.exchange.mixture import Mixture
+from seedbed.server.learning.exchange.ring import Ring
+from seedbed.server.learning.learner import Learner
+from seedbed.server.networks.value_head import ValueHead
+from seedbed.server.training.place import Place
+from seedbed.server.training.replica import check_exchange
+from seedbed.server.training.resolve import defaults_of
+from tests.reference.replicas import together, well
+from tests.reference.unequal import a_batch, make, numbers, same
+
+SCALED = {"network.normalise_observations": "on", "algorithm_options.popart": "on"}
+PLAIN = {"network.normalise_observations": "off", "algorithm_options.popart": "off"}
+
+
+def flat(parameters: list[nn.Parameter]) -> Mixture:
+    return Mixture(parameters, [], None)
+
+
+def test_a_ring_of_four_halves() -> None:
+    """Golden: [4, 0, 0, 0] becomes [2, 0, 0, 2] or its mirror image, and the mean stays; in step it is exact."""
+    values = [nn.Parameter(torch.tensor([value])) for value in (4.0, 0.0, 0.0, 0.0)]
+    rows = []
+    for _ in range(3):
+        messages = [flat([value]).message() for value in values]
+        for number, value in enumerate(values):
+            flat([value]).mix(messages[number - 1], nn.Module())
+        rows.append([float(value.detach()) for value in values])
+    assert rows == [[2, 2, 0, 0], [1, 2, 1, 0], [0.5, 1.5, 1.5, 0.5]]
+
+
+def test_scaled_heads_are_mixed_as_functions() -> None:
+    """What the mean of two value heads says is the mean of what they say, whatever their moments are."""
+    ours, theirs = make("vtrace", SCALED), make("vtrace", SCALED)
+    for seed in range(3):
+        theirs.update(a_batch(theirs, 6, seed), 0.0)
+        scaled = a_batch(ours, 6, seed + 10)
+        scaled.fields["reward"].mul_(50.0)
+        ours.update(scaled, 0.0)
+    head, other = ours.network.value, theirs.network.value
+    assert isinstance(head, ValueHead)
+    assert isinstance(other, ValueHead)
+    assert abs(float(head.spread) - float(other.spread)) > 1, "moments differ"
+    features = torch.randn(5, head.in_features)
+    with torch.no_grad():
+        expected = (head(features) + other(features)) / 2
+        spread = head.spread.clone()
+        ours.mixture.mix(theirs.mixture.message(), ours.learnt)
+        torch.testing.assert_close(head(features), expected, rtol=1e-4, atol=1e-4)
+        assert torch.equal(head.spread, spread), "its own moments stay"
+
+
+def test_moments_of_observations_become_those_of_both() -> None:
+    ours, theirs = make("vtrace", SCALED), make("vtrace", SCALED)
+    for seed in range(2):
+        ours.update(a_batch(ours, 6, seed), 0.0)
+        batch = a_batch(theirs, 6, seed + 5)
+        batch.observations[0].add_(3.0)
+        theirs.update(batch, 0.0)
+    mine, other = moments_within(ours.learnt), moments_within(theirs.learnt)
+    assert mine is not None
+    assert other is not None
+    first, second = float(mine.mean[0]), float(other.mean[0])
+    count = float(mine.count)
+    ours.mixture.mix(theirs.mixture.message(), ours.learnt)
+    assert float(mine.mean[0]) == pytest.approx((first + second) / 2, rel=1e-5)
+    assert float(mine.squares[0] / mine.count) > ((first - second) / 2) ** 2
+    assert float(mine.count) == count
+    inputs = batch_inputs(a_batch(ours, 4))
+    assert ours.network.unroll(inputs, ours.network.initial_state(4))[0].policy.isfinite().all()
+
+
+def test_a_learner_that_is_mixed_with_itself_stays_what_it_is() -> None:
+    learner = make("vtrace", SCALED)
+    for seed in range(3):
+        learner.update(a_batch(learner, 6, seed), 0.0)
+    before = numbers(learner.learnt.state_dict())
+    distance = learner.mixture.mix(learner.mixture.message(), learner.learnt)
+    assert float(distance) < 1e-5
+    for x, y in zip(before, numbers(learner.learnt.state_dict()), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
+
+
+def test_messages_of_a_ring() -> None:
+    """The newest counts, once; and all leave together."""
+
+    def run(link: Link) -> float:
+        ring = Ring(link, 2)
+        ring.start()
+        for number in range(20):
+            ring.post(torch.tensor([float(link.rank), float(number)]))
+        seen = [torch.zeros(2)]
+        deadline_s = time.monotonic() + 10
+        while float(seen[-1][1]) < 19 and time.monotonic() < deadline_s:
+            message = ring.take(0.2)
+            if message is not None:
+                assert float(message[0]) == (link.rank - 1) % link.world
+                assert float(message[1]) >= float(seen[-1][1])
+                seen.append(message)
+        assert ring.take() is None, "each is taken once"
+        ring.leave()
+        assert ring.failure is None
+        return float(seen[-1][1])
+
+    assert well(together(3, run)) == [19, 19, 19]
+
+
+class Ends(Silence):
+    """Ends when it is told to."""
+
+    def __init__(self, end: threading.Event) -> None:
+        self._end = end
+
+    def tell(self, room: int) -> Told:
+        return Told(Report(stop=Stop.ASKED if self._end.is_set() else Stop.NONE), ())
+
+
+def gossiping(link: Link, end: threading.Event, **options: Any) -> tuple[Gossip, Learner]:
+    exchange = Gossip(link, **options)
+    exchange.meetings.floor = Ends(end)
+    learner = make("a2c", PLAIN, exchange)
+    exchange.prepare(learner.mixture)
+    return exchange, learner
+
+
+def test_nobody_waits_for_the_slowest_and_policies_stay_close() -> None:
+    """One makes an update now and then; the others as many as they can, and all of them are mixed."""
+    end = threading.Event()
+
+    def learn(link: Link) -> tuple[int, int, list[Tensor]]:
+        exchange, learner = gossiping(link, end)
+        mixed = 0
+
+        def get(timeout_s: float) -> TrainBatch | Empty:
+            if link.rank == 2:
+                time.sleep(0.3)
+            return a_batch(learner, 4, learner.num_updates)
+
+        while isinstance(batch := exchange.turn(get), TrainBatch):
+            metrics = learner.update(batch, 0.0).metrics
+            mixed += "gossip_distance" in metrics
+            if link.rank == 0 and learner.num_updates == 60:
+                end.set()
+        return learner.num_updates, mixed, numbers(learner.learnt.state_dict())
+
+    results = well(together(3, learn))
+    fast, slow = results[0][0], results[2][0]
+    assert fast >= 60
+    assert slow < fast / 2, "the slowest is waited for"
+    assert all(mixed > 0 for _, mixed, _ in results)
+    assert not same(results[0][2], results[1][2]), "each has its own parameters"
+    apart = max(float((x - y).abs().max()) for x, y in zip(results[0][2], results[1][2], strict=True))
+    assert apart < 0.5
+
+
+def test_news_of_a_certain_age_are_waited_for() -> None:
+    end = threading.Event()
+
+    def learn(link: Link) -> int:
+        exchange, learner = gossiping(link, end, max_age=2)
+        oldest = 0
+
+        def get(timeout_s: float) -> TrainBatch | Empty:
+            if link.rank == 1:
+                time.sleep(0.05)
+            return a_batch(learner, 4)
+
+        while isinstance(batch := exchange.turn(get), TrainBatch):
+            metrics = learner.update(batch, 0.0).metrics
+            oldest = max(oldest, int(metrics.get("gossip_age_max", 0)))
+            if learner.num_updates == 12:
+                end.set()
+        return oldest
+
+    assert all(0 < oldest <= 3 for oldest in well(together(2, learn)))
+
+
+def test_with_learning_rate_zero_learners_come_together() -> None:
+    """The mean of all parameters is kept up to what is lost between messages, and they end equal."""
+    end = threading.Event()
+
+    def learn(link: Link) -> Tensor:
+        exchange = Gossip(link, 1)
+        exchange.meetings.floor = Ends(end)
+        learner = make("a2c", {**PLAIN, "optimiser.learning_rate": 0.0}, exchange)
+        with torch.no_grad():
+            for parameter in learner.learnt.parameters():
+                parameter.fill_(float(link.rank))
+        exchange.prepare(learner.mixture)
+        while isinstance(batch := exchange.turn(lambda _: a_batch(learner, 2)), TrainBatch):
+            learner.update(batch, 0.0)
+            if learner.num_updates == 60:
+                end.set()
+        return torch.cat([x.detach().flatten() for x in learner.learnt.parameters()])
+
+    first, second = well(together(2, learn))
+    torch.testing.assert_close(first, second, atol=1e-3, rtol=0)
+    assert 0 < float(first.mean()) < 1
+
+
+def test_a_learner_that_is_gone_ends_the_others() -> None:
+    class Dies(Silence):
+        def tell(self, room: int) -> Told:
+            raise BrokenError("as if it were gone")
+
+    def learn(link: Link) -> None:
+        exchange, learner = gossiping(link, threading.Event())
+        if link.rank == 1:
+            exchange.meetings.floor = Dies()
+        begun_s = time.monotonic()
+        while isinstance(batch := exchange.turn(lambda _: a_batch(learner, 4)), TrainBatch):
+            learner.update(batch, 0.0)
+        raise AssertionError(f"went on for {time.monotonic() - begun_s:.1f} s")
+
+    survivor, dead = together(2, learn, timeout_s=1.0)
+    assert isinstance(survivor, PeerLostError)
+    assert isinstance(dead, BrokenError)
+
+
+def test_algorithms_that_remember_older_parameters_are_refused_by_name() -> None:
+    place = Place(0, 2, 0, 2)
+    for name in ("vtrace", "a2c", "a3c", "ppo"):
+        check_exchange(place, override(defaults_of(name), {"replicas.exchange": "gossip"}))
+    for name in ("r2d2", "sac", "n_step_q"):
+        with pytest.raises(UsageError, match=rf"--algorithm {name}, got gossip: .* vtrace, a2c, a3c, ppo can gossip"):
+            check_exchange(place, override(defaults_of(name), {"replicas.exchange": "gossip"}))
+    check_exchange(Place(), override(defaults_of("r2d2"), {"replicas.exchange": "gossip"}))
