@@ -38,6 +38,8 @@ class TaskFacts:
 def facts_of(config: ServerConfig, spec: EnvironmentSpec) -> tuple[TaskFacts, ...]:
     """Of all tasks of a run, in their order; empty where it has one."""
     tasks, shares = config.tasks, config.tasks.plan.shares
+    if not tasks.tasks:
+        return ()
     return tuple(
         TaskFacts(
             name=name,
