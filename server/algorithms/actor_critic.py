@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -49,9 +49,15 @@ from seedbed.server.networks.array_kinds import as_read, shows_images
 from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.gaussians import Deviation
 from seedbed.server.networks.interface import AgentState, Inputs, Outputs, PolicyNetwork
+from seedbed.server.networks.learnt import Learnt
 from seedbed.server.networks.normaliser import is_normalised
+from seedbed.server.networks.risk import RiskBound
 from seedbed.server.networks.value_head import ValueHead, ValueMoments
 from seedbed.server.options.config import ServerConfig
+from seedbed.server.options.risk import RiskConfig
+
+REWARDS = "rewards"
+"""Name of the sums over raw rewards, for a bound on their variance."""
 
 BEHAVIOUR = "behaviour"
 """Recorded field: the parameters of the policy that acted, as its head gave them."""
@@ -96,6 +102,7 @@ class ActorCriticOptions:
         "reduction over valid steps; sum as in IMPALA's paper wants its optimiser: --optimiser rmsprop --epsilon 0.01 "
         "--clip-norm 40 --learning-rate 6e-4",
     )
+    risk: RiskConfig = field(default_factory=RiskConfig)
 
     def __post_init__(self) -> None:
         if not 0 <= self.lambda_ <= 1:
@@ -119,6 +126,7 @@ class ActorCriticAlgorithm(Algorithm):
     def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
         """See the base class."""
         super().__init__(config, spec)
+        self._options.risk.check(config.learning.reward_clipping)
         self._space = ActionSpace(spec.actions, squash=self._options.squash, deviation=self._options.deviation)
         names = config.tasks.names or tuple(map(str, range(spec.num_tasks)))
         self._tasks = names if spec.num_tasks > 1 else ()
@@ -160,7 +168,8 @@ class ActorCriticAlgorithm(Algorithm):
             scaled_values=scaled,
         )
         moments = ValueMoments(self._spec.num_tasks, rate=self._options.popart_rate) if scaled else None
-        return self.with_statistics(network, moments)
+        risk = self._options.risk
+        return self.with_statistics(network, moments, None if risk.risk_variance is None else RiskBound(risk))
 
     def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
         """Samples from the policy; greedy rows take its mode."""
@@ -185,9 +194,11 @@ class ActorCriticAlgorithm(Algorithm):
 
     def step(self, learnt: nn.Module, batch: TrainBatch) -> Step:
         """Policy gradient, baseline and entropy terms; with PopArt in units of the spread of value targets."""
-        config, seen = self._options, self.see(self.acting(learnt), batch)
+        config, seen = self._options, self.see(learnt, batch)
         targets = self.targets(seen, batch)
         moments = {}
+        if (risk := risk_bound(learnt)) is not None:
+            moments[REWARDS] = risk.sums(batch.fields["reward"][1:], seen.valid)
         if (statistics := value_moments(learnt)) is not None:
             moments[VALUE_TARGETS] = statistics.sums(targets.values, seen.valid, task_of(batch))
             if targets.spreads is None:
@@ -225,6 +236,8 @@ class ActorCriticAlgorithm(Algorithm):
     def after_update(self, learnt: nn.Module, moments: Mapping[str, Tensor]) -> None:
         """See the base class; the value head, too, is rewritten for new moments of its targets: values stay."""
         super().after_update(learnt, moments)
+        if (risk := risk_bound(learnt)) is not None and REWARDS in moments:
+            risk.merge(moments[REWARDS])
         if (statistics := value_moments(learnt)) is not None and VALUE_TARGETS in moments:
             statistics.merge(moments[VALUE_TARGETS])
             head = self.acting(learnt).value
@@ -234,6 +247,8 @@ class ActorCriticAlgorithm(Algorithm):
     def statistics(self, learnt: nn.Module) -> Mapping[str, Tensor]:
         """See the base class."""
         found = super().statistics(learnt)
+        if (risk := risk_bound(learnt)) is not None:
+            found = {**found, **risk.metrics()}
         if (statistics := value_moments(learnt)) is None:
             return found
         scale = statistics.scale()
@@ -243,10 +258,13 @@ class ActorCriticAlgorithm(Algorithm):
             found[f"task/{name}/value_target_spread"] = scale.spread[number]
         return found
 
-    def see(self, network: PolicyNetwork, batch: TrainBatch) -> Seen:
+    def see(self, learnt: nn.Module, batch: TrainBatch) -> Seen:
         """Runs the network over a train batch and shifts its rows into transitions."""
         fields, valid = batch.fields, batch.valid
-        outputs: Outputs = network.unroll(batch_inputs(batch), batch.state)[0]
+        rewards = clip_rewards(fields["reward"][1:], self._learning.reward_clipping)
+        if (risk := risk_bound(learnt)) is not None:
+            rewards = risk.adjusted(rewards)
+        outputs: Outputs = self.acting(learnt).unroll(batch_inputs(batch), batch.state)[0]
         mask = mask_of(batch, slice(-1))
         policy = self._space.distribution(only_valid(outputs.policy[:-1], valid), mask)
         behaviour = self._space.distribution(only_valid(fields[BEHAVIOUR][:-1], valid), mask)
@@ -258,7 +276,7 @@ class ActorCriticAlgorithm(Algorithm):
             actions=actions,
             log_probs=log_probs,
             log_ratios=log_probs - behaviour.log_prob(actions),
-            rewards=clip_rewards(fields["reward"][1:], self._learning.reward_clipping),
+            rewards=rewards,
             discounts=self._learning.discount * fields["discount"][1:],
             values=outputs.value,
             valid=valid,
@@ -316,6 +334,11 @@ class A2C(ActorCriticAlgorithm):
 def has_boxes(spec: EnvironmentSpec) -> bool:
     """Whether an action array of an environment takes any value within bounds."""
     return any(action.kind == "box" for action in spec.actions)
+
+
+def risk_bound(learnt: nn.Module) -> RiskBound | None:
+    """Of what is learnt; None: rewards may vary as they like."""
+    return learnt.risk if isinstance(learnt, Learnt) else None
 
 
 def return_targets(seen: Seen, lambda_: float) -> Targets:

@@ -29,6 +29,7 @@ from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork
 from seedbed.server.networks.learnt import Learnt
 from seedbed.server.networks.moments import COUNT, LIMIT, ObservationMoments
 from seedbed.server.networks.normaliser import is_normalised
+from seedbed.server.networks.risk import RiskBound
 from seedbed.server.networks.value_head import ValueMoments
 from seedbed.server.options.config import ServerConfig
 
@@ -225,10 +226,12 @@ class Algorithm(ABC):
         assert isinstance(learnt, PolicyNetwork), "an algorithm whose learnt module is more says which part acts"
         return learnt
 
-    def with_statistics(self, network: PolicyNetwork, values: ValueMoments | None = None) -> nn.Module:
+    def with_statistics(
+        self, network: PolicyNetwork, values: ValueMoments | None = None, risk: RiskBound | None = None
+    ) -> nn.Module:
         """A network beside the accumulators of its statistics; the network alone where there are none."""
         observations = self.observation_moments()
-        return network if observations is values is None else Learnt(network, observations, values)
+        return network if observations is values is risk is None else Learnt(network, observations, values, risk)
 
     def observation_moments(self) -> ObservationMoments | None:
         """Accumulators for the normalisers of networks: a part of what is learnt that does not act.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +25,14 @@ from seedbed.server.algorithms.actor_critic import (
     task_of,
     value_moments,
 )
-from seedbed.server.algorithms.interface import Step
+from seedbed.server.algorithms.interface import Step, has_one_discrete_action
 from seedbed.server.algorithms.minibatches import NO_ROWS, minibatches_of, plan_of
 from seedbed.server.algorithms.seen import Seen, Targets
 from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.losses.energy import energy_step_loss
 from seedbed.server.losses.ppo import clipped_surrogate_loss, normalise
 from seedbed.server.networks.array_kinds import shows_images, shows_pixels
+from seedbed.server.options.config import ServerConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +43,22 @@ class PPOOptions(ActorCriticOptions):
     clip_ratio: float = option(0.1, "epsilon: how far the ratio of policies may go from 1")
     epochs: int = option(4, "times that each train batch is gone through", minimum=1)
     minibatches: int = option(4, "optimiser steps in an epoch, each on as many of the unrolls", minimum=1)
+    policy_step: Literal["clipped", "energy"] = option(
+        "clipped",
+        "policy's objective: the clipped surrogate, or energies moved by advantages, which does not fade where the "
+        "policy is nearly certain (one discrete action)",
+    )
+    energy_step: float = option(0.2, "energy: step of the energies for an advantage of 1")
+    temperature: float = option(0.1, "energy: weight of the draw towards the even policy, in the unit of rewards")
 
     def __post_init__(self) -> None:
         ActorCriticOptions.__post_init__(self)
         if not self.clip_ratio > 0:
             raise UsageError(f"expected --clip-ratio of more than 0, got {self.clip_ratio}")
+        if not self.energy_step > 0:
+            raise UsageError(f"expected --energy-step of more than 0, got {self.energy_step}")
+        if self.temperature < 0:
+            raise UsageError(f"expected --temperature of at least 0, got {self.temperature}")
 
 
 class PPO(ActorCriticAlgorithm):
@@ -53,6 +66,17 @@ class PPO(ActorCriticAlgorithm):
 
     Options = PPOOptions
     regime = "rounds"
+
+    def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
+        """See the base class.
+
+        Raises:
+            UsageError: energies for other actions than one discrete one.
+        """
+        super().__init__(config, spec)
+        if self._options.policy_step == "energy" and not has_one_discrete_action(spec):
+            came = ", ".join(f"{action.name!r} {action}" for action in spec.actions)
+            raise UsageError(f"expected one discrete action with --policy-step energy, got {came}: take clipped")
 
     @classmethod
     def suits(cls, spec: EnvironmentSpec) -> int | None:
@@ -93,7 +117,7 @@ class PPO(ActorCriticAlgorithm):
     def minibatches(self, learnt: nn.Module, batch: TrainBatch) -> Iterator[TrainBatch | None]:
         """What each step learns from; None where there are fewer unrolls than minibatches."""
         with torch.no_grad():
-            seen = self.see(self.acting(learnt), batch)
+            seen = self.see(learnt, batch)
             targets = return_targets(seen, self._options.lambda_)
         fields = {**batch.fields, "value_target": targets.values, "advantage": targets.advantages}
         if (statistics := value_moments(learnt)) is not None:
@@ -108,7 +132,19 @@ class PPO(ActorCriticAlgorithm):
         return Targets(fields["value_target"], fields["advantage"], fields.get("value_spread"))
 
     def policy_loss(self, seen: Seen, advantages: Tensor) -> Tensor:
-        """The clipped surrogate; advantages normalised within the minibatch."""
+        """The clipped surrogate, advantages normalised within the minibatch; or the energies' step, as they are."""
+        if self._options.policy_step == "energy":
+            return energy_step_loss(
+                log_ratios=seen.log_ratios,
+                log_behaviour=seen.log_probs - seen.log_ratios,
+                behaviour_entropy=seen.behaviour.entropy(),
+                num_actions=self._spec.num_actions,
+                advantages=advantages,
+                valid=seen.valid,
+                step=self._options.energy_step,
+                temperature=self._options.temperature,
+                reduction=self._options.reduction,
+            )
         return clipped_surrogate_loss(
             log_ratios=seen.log_ratios,
             advantages=normalise(advantages, seen.valid),

@@ -40,7 +40,7 @@ class Seen:
         actions: the samples, `[T, B, ...]` for each array.
         log_probs: log pi(a), `[T, B]`.
         log_ratios: log pi(a) - log mu(a), `[T, B]`; the gradient flows.
-        rewards: clipped, `[T, B]`.
+        rewards: clipped, or those of a bound on their variance, `[T, B]`.
         discounts: gamma times the environment's, `[T, B]`.
         values: of every row, `[T+1, B]`.
         valid: bool `[T, B]`.

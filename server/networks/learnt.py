@@ -10,6 +10,7 @@ from torch import nn
 
 from seedbed.server.networks.interface import PolicyNetwork
 from seedbed.server.networks.moments import ObservationMoments
+from seedbed.server.networks.risk import RiskBound
 from seedbed.server.networks.value_head import ValueMoments
 
 
@@ -20,6 +21,7 @@ class Learnt(nn.Module):
         network: what acts.
         observations: moments of what is shown; None: nothing is normalised.
         values: moments of value targets; None: values are not scaled.
+        risk: the bound on the variance of rewards; None: there is none.
     """
 
     def __init__(
@@ -27,8 +29,10 @@ class Learnt(nn.Module):
         network: PolicyNetwork,
         observations: ObservationMoments | None = None,
         values: ValueMoments | None = None,
+        risk: RiskBound | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.observations = observations
         self.values = values
+        self.risk = risk

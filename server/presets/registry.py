@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seedbed.common.errors import UsageError
-from seedbed.server.presets import cartpole, catch, memory, pendulum, pong
+from seedbed.server.presets import cartpole, catch, detour, memory, pendulum, pong
 
 Values = Mapping[str, Any]
 """Dotted option -> value."""
@@ -22,6 +22,7 @@ PRESETS: Mapping[str, tuple[Values, Mapping[str, Values]]] = {
     "catch": (catch.TASK, catch.ALGORITHMS),
     "memory": (memory.TASK, memory.ALGORITHMS),
     "pendulum": (pendulum.TASK, pendulum.ALGORITHMS),
+    "detour": (detour.TASK, detour.ALGORITHMS),
 }
 """Name -> values of the task, and those of each algorithm."""
 
@@ -31,6 +32,7 @@ SUMMARIES: Mapping[str, str] = {
     "catch": "a ball to catch, seconds",
     "memory": "to be solved with memory alone, seconds",
     "pendulum": "a torque to choose, minutes",
+    "detour": "reward that costs variance (--risk-variance), minutes",
 }
 """Name -> what it is, in a few words."""
 

@@ -274,7 +274,7 @@ def test_a_target_network_reads_with_moments_of_its_own_time() -> None:
 
 def test_an_algorithm_that_keeps_no_moments_says_so() -> None:
     class Forgetful(A2C):
-        def with_statistics(self, network: Any, values: Any = None) -> Any:
+        def with_statistics(self, network: Any, values: Any = None, risk: Any = None) -> Any:
             return network
 
     with pytest.raises(UsageError, match="expected --normalise-observations off"):

@@ -85,7 +85,7 @@ def test_what_is_chosen_goes_by_what_is_shown() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_keeps_the_algorithm_that_it_was_measured_with(preset: str) -> None:
     found = values_of(spec_of(STATE), "--preset", preset)
-    assert found["algorithm"] == ("sac" if preset == "pendulum" else "vtrace")
+    assert found["algorithm"] == {"pendulum": "sac", "detour": "ppo"}.get(preset, "vtrace")
     assert values_of(spec_of(STATE), "--preset", preset, "--algorithm", "ppo")["algorithm"] == "ppo"
     assert found["network.normalise_observations"] == found.get("algorithm_options.popart", "off") == "off"
 
@@ -118,6 +118,7 @@ RULED = {
     "catch": ("mlp", 1, "float32", "abs_one", 32, 1_000_000, 2.0),
     "memory": ("mlp", 1, "float32", "abs_one", 32, 1_000_000, 2.0),
     "pendulum": ("mlp", 1, "float32", "none", 32, 1_000_000, 2.0),
+    "detour": ("mlp", 1, "float32", "none", 32, 400_000, 2.0),
 }
 """Torso, frame stack, precision, reward clipping, environments, steps, seconds between log lines."""
 
