@@ -35,6 +35,9 @@ VERBS = {
         "seedbed.server.__main__", "train with environment clients that connect from elsewhere", needs_linux=True
     ),
     "env": _Verb("seedbed.env_client.__main__", "step environments for a server", shared=False),
+    "fleet": _Verb(
+        "seedbed.env_client.fleets.__main__", "environment clients on the machines of a Ray cluster", shared=False
+    ),
     "check": _Verb(
         "seedbed.env_client.check", "try an environment out, before anything is trained on it", shared=False
     ),
@@ -71,6 +74,7 @@ _EXTRAS = {
     "uvicorn": "dashboard",
     "shtab": "completion",
     "av": "video",
+    "ray": "ray",
     "wandb": "wandb",
     "trackio": "trackio",
     "mlflow": "mlflow",

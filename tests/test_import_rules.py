@@ -90,6 +90,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "ale_py": ("env_client.environments.atari",),
     "cv2": ("env_client.environments.atari", "env_client.environments.images"),
     "av": ("env_client.environments.film",),
+    "ray": ("env_client.fleets.on_ray",),
     "matplotlib": ("server.verbs.plot", "env_client.loadtest.plot"),
     "starlette": ("server.dashboard",),
     "uvicorn": ("server.dashboard",),
@@ -136,6 +137,7 @@ LIGHT: dict[str, tuple[str, ...]] = {
     "seedbed.common.options": ("torch", "gymnasium", "numpy", "grpc"),
     "seedbed.env_client.__main__": ("torch", "gymnasium", "ale_py", "cv2", "seedbed.server"),
     "seedbed.env_client.loadtest.__main__": ("torch", "gymnasium", "ale_py", "matplotlib", "seedbed.server"),
+    "seedbed.env_client.fleets.__main__": ("torch", "gymnasium", "ale_py", "ray", "seedbed.server"),
     "seedbed.env_client.top.__main__": ("torch", "gymnasium", "ale_py", "seedbed.server", "rich"),
     "seedbed.env_client.environments.atari": ("torch", "gymnasium"),
 }

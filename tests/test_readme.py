@@ -9,6 +9,7 @@ from seedbed.common.cli import VERBS
 from seedbed.common.options import options_of
 from seedbed.env_client.check import CheckOptions
 from seedbed.env_client.config import EnvConfig
+from seedbed.env_client.fleets.options import FleetOptions
 from seedbed.env_client.loadtest.options import LoadTestOptions
 from seedbed.env_client.top.__main__ import TopOptions
 from seedbed.exporting import ExportConfig
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VERB_OPTIONS = (
     EnvConfig(),
     EvalConfig(),
+    FleetOptions(),
     ExportConfig(),
     PushConfig(),
     PlotOptions(),

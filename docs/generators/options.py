@@ -10,6 +10,7 @@ from seedbed.common.option_fields import Option, option_groups
 from seedbed.common.options import flatten
 from seedbed.env_client.check import CheckOptions
 from seedbed.env_client.config import EnvConfig
+from seedbed.env_client.fleets.options import FleetOptions
 from seedbed.env_client.loadtest.options import LoadTestOptions
 from seedbed.env_client.top.__main__ import TopOptions
 from seedbed.exporting import ExportConfig
@@ -27,6 +28,7 @@ _VERBS: Mapping[str, Any] = {
     "seedbed push RUN": PushConfig(),
     "seedbed plot RUN...": PlotOptions(),
     "seedbed env": EnvConfig(),
+    "seedbed fleet": FleetOptions(),
     "seedbed check ENV": CheckOptions(),
     "seedbed loadtest": LoadTestOptions(),
     "seedbed top HOST:PORT": TopOptions(),

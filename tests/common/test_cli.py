@@ -70,8 +70,8 @@ def test_verbs_read_the_command_line_of_the_process(tape: Tape, monkeypatch: pyt
         (["trian"], "seedbed: error: unknown verb 'trian', did you mean 'train'?"),
         (
             ["xyzzy"],
-            "seedbed: error: unknown verb 'xyzzy', expected one of train, server, env, check, loadtest, top, eval, "
-            "export, push, record, doctor, plot, list, completion",
+            "seedbed: error: unknown verb 'xyzzy', expected one of train, server, env, fleet, check, loadtest, top, "
+            "eval, export, push, record, doctor, plot, list, completion",
         ),
         (["--verbose"], "seedbed: error: unknown verb '--verbose', did you mean 'server'?"),
     ],
