@@ -11,6 +11,7 @@ import torch
 
 from seedbed.server.algorithms.interface import EVERYTHING, Step
 from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.experience.transfer import put
 
 NO_ROWS = Step(loss=None, group=EVERYTHING, weight=torch.zeros(()), metrics={})
 """The step of a minibatch without unrolls."""
@@ -33,5 +34,7 @@ def minibatches_of(batch: TrainBatch, *, epochs: int, minibatches: int) -> Itera
         What each step learns from; None where there are fewer unrolls than minibatches.
     """
     for _ in range(epochs):
-        for unrolls in torch.randperm(len(batch.provenance)).tensor_split(minibatches):
-            yield batch.select(unrolls) if len(unrolls) else None
+        order = torch.randperm(len(batch.provenance))
+        there = put(order, batch.valid.device)
+        for unrolls, index in zip(order.tensor_split(minibatches), there.tensor_split(minibatches), strict=True):
+            yield batch.select(unrolls, index) if len(unrolls) else None

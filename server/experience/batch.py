@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seedbed.common.timestep import StepType
+from seedbed.server.experience.transfer import put
 from seedbed.server.experience.unroll import Provenance
 
 
@@ -100,10 +101,16 @@ class TrainBatch:
         """How many of them are not masked; int64, on the device."""
         return self.valid[self.trained_rows.start : self.trained_rows.stop].sum()
 
-    def select(self, unrolls: Tensor) -> TrainBatch:
-        """Some of the unrolls, int64 indices on the host, as a batch of their own; not for one from a replay."""
+    def select(self, unrolls: Tensor, index: Tensor | None = None) -> TrainBatch:
+        """Some of the unrolls as a batch of their own; not for one from a replay.
+
+        Args:
+            unrolls: int64 indices on the host.
+            index: the same where the batch is, if they are there already.
+        """
         assert self.sample is None
-        index = unrolls.to(self.valid.device)
+        if index is None:
+            index = put(unrolls, self.valid.device)
         return TrainBatch(
             observations=tuple(array.index_select(1, index) for array in self.observations),
             fields={name: array.index_select(1, index) for name, array in self.fields.items()},

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seedbed.server.experience.frames import StackIndex
+from seedbed.server.experience.transfer import indices_to_device, to_device
 from seedbed.server.experience.unroll import Provenance, UnrollLayout, UnrollRows, zero_state
 from seedbed.server.networks.observations import as_stored
 
@@ -60,22 +61,40 @@ class OpenUnrolls:
         self._lease[slots] = lease
         self._environment[slots] = environment_indices
 
-    def observe(self, slots: Slots, observations: Sequence[Tensor], age: Tensor) -> tuple[Tensor, ...]:
+    def newest(self, slots: Slots) -> dict[int, Slots]:
+        """For each number of frames that are kept before row 0, where the next frames `[N]` go."""
+        layout = self.layout
+        return {
+            history: slots * (history + layout.num_rows) + history + self.position[slots]
+            for history in set(layout.histories)
+        }
+
+    def row(self, slots: Slots) -> Slots:
+        """The rows `[N]` that come next, among those of all slots."""
+        return slots * self.layout.num_rows + self.position[slots]
+
+    def observe(
+        self,
+        slots: Slots,
+        observations: Sequence[Tensor],
+        age: Tensor,
+        newest: Mapping[int, Tensor] | None = None,
+    ) -> tuple[Tensor, ...]:
         """Stores the newest observations and returns them stacked.
 
         Args:
             slots: `[N]`.
             observations: `[N, ...]` for each array of `spec.shown`, on the device.
             age: int64 `[N]`, steps since FIRST, on the device.
+            newest: what `newest` says, if it is on the device already.
 
         Returns:
             `[N, K, ...]` each, images in the layout's blocks.
         """
         layout = self.layout
-        stacks: dict[int, StackIndex] = {}
-        for history in set(layout.histories):
-            newest = self._index(slots * (history + layout.num_rows) + history + self.position[slots])
-            stacks[history] = StackIndex(newest, age, history + 1)
+        if newest is None:
+            newest = {history: self._index(places) for history, places in self.newest(slots).items()}
+        stacks = {history: StackIndex(places, age, history + 1) for history, places in newest.items()}
         for frames, observation, spec, block, history in zip(
             self._frames, observations, layout.spec.shown, layout.blocks, layout.histories, strict=True
         ):
@@ -84,29 +103,34 @@ class OpenUnrolls:
             stacks[history].gather(frames) for frames, history in zip(self._frames, layout.histories, strict=True)
         )
 
-    def append(self, slots: Slots, fields: Mapping[str, Tensor], state: Sequence[Tensor]) -> Slots:
+    def append(
+        self, slots: Slots, fields: Mapping[str, Tensor], state: Sequence[Tensor], row: Tensor | None = None
+    ) -> Slots:
         """Completes the row whose observation was given to `observe`.
 
         Args:
             slots: `[N]`.
             fields: `[N, ...]` for every field of the layout.
             state: `[N, ...]` each, the agent state before this row.
+            row: what `row` says, if it is on the device already.
 
         Returns:
             The slots whose unroll is complete now; `complete` must be called on them before the next row.
         """
         self._capture(slots, state)
-        self.bootstrap(slots, fields)
+        self.bootstrap(slots, fields, row)
         return slots[self.position[slots] == self._end[slots]]
 
-    def bootstrap(self, slots: Slots, fields: Mapping[str, Tensor]) -> None:
+    def bootstrap(self, slots: Slots, fields: Mapping[str, Tensor], row: Tensor | None = None) -> None:
         """Adds a row that nobody has acted on yet, or ever will: it can only be the last of its unroll.
 
         Args:
             slots: `[N]`.
             fields: `[N, ...]`, those that are known; the others keep what stood there.
+            row: what `row` says, if it is on the device already.
         """
-        row = self._index(slots * self.layout.num_rows + self.position[slots])
+        if row is None:
+            row = self._index(self.row(slots))
         for name, values in fields.items():
             self._fields[name].index_copy_(0, row, values)
         self.position[slots] += 1
@@ -176,13 +200,15 @@ class OpenUnrolls:
         chosen = np.flatnonzero((self._seq[slots] % self.layout.period == 0) | (self.position[slots] == 0))
         if not len(chosen) or not self._captures:
             return
-        place = self._index(self._capture_place(slots[chosen], self._seq[slots[chosen]]))
+        place, row = indices_to_device(
+            self.device, self._capture_place(slots[chosen], self._seq[slots[chosen]]), chosen
+        )
         for capture, part in zip(self._captures, state, strict=True):
-            capture.index_copy_(0, place, part.index_select(0, self._index(chosen)))
+            capture.index_copy_(0, place, part.index_select(0, row))
 
     def _capture_place(self, slots: Slots, seq: Slots) -> Slots:
         ring = self.layout.num_captures
         return slots * ring + (seq // self.layout.period) % ring
 
     def _index(self, values: Slots) -> Tensor:
-        return torch.from_numpy(values).to(self.device, non_blocking=True)
+        return to_device(values, self.device)

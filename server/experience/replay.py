@@ -16,12 +16,12 @@ Shapes: B unrolls of a train batch.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -31,6 +31,7 @@ from seedbed.server.experience.rate_limiter import RateLimiter
 from seedbed.server.experience.source import Contents, Source
 from seedbed.server.experience.stored_unrolls import Marker, StoredUnrolls
 from seedbed.server.experience.sum_tree import SumTree
+from seedbed.server.experience.transfer import Fetched, to_device
 from seedbed.server.experience.unroll import Provenance
 
 _NOTES_AT_ONCE = 256  # initial priorities computed together
@@ -93,6 +94,8 @@ class Replay(Source):
         self._size = 0
         self._written = Marker(storage.device)
         self._taken = Marker(storage.device)
+        self._initial_priorities: deque[Fetched] = deque()
+        self._new_priorities: deque[Fetched] = deque()
 
     def __len__(self) -> int:
         """Unrolls that it holds."""
@@ -133,13 +136,19 @@ class Replay(Source):
     def update_priorities(self, batch: TrainBatch, priorities: Tensor) -> None:
         """What the unrolls of a batch are worth now, `[B]`; those that were overwritten since are left alone.
 
-        Of an unroll that is twice in the batch the last priority counts. One that is not finite counts as 0.
+        Of an unroll that is twice in the batch the last priority counts. One that is not finite counts as 0. From a
+        device they come while the next update is made, and the batch of that one has been drawn without them.
         """
         assert batch.sample is not None, "a batch that this replay drew"
-        places, values = batch.sample.places, priorities.cpu().double().numpy()
-        with self._moved:
-            alive = self._generation[places] == batch.sample.generations
-        self._set_priorities(places[alive], values[alive])
+        places, generations = batch.sample.places, batch.sample.generations
+
+        def use(values: NDArray[np.float32]) -> None:
+            with self._moved:
+                alive = self._generation[places] == generations
+            self._set_priorities(places[alive], values[alive].astype(np.float64))
+
+        self._new_priorities.append(Fetched(priorities, use))
+        _arrived(self._new_priorities, late=int(priorities.device.type != "cpu"))
 
     def drain(self) -> list[Provenance]:
         """Nothing: what is in a replay has reached the learner, drawn yet or not."""
@@ -163,6 +172,7 @@ class Replay(Source):
     def check_valid(self) -> None:
         """Raises AssertionError unless the parts agree; while nobody writes or reads."""
         self._read_notes()
+        _arrived(self._initial_priorities)
         held = np.array([source is not None for source in self._provenance])
         places = np.arange(self.capacity)
         assert held.sum() == self._size == min(self._generation.sum(), self.capacity)
@@ -186,10 +196,14 @@ class Replay(Source):
         """What unrolls that have just been copied in are for the rate limiter (inference thread)."""
         return len(sources)
 
-    def _initial(self, places: Places, sources: Sequence[Provenance]) -> NDArray[np.float64]:
-        """Priorities `[M]` of unrolls that are drawn from for the first time."""
+    def _prioritise(self, places: Places, sources: Sequence[Provenance]) -> None:
+        """Gives unrolls that are drawn from for the first time their priorities, from a device one draw late."""
+
+        def use(values: NDArray[np.float32]) -> None:
+            self._set_priorities(places, values.astype(np.float64))
+
         batch = self._storage.gather_recorded(places, sources)
-        return self._prioritisation.initial(batch).cpu().double().numpy()
+        self._initial_priorities.append(Fetched(self._prioritisation.initial(batch), use))
 
     def _gather(self, places: Places, sources: Sequence[Provenance]) -> TrainBatch:
         """What is drawn of these unrolls."""
@@ -213,7 +227,7 @@ class Replay(Source):
         with self._moved:
             if (self._generation[places] != generations).any():
                 return None
-        return replace(batch, sample=Sample(places, generations, torch.from_numpy(weights).to(batch.valid.device)))
+        return replace(batch, sample=Sample(places, generations, to_device(weights, batch.valid.device)))
 
     def _draw(self, batch_size: int) -> tuple[Places, NDArray[np.float32]]:
         """Places and importance weights `[B]`."""
@@ -229,6 +243,7 @@ class Replay(Source):
 
     def _read_notes(self) -> None:
         """Initial priorities for what has come; 0 for what is being overwritten."""
+        _arrived(self._initial_priorities)
         with self._moved:
             if not self._notes:
                 return
@@ -241,8 +256,10 @@ class Replay(Source):
         self._written.wait()
         for start in range(0, len(whole), _NOTES_AT_ONCE):
             part = slice(start, start + _NOTES_AT_ONCE)
-            self._set_priorities(whole[part], self._initial(whole[part], here[part]))
+            self._prioritise(whole[part], here[part])
         self._taken.record()
+        if self._storage.device.type == "cpu" or not self._tree.total > 0:  # or there is nothing to draw yet
+            _arrived(self._initial_priorities)
 
     def _set_priorities(self, places: Places, priorities: NDArray[np.float64]) -> None:
         usable = np.where(np.isfinite(priorities), priorities, 0.0)
@@ -251,6 +268,8 @@ class Replay(Source):
     def get_state(self) -> dict[str, Any]:
         """All but the contents of `tensors`, as JSON can hold it; while nobody writes or reads."""
         self._read_notes()
+        _arrived(self._initial_priorities)
+        _arrived(self._new_priorities)
         return {
             "next": self._next,
             "size": self._size,
@@ -275,3 +294,9 @@ class Replay(Source):
     def tensors(self) -> Mapping[str, Tensor]:
         """The unrolls, by a name that is stable."""
         return self._storage.tensors
+
+
+def _arrived(fetched: deque[Fetched], late: int = 0) -> None:
+    """Uses what was fetched, in order, but for so many of the newest."""
+    while len(fetched) > late:
+        fetched.popleft().arrive()

@@ -16,6 +16,7 @@ from torch import Tensor
 from seedbed.server.experience.batch import TrainBatch, Windows, valid_transitions
 from seedbed.server.experience.frames import StackIndex
 from seedbed.server.experience.open_unrolls import OpenUnrolls
+from seedbed.server.experience.transfer import indices_to_device, to_device
 from seedbed.server.experience.unroll import Provenance, UnrollLayout, UnrollRows
 
 Places = NDArray[np.int64]
@@ -57,10 +58,12 @@ class StoredUnrolls:
 
     def copy_in(self, store: OpenUnrolls, slots: NDArray[np.int64], places: Places) -> None:
         """Copies the open unrolls of these slots to these places, none of them twice."""
-        source = torch.from_numpy(slots).to(store.device)
-        target = torch.from_numpy(places).to(self.device)
+        source, target = self._two_indices(slots, places, store.device)
         for ours, theirs in zip(self._rows.observations, store.rows.observations, strict=True):
-            _copy_rows(ours, places, theirs, slots)
+            if ours.device.type == "cpu" and theirs.device.type == "cpu":
+                _copy_rows(ours, places, theirs, slots)
+            else:
+                ours.index_copy_(0, target, theirs.index_select(0, source).to(self.device))
         for name, tensor in self._rows.fields.items():
             tensor.index_copy_(0, target, store.rows.fields[name].index_select(0, source).to(self.device))
         for tensor, state in zip(self._rows.state, store.initial_state(slots), strict=True):
@@ -68,13 +71,14 @@ class StoredUnrolls:
 
     def gather(self, places: Places, provenance: Sequence[Provenance]) -> TrainBatch:
         """The unrolls of these places, whose provenance the caller has kept, as a train batch."""
-        layout, index = self.layout, torch.from_numpy(places).to(self.device)
+        layout = self.layout
+        index, lengths = indices_to_device(self.device, places, _lengths(provenance))
         fields = self._fields(index)
         return TrainBatch(
             observations=self._stacks(index, fields["age"]),
             fields={name: self._to_batch(tensor) for name, tensor in fields.items()},
             state=tuple(self._to_batch(tensor.index_select(0, index)) for tensor in self._rows.state),
-            valid=self._to_batch(self._valid(fields, provenance)),
+            valid=self._to_batch(valid_transitions(fields["step_type"], lengths)),
             provenance=tuple(provenance),
             trained_rows=layout.trained_rows,
         )
@@ -93,10 +97,9 @@ class StoredUnrolls:
         Returns:
             `[W, B, ...]`; without agent state, which is known before row 0 of an unroll alone.
         """
-        rows = torch.from_numpy(first_rows).to(self.device) + torch.arange(num_rows, device=self.device)[:, None]
-        index = torch.from_numpy(places).to(self.device)
+        index, first, lengths = indices_to_device(self.device, places, first_rows, provenance.lengths)
+        rows = first + torch.arange(num_rows, device=self.device)[:, None]
         flat = (index * self.layout.num_rows + rows).flatten()
-        lengths = torch.from_numpy(provenance.lengths).to(self.device)
         fields = {
             name: tensor.flatten(0, 1).index_select(0, flat).unflatten(0, rows.shape)
             for name, tensor in self._rows.fields.items()
@@ -112,14 +115,15 @@ class StoredUnrolls:
 
     def gather_recorded(self, places: Places, provenance: Sequence[Provenance]) -> TrainBatch:
         """The same as `gather` without observations and agent state, where the unrolls are kept."""
-        fields = self._fields(torch.from_numpy(places).to(self.device))
-        valid = self._valid(fields, provenance)
+        index, lengths = indices_to_device(self.device, places, _lengths(provenance))
+        fields = self._fields(index)
+        valid = valid_transitions(fields["step_type"], lengths)
         return TrainBatch((), fields, (), valid, tuple(provenance), self.layout.trained_rows)
 
     def valid(self, places: Places, provenance: Sequence[Provenance]) -> Tensor:
         """Which transitions of these unrolls may be trained on, bool `[L - 1, B]`."""
-        step_type = self._rows.fields["step_type"].index_select(0, torch.from_numpy(places).to(self.device))
-        return self._valid({"step_type": step_type.T}, provenance)
+        index, lengths = indices_to_device(self.device, places, _lengths(provenance))
+        return valid_transitions(self._rows.fields["step_type"].index_select(0, index).T, lengths)
 
     def _fields(self, index: Tensor) -> dict[str, Tensor]:
         return {
@@ -127,9 +131,13 @@ class StoredUnrolls:
             for name, tensor in self._rows.fields.items()
         }
 
-    def _valid(self, fields: Mapping[str, Tensor], provenance: Sequence[Provenance]) -> Tensor:
-        length = torch.tensor([source.length for source in provenance], device=self.device)
-        return valid_transitions(fields["step_type"], length)
+    def _two_indices(self, slots: NDArray[np.int64], places: Places, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Slots where the open unrolls are, on `device`, and places where these are."""
+        if device == self.device:
+            source, target = indices_to_device(device, slots, places)
+        else:
+            source, target = to_device(slots, device), to_device(places, self.device)
+        return source, target
 
     def _stacks(self, places: Tensor, age: Tensor, rows: Tensor | None = None) -> tuple[Tensor, ...]:
         """Observations `[W, B, K, ...]` of all rows, or of `rows` `[W, B]`, gathered straight into time-major order."""
@@ -174,10 +182,10 @@ class Marker:
 
 
 def _copy_rows(ours: Tensor, places: NDArray[np.int64], theirs: Tensor, slots: NDArray[np.int64]) -> None:
-    """ours[places] = theirs[slots], for large rows: on a CPU one by one, which copies once instead of twice."""
-    if ours.device.type == "cpu" and theirs.device.type == "cpu":
-        for place, slot in zip(places.tolist(), slots.tolist(), strict=True):
-            ours[place].copy_(theirs[slot])
-        return
-    source = torch.from_numpy(slots).to(theirs.device)
-    ours.index_copy_(0, torch.from_numpy(places).to(ours.device), theirs.index_select(0, source).to(ours.device))
+    """ours[places] = theirs[slots], for large rows on a CPU: one by one, which copies once instead of twice."""
+    for place, slot in zip(places.tolist(), slots.tolist(), strict=True):
+        ours[place].copy_(theirs[slot])
+
+
+def _lengths(provenance: Sequence[Provenance]) -> NDArray[np.int64]:
+    return np.array([source.length for source in provenance], np.int64)

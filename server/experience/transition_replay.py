@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from seedbed.common.errors import UsageError
@@ -89,8 +88,8 @@ class TransitionReplay(Replay):
         self._length[places] = [source.length for source in sources]
         return count
 
-    def _initial(self, places: Places, sources: Sequence[Provenance]) -> NDArray[np.float64]:
-        return self._valid[places].sum(1).astype(np.float64)
+    def _prioritise(self, places: Places, sources: Sequence[Provenance]) -> None:
+        self._set_priorities(places, self._valid[places].sum(1).astype(np.float64))
 
     def _try_sample(self, batch_size: int) -> TrainBatch | None:
         self._read_notes()

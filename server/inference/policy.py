@@ -21,14 +21,35 @@ from seedbed.common.errors import DivergedError
 from seedbed.common.timestep import StepType
 from seedbed.server.algorithms.interface import Acting, Algorithm, Decision
 from seedbed.server.experience.open_unrolls import OpenUnrolls
-from seedbed.server.experience.stored_unrolls import Marker
 from seedbed.server.experience.unroll import ACTION_MASK, TASK, action_field, last_action_field
 from seedbed.server.inference.graphs import Graphs
 from seedbed.server.inference.parameters import Parameters
+from seedbed.server.inference.upload import Upload
 from seedbed.server.networks.interface import AgentState, Inputs
 from seedbed.server.shared.slots import SlotTable
 
 Slots = NDArray[np.int64]
+
+
+class Arrived(NamedTuple):
+    """Timesteps that wait for an answer, with all that is wanted of them, `[N, ...]` each on the device.
+
+    Attributes:
+        slot: where its state is kept.
+        row: their rows among all rows of open unrolls.
+        environment: indices of their environments.
+        greedy: rows that explore nothing; None where there are none.
+        host_age: the same as `age`, on the host.
+    """
+
+    inputs: Inputs
+    discount: Tensor
+    age: Tensor
+    slot: Tensor
+    row: Tensor
+    environment: Tensor
+    greedy: Tensor | None
+    host_age: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +57,15 @@ class Answered:
     """An inference batch whose actions are out and whose rows are not yet in the unrolls."""
 
     slots: Slots
-    inputs: Inputs
-    discount: Tensor
-    age: Tensor
+    arrived: Arrived
     state: AgentState
     decision: Decision
     policy_version: int
 
-
-class _Arrived(NamedTuple):
-    """Timesteps that wait for an answer, with all that the network wants to know beside."""
-
-    inputs: Inputs
-    discount: Tensor
-    age: Tensor
-    host_age: NDArray[np.int64]
+    @property
+    def inputs(self) -> Inputs:
+        """What was answered."""
+        return self.arrived.inputs
 
 
 class Inference:
@@ -110,7 +125,9 @@ class Inference:
         self._task = np.zeros(slots.num_slots, np.int64)
         self._num_tasks = slots.spec.num_tasks
         self._greedy = np.zeros(slots.num_slots, bool)
-        self._gather = _Gather(slots, device)
+        self._upload = Upload(device)
+        arrays = (*slots.observations, slots.step_type, slots.reward, slots.discount)
+        self._tables = [torch.from_numpy(array) for array in arrays]
         self._graphs = graphs or Graphs(slots.num_slots, None)
         self.num_steps = 0
         self.steps_of_tasks: Slots = np.zeros(self._num_tasks, np.int64)
@@ -152,10 +169,15 @@ class Inference:
         network, version = self._parameters.acquire()
         arrived = self._arrive(slots)
         self._age[slots] = arrived.host_age
-        index, inputs = self._put(slots), arrived.inputs
-        state = tuple(part.index_select(0, index) for part in self._state)
-        acting = self._acting(slots, watched)
-        decision = self._algorithm.act(self._graphs.of(network), inputs, state, acting)
+        state = tuple(part.index_select(0, arrived.slot) for part in self._state)
+        acting = Acting(
+            environment_indices=arrived.environment,
+            generator=self._generator,
+            agent_steps=self._steps_before + self.num_steps + self.steps_elsewhere,
+            greedy=arrived.greedy,
+            watched=watched,
+        )
+        decision = self._algorithm.act(self._graphs.of(network), arrived.inputs, state, acting)
         sent = [action.cpu().numpy() for action in decision.sent]
         _check_finite(sent)
         self._slots.answer(slots, sent, version)
@@ -165,7 +187,7 @@ class Inference:
         self.num_steps += int(np.count_nonzero(stepped))
         if self._num_tasks > 1:
             self.steps_of_tasks += np.bincount(self._task[slots[stepped]], minlength=self._num_tasks)
-        return Answered(slots, inputs, arrived.discount, arrived.age, state, decision, version)
+        return Answered(slots, arrived, state, decision, version)
 
     @torch.inference_mode()
     def remember(self, answered: Answered) -> Slots:
@@ -174,17 +196,16 @@ class Inference:
         Returns:
             Slots whose unroll is complete.
         """
-        slots, decision = answered.slots, answered.decision
-        index = self._put(slots)
+        arrived, decision = answered.arrived, answered.decision
         for table, part in zip(self._state, decision.state, strict=True):
-            table.index_copy_(0, index, part)
+            table.index_copy_(0, arrived.slot, part)
         fields = {
-            **self._timestep_fields(answered.inputs, answered.discount, answered.age),
+            **self._timestep_fields(arrived),
             **dict(zip(self._action_fields, decision.actions, strict=True)),
-            "policy_version": torch.full_like(answered.age, answered.policy_version),
+            "policy_version": torch.full_like(arrived.age, answered.policy_version),
             **decision.recorded,
         }
-        return self._unrolls.append(slots, fields, answered.state)
+        return self._unrolls.append(answered.slots, fields, answered.state, arrived.row)
 
     @torch.inference_mode()
     def bootstrap(self, slots: Slots) -> None:
@@ -193,45 +214,44 @@ class Inference:
         The same timestep is answered later and then begins the next unroll: see `OpenUnrolls.restart`.
         """
         arrived = self._arrive(slots)
-        self._unrolls.bootstrap(slots, self._timestep_fields(arrived.inputs, arrived.discount, arrived.age))
+        self._unrolls.bootstrap(slots, self._timestep_fields(arrived), arrived.row)
 
-    def _arrive(self, slots: Slots) -> _Arrived:
+    def _arrive(self, slots: Slots) -> Arrived:
         """What these slots sent; changes nothing but the newest observation of each open unroll."""
-        rows = self._gather(slots)
         first = self._slots.step_type[slots] == StepType.FIRST
         host_age = np.where(first, 0, self._age[slots] + 1)
-        last_action = tuple(self._put(_zero_where(first, table[slots])) for table in self._last_actions)
-        age = self._put(host_age)
-        stacks = self._unrolls.observe(slots, rows.observations, age)
-        task = self._put(self._task[slots]) if self._num_tasks > 1 else None
-        inputs = Inputs(stacks, rows.step_type, rows.reward, last_action, rows.mask, task)
-        return _Arrived(inputs, rows.discount, age, host_age)
+        newest = self._unrolls.newest(slots)
+        last_action = [_zero_where(first, table[slots]) for table in self._last_actions]
+        arrays = [slots, host_age, self._unrolls.row(slots), self._environment[slots], *newest.values(), *last_action]
+        if self._greedy_environments:
+            arrays.append(self._greedy[slots])
+        if self._num_tasks > 1:
+            arrays.append(self._task[slots])
+        there = iter(self._upload(slots, self._tables, arrays))
+        observations = [next(there) for _ in self._slots.observations]
+        position = self._slots.spec.mask_position
+        mask = None if position is None else observations.pop(position)
+        step_type, reward, discount, slot, age, row, environment = (next(there) for _ in range(7))
+        places = {history: next(there) for history in newest}
+        actions = tuple(next(there) for _ in last_action)
+        stacks = self._unrolls.observe(slots, observations, age, places)
+        greedy = next(there) if self._greedy_environments else None
+        inputs = Inputs(stacks, step_type, reward, actions, mask, next(there, None))
+        return Arrived(inputs, discount, age, slot, row, environment, greedy, host_age)
 
-    def _timestep_fields(self, inputs: Inputs, discount: Tensor, age: Tensor) -> dict[str, Tensor]:
+    def _timestep_fields(self, arrived: Arrived) -> dict[str, Tensor]:
         """What is recorded of a row whatever answers it."""
+        inputs = arrived.inputs
         fields = {
             "step_type": inputs.step_type,
             "reward": inputs.reward,
-            "discount": discount,
-            "age": age,
+            "discount": arrived.discount,
+            "age": arrived.age,
             **dict(zip(self._last_action_fields, inputs.last_action, strict=True)),
         }
         if inputs.task is not None:
             fields[TASK] = inputs.task
         return fields if inputs.mask is None else fields | {ACTION_MASK: inputs.mask}
-
-    def _acting(self, slots: Slots, watched: bool) -> Acting:
-        greedy = self._greedy[slots] if self._greedy_environments else None
-        return Acting(
-            environment_indices=self._put(self._environment[slots]),
-            generator=self._generator,
-            agent_steps=self._steps_before + self.num_steps + self.steps_elsewhere,
-            greedy=None if greedy is None else self._put(greedy),
-            watched=watched,
-        )
-
-    def _put(self, values: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(values).to(self._device, non_blocking=True)
 
 
 def _check_finite(actions: Sequence[NDArray[Any]]) -> None:
@@ -252,42 +272,3 @@ def _zero_where(first: NDArray[np.bool_], actions: NDArray[Any]) -> NDArray[Any]
     """Zeroes, in a copy of its own, the rows of `[N, ...]` that `first` `[N]` names."""
     actions[first] = 0
     return actions
-
-
-class _Rows(NamedTuple):
-    """What some slots sent, `[N, ...]` each; the action mask apart from the observations that are shown."""
-
-    observations: Sequence[Tensor]
-    mask: Tensor | None
-    step_type: Tensor
-    reward: Tensor
-    discount: Tensor
-
-
-class _Gather:
-    """Rows of the slot table -> tensors on the device, through pinned staging where that helps."""
-
-    def __init__(self, slots: SlotTable, device: torch.device) -> None:
-        self._device = device
-        self._mask_position = slots.spec.mask_position
-        arrays = (*slots.observations, slots.step_type, slots.reward, slots.discount)
-        self._tables = [torch.from_numpy(array) for array in arrays]
-        pin = device.type == "cuda"
-        self._staging = [torch.empty_like(table, pin_memory=pin) for table in self._tables] if pin else None
-        self._copied = Marker(device)  # out of the staging
-
-    def __call__(self, slots: Slots) -> _Rows:
-        """What these slots sent last."""
-        index = torch.from_numpy(slots)
-        if self._staging is None:
-            rows = [table.index_select(0, index) for table in self._tables]
-        else:
-            rows = []
-            self._copied.wait_on_host()
-            for table, staging in zip(self._tables, self._staging, strict=True):
-                torch.index_select(table, 0, index, out=staging[: len(slots)])
-                rows.append(staging[: len(slots)].to(self._device, non_blocking=True))
-            self._copied.record()
-        *observations, step_type, reward, discount = rows
-        mask = None if self._mask_position is None else observations.pop(self._mask_position)
-        return _Rows(observations, mask, step_type, reward, discount)

@@ -50,5 +50,5 @@ class _Pairs(NamedTuple):
 
 
 def _copy(tensors: _Pairs) -> None:
-    for ours, theirs in zip(tensors.ours, tensors.theirs, strict=True):
-        ours.copy_(theirs)
+    if tensors.ours:
+        torch._foreach_copy_(tensors.ours, tensors.theirs)

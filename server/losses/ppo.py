@@ -43,6 +43,11 @@ def normalise(advantages: Tensor, valid: Tensor) -> Tensor:
     Not in the paper, but in OpenAI's code and in all that were compared with it (Engstrom et al. 2020,
     arXiv 2005.12729). The small constant keeps equal advantages at 0.
     """
+    if advantages.device.type != "cpu":  # choosing the valid ones would wait for the device to say how many they are
+        count = valid.sum().clamp(min=1)
+        mean = torch.where(valid, advantages, 0.0).sum() / count
+        centred = torch.where(valid, advantages - mean, 0.0)
+        return centred / ((centred.square().sum() / count).sqrt() + 1e-8)
     kept = advantages[valid]
     if not len(kept):
         return torch.zeros_like(advantages)

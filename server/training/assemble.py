@@ -133,7 +133,8 @@ def assemble(
         source, sink = regime.make(config, algorithm, unrolls)
     else:
         source, sink = UnrollFifo(unrolls.layout, 1, device), DiscardingSink(unrolls)
-    parameters = Parameters(learner.network, version=learner.num_updates)
+    on_policy = config.run.train and regime.on_policy
+    parameters = Parameters(learner.network, version=learner.num_updates, on_policy=on_policy)
     inference = Inference(
         algorithm=algorithm,
         parameters=parameters,

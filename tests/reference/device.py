@@ -37,6 +37,7 @@ class Device:
         races: how often each was seen.
         faults: what a real device refuses, and dtypes that it is slow with; (what, place).
         captures: recorded graphs.
+        slow: nothing is done before a host waits for it; else all is when it asks.
     """
 
     def __init__(self) -> None:
@@ -47,6 +48,7 @@ class Device:
         self.races: Counter[Race] = Counter()
         self.faults: Counter[tuple[str, str]] = Counter()
         self.captures = 0
+        self.slow = False
         self.phase = "-"
         self.default_stream = Stream(self, "default")
         self.footprints: dict[int, Footprints] = {}
@@ -168,7 +170,7 @@ def simulated_device(*modules: types.ModuleType) -> Iterator[Device]:
 
     device = Device()
     names = iter(range(1, 1000))
-    events = type("Event", (Event,), {"device": device, "undone": set()})
+    events = type("Event", (Event,), {"device": device})
     capture = graphs_of(device)
     replaced: dict[str, Any] = {
         "_lazy_init": lambda: None,

@@ -36,19 +36,19 @@ class Stream:
 
 
 class Event:
-    """As `torch.cuda.Event`; of a real one that is not done yet `query` says so, see `undone`."""
+    """As `torch.cuda.Event`."""
 
     device: Device
-    undone: set[Event]
 
     def __init__(self, enable_timing: bool = False) -> None:
         self._clock: Clock | None = None
+        self._stream = -1
 
     def record(self, stream: Stream | None = None) -> None:
         """What the stream has been given so far."""
         stream = stream or self.device.stream
         self.device.clocks.follow(stream.actor, self.device.actor)
-        self._clock = self.device.clocks.snapshot(stream.actor)
+        self._stream, self._clock = stream.actor, self.device.clocks.snapshot(stream.actor)
 
     def wait(self, stream: Stream | None = None) -> None:
         """The stream goes on after it."""
@@ -56,20 +56,24 @@ class Event:
             self.device.clocks.learn((stream or self.device.stream).actor, self._clock)
 
     def query(self) -> bool:
-        """Whether it is done; a host that sees so knows what was done."""
-        if self in self.undone:
-            return False
-        if self._clock is not None:
-            self.device.clocks.learn(self.device.actor, self._clock)
+        """Whether it is done; a host that sees so knows. Of a slow device only what a host has waited for is."""
+        if self._clock is None:
+            return True
+        if self.device.slow:
+            known = self.device.clocks.snapshot(self.device.actor)
+            return all(known.get(actor, 0) >= time for actor, time in self._clock.items())
+        self.device.clocks.learn(self.device.actor, self._clock)
         return True
 
     def synchronize(self) -> None:
-        """The host waits for it; free of charge where it was never recorded."""
-        if self._clock is not None:
-            known = self.device.clocks.snapshot(self.device.actor)
-            if any(known.get(actor, 0) < time for actor, time in self._clock.items()):
-                self.device.note_wait(place())
-            self.device.clocks.learn(self.device.actor, self._clock)
+        """The host waits for it, unless it knows already; late: with work behind it, the device does not run dry."""
+        if self._clock is None:
+            return
+        known = self.device.clocks.snapshot(self.device.actor)
+        if any(known.get(actor, 0) < time for actor, time in self._clock.items()):
+            behind = self.device.clocks.now(self._stream) > self._clock[self._stream]
+            self.device.note_wait(f"{place()}{' (late)' if behind else ''}")
+        self.device.clocks.learn(self.device.actor, self._clock)
 
 
 class Lock:

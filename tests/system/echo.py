@@ -107,10 +107,12 @@ class CountingStore(OpenUnrolls):
 
     received = 0
 
-    def append(self, slots: NDArray[np.int64], fields: Mapping[str, Tensor], state: Any) -> NDArray[np.int64]:
+    def append(
+        self, slots: NDArray[np.int64], fields: Mapping[str, Tensor], state: Any, row: Tensor | None = None
+    ) -> NDArray[np.int64]:
         """See the base class."""
         self.received += int(np.count_nonzero(self._seq[slots] > 0))
-        return super().append(slots, fields, state)
+        return super().append(slots, fields, state, row)
 
 
 def _tensors(arrays: Sequence[NDArray[Any]]) -> tuple[Tensor, ...]:

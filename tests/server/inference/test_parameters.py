@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from seedbed.server.inference import parameters as module
 from seedbed.server.inference.parameters import Parameters
 from seedbed.server.networks.interface import AgentState, Inputs, Outputs, PolicyNetwork
 from seedbed.server.networks.layers import Linear
@@ -46,6 +48,53 @@ class Constant(Weights):
     def values(self) -> set[float]:
         """The different numbers it holds now: one, unless it is torn."""
         return {float(x) for tensor in self.state_dict().values() for x in tensor.unique()}
+
+
+class Copied:
+    """When a copy is done: as its test says."""
+
+    def __init__(self, done: bool = False) -> None:
+        self.done = done
+        self.waits = 0
+
+    def query(self) -> bool:
+        return self.done
+
+    def wait(self) -> None:
+        """Of a stream."""
+
+    def synchronize(self) -> None:
+        self.waits += 1
+        self.done = True
+
+
+def test_the_newest_version_that_is_done_acts_and_the_learner_is_one_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a device that takes long for an update: inference never queues behind it, and never falls far behind."""
+    events = [Copied(done=True)]
+    monkeypatch.setattr(module, "_record_event", lambda device: events[-1])
+    source = Constant(0.0)
+    parameters = Parameters(source)
+    for version in range(1, 8):
+        events.append(Copied())
+        source.fill(float(version))
+        parameters.publish(source, version)
+        assert [event.waits for event in events[:-1]] == [1] * version, "one update ahead, no more"
+        for _ in range(2):
+            network, number = parameters.acquire()
+            assert number == version - 1
+            assert isinstance(network, Constant)
+            assert network.values() == {float(version - 1)}
+        if version % 3 == 0:
+            events[-1].done = True
+            assert parameters.acquire()[1] == version
+
+
+def test_on_policy_only_the_newest_acts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_record_event", lambda device: Copied())
+    source = Constant(0.0)
+    parameters = Parameters(source, on_policy=True)
+    parameters.publish(source, 1)
+    assert parameters.acquire()[1] == 1
 
 
 def test_a_published_version_is_acquired_with_its_number() -> None:

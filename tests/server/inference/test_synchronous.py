@@ -262,6 +262,7 @@ def test_whoever_comes_goes_dies_and_freezes(seed: int) -> None:
     assert any(len(lengths(batch)) > 1 for batch in world.trained), "some unrolls ended early: else nothing was tested"
     world.service.end_all()
     world.collector.finish()
+    world.loop.take_metrics()
     account, seen = world.collector.account, world.loop.trained
     masked = sum(int(sum(s.length - 1 for s in batch.provenance) - batch.valid.sum()) for batch in world.trained)
     assert account.queued == seen + masked

@@ -25,6 +25,7 @@ from seedbed.server.run.replay_files import ReplayFiles
 from seedbed.server.run.state import RunState
 from tests.reference.device import Device, Stream, simulated_device
 from tests.reference.device_cases import CASES, TABLE, THREADED, count, turns_of
+from tests.reference.device_streams import Event
 from tests.reference.device_world import DeviceWorld, make_config
 
 FAST = ("vtrace conv lstm graphs", "ppo conv lstm", "r2d2 conv lstm", "td3 vector none", "one_step_q vector none")
@@ -88,10 +89,12 @@ def test_an_update_is_that_of_the_cpu_and_nothing_races(case: str, device: Devic
         ("ppo", {"fleet__num_greedy_envs": 4, "core": "lstm"}),
         ("vtrace", {"serving__cuda_graphs": True, "image": True, "core": "lstm"}),
         ("r2d2", {"algorithm_options__replay__replay_device": "cpu", "core": "lstm"}),
+        ("vtrace", {"slow": True}),
     ],
-    ids=["queue", "greedy rounds", "greedy rounds with a memory", "graphs", "replay on the CPU"],
+    ids=["queue", "greedy rounds", "greedy rounds with a memory", "graphs", "replay on the CPU", "slow"],
 )
 def test_nothing_races(algorithm: str, more: dict[str, Any], device: Device) -> None:
+    device.slow = more.pop("slow", False)
     run_world(device, algorithm, **more)
     assert_clean(device)
 
@@ -154,6 +157,11 @@ def _no_event(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(parameters, "_record_event", lambda device: None)
 
 
+def _always_done(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Event, "query", lambda self: True)
+    patch.setattr(Event, "wait", lambda self, stream=None: None)
+
+
 def _no_fetch(patch: pytest.MonkeyPatch) -> None:
     wait = Device.wait
     patch.setattr(Device, "wait", lambda self, place: None if self.phase == "act" else wait(self, place))
@@ -173,6 +181,7 @@ def _no_end_of_the_stream(patch: pytest.MonkeyPatch) -> None:
     [
         (_no_marker, "vtrace", {}),
         (_no_event, "vtrace", {}),
+        (_always_done, "vtrace", {}),
         (_no_wait_for_staging, "vtrace", {}),
         (_no_wait_for_staging, "a2c", {"fleet__num_greedy_envs": 4}),
     ],
