@@ -34,6 +34,7 @@ class ExportConfig:
         None, "the file, which ends with .onnx or .pt2 (default: policy.onnx in the run's directory)", metavar="FILE"
     )
     best: bool = option(False, "the checkpoint of the best cohort instead of the newest")
+    task: str | None = option(None, "of a run of several tasks the one that the file plays", metavar="NAME")
     episodes: int = option(
         8, "episodes that are played with the file, against seedbed.load; 0: it is written unseen", minimum=0
     )
@@ -85,7 +86,7 @@ def export(run: Path, out: Path, options: ExportConfig | None = None) -> Agreeme
         MissingExtraError: a package is not installed.
     """
     options = options or ExportConfig()
-    policy = load(run, best=options.best, allow_import=options.allow_import, precision="float32")
+    policy = load(run, best=options.best, allow_import=options.allow_import, task=options.task, precision="float32")
     exported = policy.exported()
     draft = out.with_name(f".{out.stem}-draft{out.suffix}")
     try:
@@ -106,7 +107,7 @@ def export(run: Path, out: Path, options: ExportConfig | None = None) -> Agreeme
 
 def _play(policy: Policy, options: ExportConfig) -> Play:
     spec: EnvironmentSpec = policy.spec
-    build = careful_builder(spec.environment, spec.preset or "modern", Care(trust=options.trust))
+    build = careful_builder(spec.environment, spec.preset or "modern", Care(trust=options.trust, served=(policy.rows,)))
     try:
         environments = [build(i, options.eval_seed + i) for i in range(min(_NUM_ENVS, options.episodes))]
     except MissingExtraError as error:

@@ -24,10 +24,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seedbed.common.errors import DivergedError, UsageError
+from seedbed.common.joint_spec import served
 from seedbed.common.options import override
 from seedbed.common.plugins import Trust, start_directory
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import Array, StepType
+from seedbed.env_client.environments.filled_up import fill_up
 from seedbed.server.algorithms.interface import Acting
 from seedbed.server.algorithms.registry import find_algorithm
 from seedbed.server.experience.unroll import TORCH_DTYPES
@@ -36,6 +38,7 @@ from seedbed.server.inference.parameters import acting_copy
 from seedbed.server.networks.interface import AgentState, Inputs
 from seedbed.server.networks.observations import as_stored
 from seedbed.server.options.config import ServerConfig
+from seedbed.server.options.tasks import find_task
 from seedbed.server.run.finding import find_checkpoint
 from seedbed.server.run.state import RunState
 from seedbed.server.training.assemble import make_layout
@@ -77,6 +80,7 @@ def load(
     device: str = "cpu",
     seed: int = 0,
     allow_import: bool = False,
+    task: str | None = None,
     precision: Literal["float32"] | None = None,
 ) -> Policy:
     """The policy that a run has learnt.
@@ -89,6 +93,7 @@ def load(
         seed: of the actions that are drawn where they are not greedy.
         allow_import: import the modules of algorithm, torso and core that the run's config.json names. Whoever wrote
             the file chose them.
+        task: which of the run's tasks it plays, by its name or its environment's; needed where there are several.
         precision: float32 also where images are read, or memory is kept, in bfloat16, as an exported policy does.
 
     Raises:
@@ -104,7 +109,23 @@ def load(
     if precision is not None:
         halves = {"network.precision": precision, "network.core_memory_precision": precision}
         config = override(config, halves)
-    return Policy(config, file.spec, RunState.from_checkpoint(checkpoint), device=device, seed=seed)
+    number = task_number(config, file.spec, task)
+    return Policy(config, file.spec, RunState.from_checkpoint(checkpoint), device=device, seed=seed, task=number)
+
+
+def task_number(config: ServerConfig, spec: EnvironmentSpec, task: str | None) -> int | None:
+    """Which of a run's tasks is meant; None: it has one.
+
+    Raises:
+        UsageError: there is no such task, or it has to be said which.
+    """
+    if not spec.tasks:
+        if task not in (None, spec.environment):
+            raise UsageError(f"expected no task, the run has one, {spec.environment}; got {task!r}")
+        return None
+    if task is None:
+        raise UsageError(f"expected task=, one of {', '.join(config.tasks.names)}: the run has several")
+    return find_task(task, config.tasks.names, [own.environment for own in spec.tasks])
 
 
 def _folder(run: str | os.PathLike[str], *, best: bool, allow_import: bool) -> Path:
@@ -123,14 +144,22 @@ class Policy:
     """A policy that acts; see `load`.
 
     Attributes:
-        spec: contract of its environment.
+        spec: contract of its environment; of several tasks that of the one it plays.
+        rows: spec of the rows that it reads: the same, or a larger one that the rows of all tasks fit into.
         algorithm: its name.
         agent_steps: after which it was saved.
         evaluates_greedily: whether `seedbed eval` has it act greedily.
     """
 
     def __init__(
-        self, config: ServerConfig, spec: EnvironmentSpec, state: RunState, *, device: str = "cpu", seed: int = 0
+        self,
+        config: ServerConfig,
+        spec: EnvironmentSpec,
+        state: RunState,
+        *,
+        device: str = "cpu",
+        seed: int = 0,
+        task: int | None = None,
     ) -> None:
         """Builds the network.
 
@@ -138,8 +167,11 @@ class Policy:
             config, spec: of the run.
             state: where it stands; as yet untrained where it has no learner's state.
             device, seed: see `load`.
+            task: the number of the task it plays; None: the run has one.
         """
-        self.spec = spec
+        self.spec = spec if task is None else spec.tasks[task]
+        self.rows = served(spec)[task or 0]
+        self._task = task
         self.algorithm = config.algorithm
         self.agent_steps = state.agent_steps
         self._device = torch.device(device)
@@ -154,8 +186,8 @@ class Policy:
         self._reads_reward = config.network.core != "none"
         self._layout = make_layout(config, spec, self._algorithm, self._network)
         self._generator = torch.Generator(self._device).manual_seed(seed)
-        self._reader = ObservationReader(spec)
-        self._environment_action = ActionWriter(spec)
+        self._reader = ObservationReader(self.spec)
+        self._environment_action = ActionWriter(self.spec)
 
     def initial_memory(self, num: int | None = None) -> Memory:
         """The memory before the first observation of an episode.
@@ -164,7 +196,7 @@ class Policy:
             num: N, to act in so many environments at once; None: in one.
         """
         count = 1 if num is None else num
-        arrays = zip(self.spec.shown, self._layout.frame_shapes, self._layout.histories, strict=True)
+        arrays = zip(self.rows.shown, self._layout.frame_shapes, self._layout.histories, strict=True)
         return Memory(
             single=num is None,
             age=np.zeros(count, np.int64),
@@ -204,6 +236,8 @@ class Policy:
         if mask is None and self._reader.mask_beside:
             raise UsageError("expected mask=: the environments of this run show which actions are allowed")
         arrays = self._reader(observation, mask, num=None if memory.single else len(memory.age))
+        if self.rows != self.spec:
+            arrays = fill_up(arrays, self.spec, self.rows)
         sent, after = self.answer(arrays, memory, reward, greedy=greedy)
         return self._environment_action(sent, single=memory.single), after
 
@@ -214,7 +248,7 @@ class Policy:
         """Answers rows as they travel with actions as they are sent; see `act`.
 
         Args:
-            rows: `[N, ...]` for each observation array of the contract.
+            rows: `[N, ...]` for each observation array of `rows`.
             memory, reward, greedy: as for `act`.
         """
         inputs = self._inputs(rows, memory, reward)
@@ -249,16 +283,17 @@ class Policy:
         return ExportedPolicy(
             self._algorithm,
             self._network,
-            self.spec,
+            self.rows,
             histories=self._layout.histories,
             reads_actions=self._reads_reward,
             agent_steps=self.agent_steps,
             algorithm_name=self.algorithm,
+            task=self._task,
         )
 
     def _inputs(self, rows: Sequence[Array], memory: Memory, reward: Any) -> Inputs:
         arrays, first = [self._put(array) for array in rows], memory.age == 0
-        position = self.spec.mask_position
+        position = self.rows.mask_position
         allowed = None if position is None else arrays.pop(position)
         return Inputs(
             observations=self._stacks(arrays, memory, first),
@@ -266,13 +301,14 @@ class Policy:
             reward=self._put(self._rewards(reward, first)),
             last_action=tuple(self._put(_zero_where(first, action)) for action in memory.last_action),
             mask=allowed,
+            task=None if self._task is None else torch.full((len(first),), self._task, device=self._device),
         )
 
     def _stacks(self, newest: list[Tensor], memory: Memory, first: NDArray[np.bool_]) -> tuple[Tensor, ...]:
         """`[N, K, ...]` for each array; frames of an earlier episode are zero."""
         stacks = []
         layout = self._layout
-        for frame, spec, before, block in zip(newest, self.spec.shown, memory.frames, layout.blocks, strict=True):
+        for frame, spec, before, block in zip(newest, self.rows.shown, memory.frames, layout.blocks, strict=True):
             stack = torch.cat((before, as_stored(frame, spec, block).unsqueeze(1)), 1)
             stack[self._put(first), :-1] = 0
             stacks.append(stack)

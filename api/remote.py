@@ -28,9 +28,10 @@ from seedbed.common.errors import SeedbedError, UsageError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import Array, EpisodeEnd, StepType, Timesteps
 from seedbed.env_client.actor import IndicesChanged, LeaseLost
+from seedbed.env_client.environments.filled_up import fill_up, fits_among
 from seedbed.env_client.environments.info import info_of_row, info_reader
 from seedbed.env_client.remote_policy import RemotePolicy
-from seedbed.env_client.replicas import Servers
+from seedbed.env_client.replicas import Servers, describe_servers
 from seedbed.spaces import ActionWriter, ObservationReader
 
 T = TypeVar("T")
@@ -62,7 +63,8 @@ def connect(
 
     Args:
         server: "HOST:PORT"; replicas as "HOST:PORT,HOST:PORT" or "dns:NAME:PORT", of which one with room is chosen.
-        spec: the contract of the environment, see `seedbed.spec_of`; the server's must be equal.
+        spec: the contract of the environment, see `seedbed.spec_of`; the server's, or that of one of its tasks, must be
+            equal, or larger in channels, numbers or actions.
         num_envs: N, to step so many environments in lockstep; None: one.
         token_file, tls, tls_ca, tls_cert, tls_key, tls_server_name, insecure: as in `seedbed env`.
         client_id: stable name of this client, unique in the fleet.
@@ -110,6 +112,7 @@ class ConnectedPolicy:
         self._steps: NDArray[np.int64] = np.zeros(num_rows, np.int64)
         # In a notebook a loop runs already in this thread, and another cannot: then a thread of its own turns ours.
         self._thread = ThreadPoolExecutor(1, "seedbed") if _in_event_loop() else None
+        self._rows = spec  # as they travel: of a larger environment where the server's tasks need that
         self._policy: RemotePolicy | None = self._open()
 
     def first(self, observation: Any, mask: Any = None) -> Any:
@@ -213,10 +216,12 @@ class ConnectedPolicy:
 
     def _open(self) -> RemotePolicy:
         def open_policy() -> RemotePolicy:
+            served = asyncio.run(describe_servers(self._servers, must_know=False))
+            self._rows = fits_among(self.spec, served) or self.spec
             policy = RemotePolicy(
                 self._servers,
                 client_id=self._client_id,
-                specs=(self.spec,),
+                specs=(self._rows,),
                 groups=[range(self._num_rows)],
                 assign_indices=True,
             )
@@ -265,7 +270,8 @@ class ConnectedPolicy:
     def _observe(self, observation: Any, mask: Any, *, needs_mask: bool) -> tuple[Array, ...]:
         if mask is None and needs_mask and self._read.mask_beside:
             raise UsageError("expected mask=: the contract says that the environment shows which actions are allowed")
-        return self._read(observation, mask, num=None if self._single else self._num_rows)
+        rows = self._read(observation, mask, num=None if self._single else self._num_rows)
+        return rows if self._rows == self.spec else fill_up(rows, self.spec, self._rows)
 
     def _ends(self, terminated: Any, truncated: Any) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """What has terminated, and what has ended at all, `[N]`; a row that begins anew cannot end with it."""

@@ -58,11 +58,11 @@ class Result:
         """Mean return of the last 100 episodes; None if none has ended."""
         return self.metrics.get("episode_return_mean")
 
-    def load(self, *, device: str = "cpu", seed: int = 0) -> Policy:
+    def load(self, *, device: str = "cpu", seed: int = 0, task: str | None = None) -> Policy:
         """The policy, see `seedbed.load`; what the run has imported may be imported here too."""
         from seedbed.policy import load
 
-        return load(self.run_dir, device=device, seed=seed, allow_import=True)
+        return load(self.run_dir, device=device, seed=seed, allow_import=True, task=task)
 
 
 def train(
@@ -185,6 +185,7 @@ def evaluate(
     video: str | os.PathLike[str] | None = None,
     video_episodes: int = 3,
     allow_import: bool = False,
+    task: str | None = None,
 ) -> dict[str, Any]:
     """Runs `seedbed eval`: plays episodes with a run's policy.
 
@@ -199,6 +200,7 @@ def evaluate(
         video: an mp4 or gif to write, of one environment's first episodes.
         video_episodes: how many these are.
         allow_import: import the modules that the run's config.json names, its environment among them.
+        task: of a run of several the only one that is played, by its name; None: all of them.
 
     Returns:
         "mean", "standard_error", "median", "returns" and what else `seedbed eval --json` writes.
@@ -210,6 +212,7 @@ def evaluate(
         file = Path(folder, "scores.json")
         values = {"eval_envs": num_envs, "episodes": episodes, "eval_seed": seed, "device": device}
         words = [f"--checkpoint={Path(run)}", f"--json={file}", *_words(values)]
+        words += [] if task is None else _words({"task": task})
         words += [] if greedy is None else _words({"greedy": greedy})
         words += [] if video is None else _words({"video": Path(video), "video_episodes": video_episodes})
         words += [flag for flag, wanted in (("--best", best), ("--allow-import", allow_import)) if wanted]

@@ -65,6 +65,8 @@ class FilledUp:
 
     def reset(self, observation: Row) -> None:
         """See `Environment`."""
+        for array in observation:  # what is not its own stays so for the whole episode
+            array[...] = 0
         self._environment.reset(tuple(self._own))
         self._write(observation)
 
@@ -106,9 +108,8 @@ def fill_up(arrays: Sequence[Array], own: EnvironmentSpec, like: EnvironmentSpec
     return filled
 
 
-def fits_among(environment: Environment, served: Sequence[EnvironmentSpec]) -> EnvironmentSpec | None:
+def fits_among(own: EnvironmentSpec, served: Sequence[EnvironmentSpec]) -> EnvironmentSpec | None:
     """Which of a server's specs an environment's rows have to be filled up to; None: none, or none fits."""
-    own = environment.spec
     like = next((spec for spec in served if spec.environment == own.environment), None)
     if like is None or like == own:
         return None

@@ -273,7 +273,7 @@ def careful_builder(environment: str, preset: str, care: Care) -> Builder:
 
     def build_filled_up(index: int, seed: int) -> Environment:
         made = build(index, seed)
-        like = fits_among(made, care.served)
+        like = fits_among(made.spec, care.served)
         return made if like is None else FilledUp(made, like)
 
     return build_filled_up

@@ -1,9 +1,4 @@
-"""Actor-critics: what V-trace, A2C, A3C and PPO share, and the two whose targets are plain returns, A2C and A3C.
-
-A3C (Mnih et al. 2016, arXiv 1602.01783, algorithm S3) takes every action for one of the policy being learnt, though
-older parameters chose it: there is no correction for policy lag. In the paper each thread learns from its own last few
-steps and the lag is what other threads did meanwhile; here it is what waits in the queue. V-trace with rho = 1 is the
-same computation. A2C is A3C's loss on what the very parameters being learnt did.
+"""Actor-critics: what V-trace, A2C, A3C and PPO share.
 
 Actions are sampled from the policy, over any action space; its parameters are recorded. A member of the family says
 what its value targets and advantages are (`targets`), and may replace the term of the policy (`policy_loss`).
@@ -15,14 +10,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from seedbed.common.errors import UsageError
-from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.best import Best, best_of_policy
 from seedbed.server.algorithms.interface import (
@@ -35,11 +28,19 @@ from seedbed.server.algorithms.interface import (
     batch_inputs,
     mask_of,
 )
-from seedbed.server.algorithms.published import ASYNCHRONOUS
-from seedbed.server.algorithms.scaled_values import VALUE_TARGETS, in_units_of, spreads_of, task_of, value_moments
 from seedbed.server.algorithms.seen import Seen, Targets, diagnostics
+from seedbed.server.algorithms.task_losses import (
+    VALUE_TARGETS,
+    in_units_of,
+    spreads_of,
+    task_of,
+    task_shares,
+    value_moments,
+    weighted,
+    weights_of,
+)
 from seedbed.server.experience.batch import TrainBatch
-from seedbed.server.experience.unroll import FieldSpec, action_field
+from seedbed.server.experience.unroll import TASK, FieldSpec, action_field
 from seedbed.server.losses.masking import only_valid, rows_where, weight_of
 from seedbed.server.losses.policy_gradient import baseline_loss, entropy_loss, policy_gradient_loss
 from seedbed.server.losses.returns import lambda_returns
@@ -47,75 +48,19 @@ from seedbed.server.losses.rewards import clip_rewards
 from seedbed.server.networks.actor_critic import ActorCritic
 from seedbed.server.networks.array_kinds import as_read, shows_images
 from seedbed.server.networks.distributions import ActionSpace
-from seedbed.server.networks.gaussians import Deviation
 from seedbed.server.networks.interface import AgentState, Inputs, Outputs, PolicyNetwork
 from seedbed.server.networks.learnt import Learnt
 from seedbed.server.networks.normaliser import is_normalised
 from seedbed.server.networks.risk import RiskBound
+from seedbed.server.networks.task_shares import TASK_COUNTS, TaskShares
 from seedbed.server.networks.value_head import ValueHead, ValueMoments
 from seedbed.server.options.config import ServerConfig
-from seedbed.server.options.risk import RiskConfig
 
 REWARDS = "rewards"
 """Name of the sums over raw rewards, for a bound on their variance."""
 
 BEHAVIOUR = "behaviour"
 """Recorded field: the parameters of the policy that acted, as its head gave them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActorCriticOptions:
-    """actor-critic"""
-
-    lambda_: float = option(
-        1.0, "lambda: factor of the clipped trace coefficients c of V-trace; in the others, GAE's", flag="--lambda"
-    )
-    baseline_cost: float = option(0.5, "weight of half the squared value error")
-    popart: Literal["auto", "on", "off"] = option(
-        "auto",
-        "PopArt: divide errors of values and advantages by the running spread of value targets; auto is what the "
-        "environment asks for",
-        fixed=True,
-    )
-    popart_rate: float = option(3e-4, "PopArt: share of an update in the running moments of value targets")
-    entropy_cost: float = option(0.01, "weight of the entropy bonus, the mean over discrete components of an action")
-    continuous_entropy_cost: float = option(
-        0.0, "weight of the entropy bonus of continuous actions, the mean over their components"
-    )
-    squash: bool = option(
-        False, "continuous actions: bring samples into the bounds by tanh instead of clipping them", fixed=True
-    )
-    deviation: Deviation = option(
-        "free",
-        "continuous actions, standard deviations: free (weights that no observation moves), each (of each component, "
-        "softplus of the network's output, as in SEED RL) or shared (one for all components, as in A3C's paper)",
-        fixed=True,
-    )
-    separate_value_torso: bool = option(
-        False,
-        "torso and memory of its own for the value, so that the policy's features are the policy's alone "
-        "(default: where no image is shown)",
-        fixed=True,
-    )
-    reduction: Literal["mean", "sum"] = option(
-        "mean",
-        "reduction over valid steps; sum as in IMPALA's paper wants its optimiser: --optimiser rmsprop --epsilon 0.01 "
-        "--clip-norm 40 --learning-rate 6e-4",
-    )
-    risk: RiskConfig = field(default_factory=RiskConfig)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.lambda_ <= 1:
-            raise UsageError(f"expected --lambda between 0 and 1, got {self.lambda_}")
-        if not 0 < self.popart_rate <= 1:
-            raise UsageError(f"expected --popart-rate in (0, 1], got {self.popart_rate}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class A3COptions(ActorCriticOptions):
-    """A3C"""
-
-    reduction: Literal["mean", "sum"] = option("sum", "reduction over valid steps")
 
 
 class ActorCriticAlgorithm(Algorithm):
@@ -130,6 +75,7 @@ class ActorCriticAlgorithm(Algorithm):
         self._space = ActionSpace(spec.actions, squash=self._options.squash, deviation=self._options.deviation)
         names = config.tasks.names or tuple(map(str, range(spec.num_tasks)))
         self._tasks = names if spec.num_tasks > 1 else ()
+        self._shares = config.tasks.plan.shares if config.tasks.tasks else (1 / spec.num_tasks,) * spec.num_tasks
         self._actions = [action_field(action.name) for action in spec.actions]
         # The noise of a Gaussian explores, a softmax is what is learnt: as peers evaluate them.
         self.evaluates_greedily = has_boxes(spec)
@@ -168,8 +114,9 @@ class ActorCriticAlgorithm(Algorithm):
             scaled_values=scaled,
         )
         moments = ValueMoments(self._spec.num_tasks, rate=self._options.popart_rate) if scaled else None
-        risk = self._options.risk
-        return self.with_statistics(network, moments, None if risk.risk_variance is None else RiskBound(risk))
+        shares = TaskShares(self._shares) if self._options.keep_shares and self._tasks else None
+        risk = None if self._options.risk.risk_variance is None else RiskBound(self._options.risk)
+        return self.with_statistics(network, moments, risk, shares)
 
     def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
         """Samples from the policy; greedy rows take its mode."""
@@ -196,23 +143,34 @@ class ActorCriticAlgorithm(Algorithm):
         """Policy gradient, baseline and entropy terms; with PopArt in units of the spread of value targets."""
         config, seen = self._options, self.see(learnt, batch)
         targets = self.targets(seen, batch)
-        moments = {}
+        moments, shares = {}, task_shares(learnt)
         if (risk := risk_bound(learnt)) is not None:
             moments[REWARDS] = risk.sums(batch.fields["reward"][1:], seen.valid)
+        if shares is not None:
+            moments[TASK_COUNTS] = shares.counts(batch.fields[TASK][:-1], seen.valid)
+            seen = replace(seen, weights=weights_of(shares, batch))
         if (statistics := value_moments(learnt)) is not None:
             moments[VALUE_TARGETS] = statistics.sums(targets.values, seen.valid, task_of(batch))
             if targets.spreads is None:
                 targets = targets._replace(spreads=spreads_of(statistics.scale(moments[VALUE_TARGETS]), batch))
         values, wanted, advantages = in_units_of(targets.spreads, seen.values[:-1], targets.values, targets.advantages)
         policy = self.policy_loss(seen, advantages)
-        baseline = baseline_loss(values=values, targets=wanted, valid=seen.valid, reduction=config.reduction)
+        root = None if seen.weights is None else seen.weights.sqrt()  # errors are squared
+        baseline = baseline_loss(
+            values=weighted(values, root),
+            targets=weighted(wanted, root),
+            valid=seen.valid,
+            reduction=config.reduction,
+        )
         negative_entropy = entropy_loss(
-            entropies=seen.policy.entropy_bonus(), valid=seen.valid, reduction=config.reduction
+            entropies=weighted(seen.policy.entropy_bonus(), seen.weights), valid=seen.valid, reduction=config.reduction
         )
         total = policy + config.baseline_cost * baseline + config.entropy_cost * negative_entropy
         if config.continuous_entropy_cost:
             total = total + config.continuous_entropy_cost * entropy_loss(
-                entropies=seen.policy.continuous_entropy_bonus(), valid=seen.valid, reduction=config.reduction
+                entropies=weighted(seen.policy.continuous_entropy_bonus(), seen.weights),
+                valid=seen.valid,
+                reduction=config.reduction,
             )
         terms = {"loss": total, "policy_loss": policy, "baseline_loss": baseline}
         metrics = {**{name: term.detach() for name, term in terms.items()}, **diagnostics(seen)}
@@ -222,8 +180,14 @@ class ActorCriticAlgorithm(Algorithm):
 
     def no_moments(self, learnt: nn.Module) -> Mapping[str, Tensor]:
         """See the base class; with PopArt those of value targets, too."""
-        found, statistics = super().no_moments(learnt), value_moments(learnt)
-        return found if statistics is None else {**found, VALUE_TARGETS: statistics.no_sums()}
+        found, statistics, shares = dict(super().no_moments(learnt)), value_moments(learnt), task_shares(learnt)
+        if risk_bound(learnt) is not None:
+            found[REWARDS] = torch.zeros(3, dtype=torch.float64)
+        if statistics is not None:
+            found[VALUE_TARGETS] = statistics.no_sums()
+        if shares is not None:
+            found[TASK_COUNTS] = torch.zeros_like(shares.shares)
+        return found
 
     def mixable(self, learnt: nn.Module) -> Sequence[ScaledHead]:
         """See the base class."""
@@ -236,6 +200,8 @@ class ActorCriticAlgorithm(Algorithm):
     def after_update(self, learnt: nn.Module, moments: Mapping[str, Tensor]) -> None:
         """See the base class; the value head, too, is rewritten for new moments of its targets: values stay."""
         super().after_update(learnt, moments)
+        if (shares := task_shares(learnt)) is not None and TASK_COUNTS in moments:
+            shares.merge(moments[TASK_COUNTS])
         if (risk := risk_bound(learnt)) is not None and REWARDS in moments:
             risk.merge(moments[REWARDS])
         if (statistics := value_moments(learnt)) is not None and VALUE_TARGETS in moments:
@@ -246,13 +212,16 @@ class ActorCriticAlgorithm(Algorithm):
 
     def statistics(self, learnt: nn.Module) -> Mapping[str, Tensor]:
         """See the base class."""
-        found = super().statistics(learnt)
+        found = dict(super().statistics(learnt))
         if (risk := risk_bound(learnt)) is not None:
-            found = {**found, **risk.metrics()}
+            found |= risk.metrics()
+        if (shares := task_shares(learnt)) is not None:
+            weights = shares.weights()
+            found |= {f"task/{name}/loss_weight": weights[number] for number, name in enumerate(self._tasks)}
         if (statistics := value_moments(learnt)) is None:
             return found
         scale = statistics.scale()
-        found = {**found, "value_target_mean": scale.mean.mean(), "value_target_spread": scale.spread.mean()}
+        found |= {"value_target_mean": scale.mean.mean(), "value_target_spread": scale.spread.mean()}
         for number, name in enumerate(self._tasks):
             found[f"task/{name}/value_target_mean"] = scale.mean[number]
             found[f"task/{name}/value_target_spread"] = scale.spread[number]
@@ -289,46 +258,11 @@ class ActorCriticAlgorithm(Algorithm):
     def policy_loss(self, seen: Seen, advantages: Tensor) -> Tensor:
         """The policy gradient: -log pi(a) A, reduced."""
         return policy_gradient_loss(
-            log_probs=seen.log_probs, advantages=advantages, valid=seen.valid, reduction=self._options.reduction
+            log_probs=seen.log_probs,
+            advantages=weighted(advantages, seen.weights),
+            valid=seen.valid,
+            reduction=self._options.reduction,
         )
-
-
-class A3C(ActorCriticAlgorithm):
-    """The algorithm behind `--algorithm a3c`."""
-
-    Options = A3COptions
-
-    @classmethod
-    def defaults(cls, spec: EnvironmentSpec) -> Mapping[str, Any]:
-        """Section 5.1 of the paper and its supplement, section 8."""
-        return {**super().defaults(spec), **ASYNCHRONOUS, "optimiser.epsilon": 0.1}
-
-    def targets(self, seen: Seen, batch: TrainBatch) -> Targets:
-        """n-step returns at lambda 1, as published; GAE below."""
-        return return_targets(seen, self._options.lambda_)
-
-
-class A2C(ActorCriticAlgorithm):
-    """The algorithm behind `--algorithm a2c`. A train batch is one unroll of every environment; the lag is 0."""
-
-    Options = ActorCriticOptions
-    regime = "rounds"
-
-    @classmethod
-    def defaults(cls, spec: EnvironmentSpec) -> Mapping[str, Any]:
-        """OpenAI Baselines, baselines/a2c/a2c.py, for Atari."""
-        return {
-            **super().defaults(spec),
-            "learning.unroll_length": 5,
-            "optimiser.optimiser": "rmsprop_tf",
-            "optimiser.learning_rate": 7e-4,
-            "optimiser.epsilon": 1e-5,
-            "optimiser.clip_norm": 0.5,
-        }
-
-    def targets(self, seen: Seen, batch: TrainBatch) -> Targets:
-        """n-step returns at lambda 1, GAE below."""
-        return return_targets(seen, self._options.lambda_)
 
 
 def has_boxes(spec: EnvironmentSpec) -> bool:

@@ -30,6 +30,7 @@ from seedbed.server.networks.learnt import Learnt
 from seedbed.server.networks.moments import COUNT, LIMIT, ObservationMoments
 from seedbed.server.networks.normaliser import is_normalised
 from seedbed.server.networks.risk import RiskBound
+from seedbed.server.networks.task_shares import TaskShares
 from seedbed.server.networks.value_head import ValueMoments
 from seedbed.server.options.config import ServerConfig
 
@@ -227,11 +228,17 @@ class Algorithm(ABC):
         return learnt
 
     def with_statistics(
-        self, network: PolicyNetwork, values: ValueMoments | None = None, risk: RiskBound | None = None
+        self,
+        network: PolicyNetwork,
+        values: ValueMoments | None = None,
+        risk: RiskBound | None = None,
+        shares: TaskShares | None = None,
     ) -> nn.Module:
         """A network beside the accumulators of its statistics; the network alone where there are none."""
         observations = self.observation_moments()
-        return network if observations is values is risk is None else Learnt(network, observations, values, risk)
+        if observations is values is risk is shares is None:
+            return network
+        return Learnt(network, observations, values, risk, shares)
 
     def observation_moments(self) -> ObservationMoments | None:
         """Accumulators for the normalisers of networks: a part of what is learnt that does not act.

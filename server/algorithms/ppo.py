@@ -18,16 +18,14 @@ from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.actor_critic import (
     ActorCriticAlgorithm,
-    ActorCriticOptions,
     has_boxes,
     return_targets,
-    spreads_of,
-    task_of,
-    value_moments,
 )
+from seedbed.server.algorithms.actor_critic_options import ActorCriticOptions
 from seedbed.server.algorithms.interface import Step, has_one_discrete_action
 from seedbed.server.algorithms.minibatches import NO_ROWS, minibatches_of, plan_of
 from seedbed.server.algorithms.seen import Seen, Targets
+from seedbed.server.algorithms.task_losses import spreads_of, task_of, value_moments, weighted
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.energy import energy_step_loss
 from seedbed.server.losses.ppo import clipped_surrogate_loss, normalise
@@ -147,7 +145,7 @@ class PPO(ActorCriticAlgorithm):
             )
         return clipped_surrogate_loss(
             log_ratios=seen.log_ratios,
-            advantages=normalise(advantages, seen.valid),
+            advantages=weighted(normalise(advantages, seen.valid), seen.weights),
             valid=seen.valid,
             clip_ratio=self._options.clip_ratio,
             reduction=self._options.reduction,

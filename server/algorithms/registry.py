@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 ALGORITHMS: Mapping[str, str] = {
     "vtrace": "seedbed.server.algorithms.vtrace:VTrace",
-    "a2c": "seedbed.server.algorithms.actor_critic:A2C",
-    "a3c": "seedbed.server.algorithms.actor_critic:A3C",
+    "a2c": "seedbed.server.algorithms.a3c:A2C",
+    "a3c": "seedbed.server.algorithms.a3c:A3C",
     "ppo": "seedbed.server.algorithms.ppo:PPO",
     "r2d2": "seedbed.server.algorithms.replayed_q:R2D2",
     "apex": "seedbed.server.algorithms.replayed_q:ApeX",

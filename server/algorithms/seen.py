@@ -44,6 +44,7 @@ class Seen:
         discounts: gamma times the environment's, `[T, B]`.
         values: of every row, `[T+1, B]`.
         valid: bool `[T, B]`.
+        weights: of the loss of each transition, `[T, B]`; None: 1.
     """
 
     policy: ActionDistribution
@@ -55,6 +56,7 @@ class Seen:
     discounts: Tensor
     values: Tensor
     valid: Tensor
+    weights: Tensor | None = None
 
 
 @torch.no_grad()

@@ -13,9 +13,9 @@ from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.actor_critic import (
     ActorCriticAlgorithm,
-    ActorCriticOptions,
     has_boxes,
 )
+from seedbed.server.algorithms.actor_critic_options import ActorCriticOptions
 from seedbed.server.algorithms.seen import Seen, Targets
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.vtrace import vtrace

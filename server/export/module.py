@@ -37,6 +37,7 @@ class ExportedPolicy(nn.Module):
         reads_actions: the network reads reward and last action.
         agent_steps: of the run.
         algorithm_name: of the run.
+        task: of several the one that it plays; None: there is one.
 
     Attributes:
         contract: names, dtypes and shapes of what `forward` takes and gives, in its order.
@@ -52,8 +53,10 @@ class ExportedPolicy(nn.Module):
         reads_actions: bool,
         agent_steps: int,
         algorithm_name: str,
+        task: int | None = None,
     ) -> None:
         super().__init__()
+        self._task = task
         self.network = network
         self._algorithm, self._spec, self._histories = algorithm, spec, histories
         self._reads_actions = reads_actions
@@ -104,6 +107,7 @@ class ExportedPolicy(nn.Module):
             reward=zero_where(first, named["reward"]) if self._reads_actions else torch.zeros_like(first).float(),
             last_action=self._given_actions(named, first),
             mask=self._mask(named),
+            task=None if self._task is None else torch.full_like(first, self._task, dtype=torch.int64),
         )
         state = tuple(tensor for name, tensor in named.items() if name.startswith(STATE))
         best = self._algorithm.best(self.network, inputs, state)

@@ -17,6 +17,7 @@ from seedbed.server.networks.array_kinds import as_read, frame_stacks
 from seedbed.server.networks.check import random_rows
 from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.interface import AgentState, Inputs
+from seedbed.server.networks.layers import HIDDEN_GAIN, initialise
 from seedbed.server.networks.normaliser import Normalisers, as_normalised, is_normalised
 from seedbed.server.networks.observations import AsRead, block_shape
 from seedbed.server.networks.registry import find_core, find_torso
@@ -35,6 +36,7 @@ class Body(nn.Module):
     Attributes:
         output_size: F.
         blocks: see `PolicyNetwork`.
+        told: a layer over features and the one-hot task of the row, with --task-input; else None.
 
     Raises:
         SpecError: the observations are not what the torso can read.
@@ -57,8 +59,14 @@ class Body(nn.Module):
                 f"arrays, got {self.torso.output_size} and {self.torso.blocks}"
             )
         _try_out(self.torso, config.torso, random_rows(read, stacks, rows=1))
-        self._num_tasks = config.num_tasks if config.task_input else 0
-        self.core = find_core(config.core)(self.torso.output_size + self._num_tasks, space, config)
+        size = self.torso.output_size
+        self._num_tasks = config.num_tasks
+        self.told = None
+        if config.task_input and config.num_tasks > 1:
+            # Linear heads right behind would get no more of it than a preference of each task, whatever is seen.
+            self.told = nn.Linear(size + config.num_tasks, size)
+            initialise(self.told, HIDDEN_GAIN)
+        self.core = find_core(config.core)(size, space, config)
         self.output_size = self.core.output_size
         self.blocks = tuple(map(_stored_block, shown, self.torso.blocks))
 
@@ -78,10 +86,10 @@ class Body(nn.Module):
         if self.normalisers is not None:
             rows = tuple(normaliser(x) for normaliser, x in zip(self.normalisers, rows, strict=True))
         features = self.torso(rows).float().unflatten(0, inputs.step_type.shape)
-        if self._num_tasks:
+        if self.told is not None:
             assert inputs.task is not None, "where there are several tasks every row has one"
-            told = F.one_hot(inputs.task, self._num_tasks).to(features.dtype)
-            features = torch.cat((features, told), dim=-1)
+            task = F.one_hot(inputs.task, self._num_tasks).to(features.dtype)
+            features = torch.relu(self.told(torch.cat((features, task), dim=-1)))
         outputs: tuple[Tensor, AgentState] = self.core(features, inputs, state)
         return outputs
 

@@ -11,6 +11,7 @@ from torch import nn
 from seedbed.server.networks.interface import PolicyNetwork
 from seedbed.server.networks.moments import ObservationMoments
 from seedbed.server.networks.risk import RiskBound
+from seedbed.server.networks.task_shares import TaskShares
 from seedbed.server.networks.value_head import ValueMoments
 
 
@@ -22,6 +23,7 @@ class Learnt(nn.Module):
         observations: moments of what is shown; None: nothing is normalised.
         values: moments of value targets; None: values are not scaled.
         risk: the bound on the variance of rewards; None: there is none.
+        shares: of several tasks in what is learnt from; None: they are as they come.
     """
 
     def __init__(
@@ -30,9 +32,11 @@ class Learnt(nn.Module):
         observations: ObservationMoments | None = None,
         values: ValueMoments | None = None,
         risk: RiskBound | None = None,
+        shares: TaskShares | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.observations = observations
         self.values = values
         self.risk = risk
+        self.shares = shares

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -85,7 +85,7 @@ class LocalClients:
         yielding: bool = False,
         trust: Trust = NOTHING_TYPED,
         film: FilmOptions | None = None,
-        tasks: Collection[int] | None = None,
+        shares: Sequence[ClientShare] | None = None,
         num_clients: int | None = None,
         first_index: int = 0,
     ) -> None:
@@ -97,7 +97,7 @@ class LocalClients:
             yielding: where cores are scarce the server goes first, and they get what it leaves.
             trust: whether they may import the environment's module.
             film: the video that the one with environment 0 makes.
-            tasks: of several those that are played; None: all.
+            shares: what each of them steps; None: see `plan_clients`.
             num_clients: processes unless options say how many; one per core if None.
             first_index: of their environments.
 
@@ -109,7 +109,7 @@ class LocalClients:
         self._connection = ["--server", local_address(address), *credential_options(config.serving.credentials)]
         self._yielding = yielding
         self._trust = trust
-        self._shares = plan_clients(config, tasks, num_clients=num_clients, first_index=first_index)
+        self._shares = shares or plan_clients(config, num_clients=num_clients, first_index=first_index)
         for share in self._shares:
             check_trusted("--env", share.environment.env, trust)
         self._clients: list[_Client] = []
@@ -245,19 +245,12 @@ class ClientShare:
         return ["--indices", ",".join(map(str, self.indices))]
 
 
-def plan_clients(
-    config: ServerConfig,
-    tasks: Collection[int] | None = None,
-    *,
-    num_clients: int | None = None,
-    first_index: int = 0,
-) -> list[ClientShare]:
+def plan_clients(config: ServerConfig, *, num_clients: int | None = None, first_index: int = 0) -> list[ClientShare]:
     """The client processes of a run on this machine: of several tasks each plays one, so that one which breaks costs
     only its own.
 
     Args:
         config: of the run.
-        tasks: those that are played; None: all.
         num_clients: processes unless options say how many; one per core if None.
         first_index: of the environments.
     """
@@ -268,7 +261,7 @@ def plan_clients(
     shares = []
     for task, number in enumerate(_split(max(num_clients, plan.num_tasks), plan.num_tasks)):
         start = 0
-        for count in _split(len(indices[task]), number) if tasks is None or task in tasks else ():
+        for count in _split(len(indices[task]), number):
             shares.append(ClientShare(task, environments[task], indices[task][start : start + count]))
             start += count
     return shares

@@ -18,6 +18,7 @@ class EvalConfig:
 
     checkpoint: Path | None = option(None, "the same as RUN", metavar="RUN")
     best: bool = option(False, "the checkpoint of the best cohort, which luck had a share in, instead of the newest")
+    task: str | None = option(None, "of a run of several tasks the only one that is played", metavar="NAME")
     episodes: int = option(100, "episodes in all, shared among the environments as equally as it goes", minimum=1)
     eval_envs: int = option(16, "environments", minimum=1)
     greedy: bool | None = option(

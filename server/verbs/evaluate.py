@@ -11,9 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +22,6 @@ from seedbed.common.errors import BrokenError, UsageError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.options import OptionParser, add_options, explicit, override
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.algorithms.registry import find_algorithm
 from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
 from seedbed.server.options.config import ServerConfig
@@ -34,13 +31,23 @@ from seedbed.server.run.finding import find_checkpoint
 from seedbed.server.run.human_scores import human_normalised
 from seedbed.server.run.resuming import unexposed
 from seedbed.server.run.state import RunState
+from seedbed.server.run.task_facts import facts_of
 from seedbed.server.shared.slots import SlotTable
 from seedbed.server.training.assemble import OtherWeights, assemble
 from seedbed.server.training.local_clients import LocalClients, check_video
 from seedbed.server.training.recorded_data import Recording
 from seedbed.server.training.resolve import admit, config_of
 from seedbed.server.training.stop_signal import StopSignal
+from seedbed.server.verbs.episode_collection import EpisodeCollection
 from seedbed.server.verbs.eval_options import EvalConfig
+from seedbed.server.verbs.eval_tasks import (
+    TaskEpisodes,
+    describe_tasks,
+    environments_of_each,
+    played_tasks,
+    scores_of_tasks,
+    shares_of,
+)
 from seedbed.server.verbs.scores import summarise
 
 logger = logging.getLogger(__name__)
@@ -48,40 +55,6 @@ logger = logging.getLogger(__name__)
 _INTERRUPTED = 130
 _SAY_EVERY_S = 10.0
 _SEED_OFFSET = 1_000_003  # evaluation must not replay the episodes of training
-
-
-class EpisodeCollection:
-    """The first episodes of each environment: as many of each, the first ones one more where that leaves a rest."""
-
-    def __init__(self, num_envs: int, episodes: int) -> None:
-        self.complete = threading.Event()
-        self.num_expected = episodes
-        self._each, self._rest = divmod(episodes, num_envs)
-        self._missing = episodes
-        self._returns: dict[int, list[float]] = defaultdict(list)
-
-    def add(self, environment_index: int, end: EpisodeEnd, client: str = "") -> None:
-        """Keeps an episode if its environment still owes one."""
-        returns = self._returns[environment_index]
-        if len(returns) < self._each + (environment_index < self._rest):
-            returns.append(end.episode_return)
-            self._missing -= 1
-            if self._missing == 0:
-                self.complete.set()
-
-    @property
-    def num_kept(self) -> int:
-        """Episodes so far."""
-        return self.num_expected - self._missing
-
-    def returns_of(self, environment_index: int) -> list[float]:
-        """Those of one environment, in order."""
-        return list(self._returns.get(environment_index, ()))
-
-    @property
-    def returns(self) -> list[float]:
-        """All that were kept."""
-        return [value for index in sorted(self._returns) for value in self._returns[index]]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -130,12 +103,25 @@ def evaluate(
     num_envs = options.num_envs
     if options.video is not None:
         check_video(options.video)
-    config = _evaluation_config(config_of(run, options.trust), options, num_envs)
+    config = config_of(run, options.trust)
+    played = played_tasks(config, run.spec, options.task)
+    collection: EpisodeCollection | TaskEpisodes
+    shares = None
+    if len(played) > 1:
+        num_envs = environments_of_each(num_envs, len(played))
+        collection = TaskEpisodes(len(played), num_envs, options.episodes)
+    else:
+        collection = EpisodeCollection(num_envs, options.episodes)
+    config = _evaluation_config(
+        config, options, max(num_envs * len(played), run.spec.num_tasks) if played else num_envs
+    )
+    if played:
+        shares = shares_of(config, played, num_envs)
+        num_envs *= len(played)
     admit(config, run.spec, options.trust)
-    collection = EpisodeCollection(num_envs, options.episodes)
     server, recording = _make_server(config, run, checkpoint, options, collection, record)
     events = [collection.complete, *([] if recording is None else [recording.recorder.complete])]
-    clients = LocalClients(config, server.address, trust=options.trust, film=options.film)
+    clients = LocalClients(config, server.address, trust=options.trust, film=options.film, shares=shares)
     server.start()
     clients.start()
     patience = Patience(options.patience_steps * num_envs, collection, server)
@@ -150,13 +136,17 @@ def evaluate(
     if not collection.returns:
         steps = count(server.inference.num_steps, "agent step")
         raise BrokenError(f"expected episodes that end, none of {collection.num_expected} did after {steps}")
-    return _result(run, checkpoint, options, collection) | recorded
+    if isinstance(collection, TaskEpisodes):
+        scores = scores_of_tasks(config, run.spec, played, collection)
+    else:
+        scores = _scores(config, run.spec, played, collection)
+    return _result(run, checkpoint, options, collection) | scores | recorded
 
 
 class Patience:
     """Says now and then how far an evaluation is, and when it has waited long enough for the next episode."""
 
-    def __init__(self, max_steps: int, collection: EpisodeCollection, server: PolicyServer) -> None:
+    def __init__(self, max_steps: int, collection: EpisodeCollection | TaskEpisodes, server: PolicyServer) -> None:
         self._max_steps = max_steps
         self._collection = collection
         self._server = server
@@ -198,7 +188,7 @@ def _make_server(
     run: RunFile,
     checkpoint: Checkpoint,
     options: EvalConfig,
-    collection: EpisodeCollection,
+    collection: EpisodeCollection | TaskEpisodes,
     record: Callable[[SlotTable], Recording] | None,
 ) -> tuple[PolicyServer, Recording | None]:
     greedy = acts_greedily(options, config, run.spec)
@@ -228,9 +218,30 @@ def acts_greedily(options: EvalConfig, config: ServerConfig, spec: EnvironmentSp
     return find_algorithm(config.algorithm)(config, spec).evaluates_greedily
 
 
-def _result(run: RunFile, checkpoint: Checkpoint, options: EvalConfig, collection: EpisodeCollection) -> dict[str, Any]:
+def _scores(
+    config: ServerConfig, spec: EnvironmentSpec, played: Sequence[int], collection: EpisodeCollection
+) -> dict[str, Any]:
+    """Of one environment, or of the only task that was played."""
     returns = collection.returns
     summary = summarise(returns)
+    own = spec.tasks[played[0]] if played else spec
+    facts = facts_of(config, spec)
+    normalised = facts[played[0]].score(summary.mean) if played else human_normalised(spec.environment, summary.mean)
+    return {
+        "environment": own.environment,
+        "preset": own.preset,
+        "mean": summary.mean,
+        "standard_error": summary.standard_error,
+        "median": summary.median,
+        "human_normalised": normalised,
+        "returns": returns,
+    }
+
+
+def _result(
+    run: RunFile, checkpoint: Checkpoint, options: EvalConfig, collection: EpisodeCollection | TaskEpisodes
+) -> dict[str, Any]:
+    """All but the scores."""
     spec = run.spec
     return {
         "environment": spec.environment,
@@ -238,18 +249,13 @@ def _result(run: RunFile, checkpoint: Checkpoint, options: EvalConfig, collectio
         "agent_steps": checkpoint.agent_steps,
         "frames": checkpoint.agent_steps * spec.frames_per_step,
         "policy": "greedy" if acts_greedily(options, config_of(run), spec) else "sampled",
-        "episodes": summary.episodes,
-        "episodes_missing": collection.num_expected - summary.episodes,
-        "mean": summary.mean,
-        "standard_error": summary.standard_error,
-        "median": summary.median,
-        "human_normalised": human_normalised(spec.environment, summary.mean),
-        "returns": returns,
+        "episodes": collection.num_kept,
+        "episodes_missing": collection.num_expected - collection.num_kept,
         **_video(options, collection),
     }
 
 
-def _video(options: EvalConfig, collection: EpisodeCollection) -> dict[str, Any]:
+def _video(options: EvalConfig, collection: EpisodeCollection | TaskEpisodes) -> dict[str, Any]:
     """Of the environment that was filmed."""
     if options.video is None or not options.video.exists():
         return {}
@@ -263,15 +269,18 @@ def describe(result: dict[str, Any]) -> str:
     normalised = result["human_normalised"]
     lines = [
         f"{result['environment']}{preset}: {count(result['episodes'], 'episode')}, {result['policy']} policy "
-        f"after {result['agent_steps']:,} agent steps",
-        f"mean {result['mean']:.2f}{error} (standard error), median {result['median']:.2f}",
+        f"after {result['agent_steps']:,} agent steps"
     ]
+    if "tasks" in result:
+        lines += describe_tasks(result)
+    else:
+        lines.append(f"mean {result['mean']:.2f}{error} (standard error), median {result['median']:.2f}")
     if missing := result["episodes_missing"]:
         lines.append(f"{count(missing, 'episode')} did not end and count for nothing: this favours short ones")
     if "video" in result:
         returns = ", ".join(f"{value:g}" for value in result["video_returns"])
         lines.append(f"video {result['video']}: {count(len(result['video_returns']), 'episode')} of return {returns}")
-    if normalised is not None:
+    if normalised is not None and "tasks" not in result:
         lines.append(f"human-normalised {normalised:.1%} (preset {result['preset']})")
     if "recorded" in result:
         lines.append(result["recorded"])

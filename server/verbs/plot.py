@@ -10,7 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,9 +21,8 @@ from seedbed.common.cli import naming_extras
 from seedbed.common.counting import count
 from seedbed.common.errors import ConfigError
 from seedbed.common.options import OptionParser, add_options, explicit, option, override
-from seedbed.server.monitoring.episodes import read_episodes
-from seedbed.server.monitoring.metrics import read_metrics
-from seedbed.server.run.directory import CHECKPOINTS_FOLDER, METRICS_FILE, read_run_file
+from seedbed.server.run.directory import METRICS_FILE
+from seedbed.server.verbs.curves import Curve, NothingToDraw, dots_of, read_curve, tasks_of
 from seedbed.server.verbs.seeds import FOLDER
 
 if TYPE_CHECKING:
@@ -31,8 +30,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GRID_POINTS = 500
-_MOST_DOTS = 5000
-_RETURNS = {"episodes": ("episode_return_mean", "episode"), "cohorts": ("cohort_return_mean", "cohort")}
+_AXES = {
+    "episodes": "episode return, mean of the last 100",
+    "cohorts": "episode return, mean of a cohort",
+    "scores": "human-normalised score, 1 for people",
+}
 _WIDTH_INCHES, _HEIGHT_INCHES, _DOTS_PER_INCH = 6.5, 4.2, 150
 _MAX_COLUMNS, _LEGEND_ROW_INCHES = 4, 0.22
 
@@ -47,8 +49,13 @@ class PlotOptions:
         metavar="FILE.png",
     )
     x: Literal["steps", "time", "both"] = option("both", "against agent steps, wall-clock time, or one plot of each")
-    returns: Literal["episodes", "cohorts"] = option(
-        "episodes", "means of the last 100 episodes that ended, or of the newest cohort, which favours no short ones"
+    returns: Literal["episodes", "cohorts", "scores"] = option(
+        "episodes",
+        "means of the last 100 episodes that ended, or of the newest cohort, which favours no short ones; of several "
+        "tasks also human-normalised scores, their capped mean",
+    )
+    task: str | None = option(
+        None, "curves of single tasks of a run of several: their names, commas between, or all", metavar="NAME,..."
     )
     smooth: int = option(1, "each point is the mean of so many log intervals", minimum=1)
     group: Literal["run", "parent", "env"] = option(
@@ -56,29 +63,6 @@ class PlotOptions:
     )
     dots: bool = option(False, "a dot for each episode of episodes.jsonl too")
     title: str | None = option(None, "over the picture")
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """One run.
-
-    Attributes:
-        label: names the group it belongs to.
-        agent_steps, minutes, returns: float64 `[P]`, P log intervals with at least one episode so far.
-        best: agent steps, minutes and return of the best checkpoint's cohort; None: there is none.
-        episodes: float64 `[3, E]`, agent steps, minutes and return of single episodes that count; empty if not asked.
-    """
-
-    label: str
-    agent_steps: NDArray[np.float64]
-    minutes: NDArray[np.float64]
-    returns: NDArray[np.float64]
-    best: tuple[float, float, float] | None = None
-    episodes: NDArray[np.float64] = field(default_factory=lambda: np.empty((3, 0)))
-
-
-class NothingToDraw(ConfigError):
-    """A run in which nothing has ended yet."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -94,22 +78,23 @@ def main(argv: Sequence[str]) -> int:
     namespace = parser.parse(argv)
     options = override(PlotOptions(), explicit(namespace, PlotOptions()))
     found = [(run, folder) for folder in namespace.runs for run in _runs_in(folder)]
-    curves, empty = [], []
+    curves: list[Curve] = []
+    drawn: list[Path] = []
     for run, folder in found:
         try:
-            curves.append(
-                read_curve(run, options.group if run == folder else "parent", options.smooth, options.returns)
-            )
+            group = options.group if run == folder else "parent"
+            for task in tasks_of(run, options.task):
+                curves.append(read_curve(run, group, options.smooth, options.returns, task))
+                drawn.append(run)
         except NothingToDraw as error:
             if len(found) == 1:
                 raise
-            empty.append(run)
             print(f"left out {run}: {error}", file=sys.stderr)
     if not curves:
         raise ConfigError(f"expected a run with something to draw, got {count(len(found), 'run')} without")
-    found = [(run, folder) for run, folder in found if run not in empty]
     if options.dots:
-        curves = [replace(curve, episodes=_dots(run)) for curve, (run, _) in zip(curves, found, strict=True)]
+        pairs = zip(curves, drawn, strict=True)
+        curves = [replace(curve, episodes=dots_of(run, curve.task)) for curve, run in pairs]
     figure = draw(curves, options)
     out = options.out or _beside(namespace.runs) / "learning_curve.png"
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -129,63 +114,6 @@ def _beside(runs: Sequence[Path]) -> Path:
     if len(runs) == 1:
         return runs[0]
     return Path(os.path.relpath(os.path.commonpath([run.resolve() for run in runs])))
-
-
-def read_curve(run_dir: Path, group: str, smooth: int, returns_of: str = "episodes") -> Curve:
-    """Reads one run.
-
-    Args:
-        run_dir: its folder.
-        group: see `PlotOptions.group`.
-        smooth: see `PlotOptions.smooth`.
-        returns_of: see `PlotOptions.returns`.
-
-    Raises:
-        ConfigError: it has no metrics.
-        NothingToDraw: no episode has ended yet.
-    """
-    key, what = _RETURNS[returns_of]
-    lines = [line for line in read_metrics(run_dir) if line.get(key) is not None]
-    if not lines:
-        raise NothingToDraw(f"expected at least one finished {what} in {run_dir / METRICS_FILE}, got none")
-    agent_steps, wall_s, returns = (
-        np.array([line[name] for line in lines], np.float64) for name in ("agent_steps", "wall_s", key)
-    )
-    best = _best(run_dir, agent_steps, wall_s / 60)
-    return Curve(_label(run_dir, group), agent_steps, wall_s / 60, smoothed(returns, smooth), best)
-
-
-def _best(
-    run_dir: Path, agent_steps: NDArray[np.float64], minutes: NDArray[np.float64]
-) -> tuple[float, float, float] | None:
-    """Where the best checkpoint lies, as `seedbed eval --best` finds it."""
-    from seedbed.server.run.checkpoint import find_best  # brings torch
-
-    found = find_best(run_dir / CHECKPOINTS_FOLDER)
-    if found is None:
-        return None
-    folder, mean = found
-    steps = float(folder.name.rpartition("-")[2])
-    return steps, float(np.interp(steps, agent_steps, minutes)), mean
-
-
-def _dots(run_dir: Path) -> NDArray[np.float64]:
-    """`[3, E]`, the episodes that count; of very many every second, third ..."""
-    rows = [
-        (entry["agent_steps"], entry["wall_s"] / 60, entry["return"])
-        for entry in read_episodes(run_dir)
-        if entry["counts"]
-    ]
-    return np.array(rows[:: max(1, len(rows) // _MOST_DOTS)], np.float64).reshape(-1, 3).T
-
-
-def smoothed(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """Mean over each point and the `width - 1` before it, or as many as there are."""
-    sums = np.cumsum(np.concatenate([[0.0], values]))
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(0, ends - width)
-    means: NDArray[np.float64] = (sums[ends] - sums[starts]) / (ends - starts)
-    return means
 
 
 def average(
@@ -221,9 +149,7 @@ def draw(curves: Sequence[Curve], options: PlotOptions) -> Figure:
     all_axes = figure.subplots(1, len(axes_of), sharey=True, squeeze=False)[0]
     for axes, kind in zip(all_axes, axes_of, strict=True):
         _draw_curves(axes, curves, kind)
-    all_axes[0].set_ylabel(
-        "episode return, mean of the last 100" if options.returns == "episodes" else "episode return, mean of a cohort"
-    )
+    all_axes[0].set_ylabel(_AXES[options.returns])
     if options.title:
         figure.suptitle(options.title)
     _add_legend(figure, *all_axes[0].get_legend_handles_labels())
@@ -271,12 +197,3 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve], kind: str) -> None:
     axes.grid(alpha=0.3, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.02)
-
-
-def _label(run_dir: Path, group: str) -> str:
-    folder = run_dir.resolve()
-    if group == "run":
-        return folder.name
-    if group == "parent":
-        return folder.parent.name
-    return read_run_file(run_dir / "config.json").spec.environment

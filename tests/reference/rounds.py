@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from seedbed.server.algorithms.actor_critic import A2C, ActorCriticOptions
+from seedbed.server.algorithms.a3c import A2C
+from seedbed.server.algorithms.actor_critic_options import ActorCriticOptions
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.rounds import RoundCollector, RoundFifo
 from seedbed.server.inference.batching import Batcher

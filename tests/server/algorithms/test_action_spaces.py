@@ -12,7 +12,8 @@ from torch import Tensor
 
 from seedbed.common.errors import SpecError
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
-from seedbed.server.algorithms.actor_critic import A2C, ActorCriticAlgorithm
+from seedbed.server.algorithms.a3c import A2C
+from seedbed.server.algorithms.actor_critic import ActorCriticAlgorithm
 from seedbed.server.algorithms.exploration import epsilon_greedy
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.ppo import PPO

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from seedbed.common.errors import UsageError
-from seedbed.server.algorithms.actor_critic import A2C, A3C, ActorCriticAlgorithm
+from seedbed.server.algorithms.a3c import A2C, A3C
+from seedbed.server.algorithms.actor_critic import ActorCriticAlgorithm
 from seedbed.server.algorithms.interface import Algorithm, Step
 from seedbed.server.algorithms.ppo import PPO
 from seedbed.server.algorithms.vtrace import VTrace

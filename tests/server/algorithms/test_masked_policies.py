@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from seedbed.common.specs import ArraySpec, discrete
-from seedbed.server.algorithms.actor_critic import A2C, ActorCriticAlgorithm
+from seedbed.server.algorithms.a3c import A2C
+from seedbed.server.algorithms.actor_critic import ActorCriticAlgorithm
 from seedbed.server.algorithms.interface import Acting
 from seedbed.server.algorithms.ppo import PPO
 from seedbed.server.algorithms.vtrace import VTrace

@@ -18,7 +18,7 @@ from seedbed.common.joint_spec import join
 from seedbed.server.algorithms.actor_critic import ActorCriticAlgorithm
 from seedbed.server.algorithms.interface import batch_inputs
 from seedbed.server.algorithms.ppo import PPO
-from seedbed.server.algorithms.scaled_values import VALUE_TARGETS, value_moments
+from seedbed.server.algorithms.task_losses import VALUE_TARGETS, value_moments
 from seedbed.server.algorithms.vtrace import VTrace
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.unroll import TASK
@@ -131,7 +131,7 @@ def test_at_learning_rate_0_values_and_targets_stay_whatever_the_statistics_do(
     units = torch.tensor([1.0, 100.0, 0.01])
     batches = [with_fields(batch, reward=batch.fields["reward"] * units[batch.fields[TASK]]) for batch in batches]
     subject.algorithm._learning = replace(subject.algorithm._learning, reward_clipping="none")
-    seen = [subject.algorithm.see(subject.learner.network, batch) for batch in batches]  # type: ignore[attr-defined]
+    seen = [subject.algorithm.see(subject.learner.learnt, batch) for batch in batches]  # type: ignore[attr-defined]
     before = [values_of(subject, batch) for batch in batches]
     for _ in range(5):
         for batch in batches:
@@ -143,7 +143,7 @@ def test_at_learning_rate_0_values_and_targets_stay_whatever_the_statistics_do(
     for batch, values, old in zip(batches, before, seen, strict=True):
         now = values_of(subject, batch)
         assert float((now - values).abs().max()) < 1e-5 * max(1.0, float(values.abs().max()))
-        again = subject.algorithm.see(subject.learner.network, batch)  # type: ignore[attr-defined]
+        again = subject.algorithm.see(subject.learner.learnt, batch)  # type: ignore[attr-defined]
         assert float(again.log_ratios.detach().abs().max()) < 1e-4
         torch.testing.assert_close(again.values.detach(), old.values.detach(), rtol=1e-4, atol=1e-5)
 

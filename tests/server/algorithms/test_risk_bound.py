@@ -11,7 +11,8 @@ import torch
 from seedbed.common.errors import UsageError
 from seedbed.common.options import override
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
-from seedbed.server.algorithms.actor_critic import A2C, A3C, REWARDS, ActorCriticAlgorithm
+from seedbed.server.algorithms.a3c import A2C, A3C
+from seedbed.server.algorithms.actor_critic import REWARDS, ActorCriticAlgorithm
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.ppo import PPO
 from seedbed.server.algorithms.vtrace import VTrace

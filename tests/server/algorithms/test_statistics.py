@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from seedbed.common.errors import UsageError
-from seedbed.server.algorithms.actor_critic import A2C, A3C, ActorCriticAlgorithm
+from seedbed.server.algorithms.a3c import A2C, A3C
+from seedbed.server.algorithms.actor_critic import ActorCriticAlgorithm
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.ppo import PPO
 from seedbed.server.algorithms.q_learning import OneStepQ, QLearningOptions
-from seedbed.server.algorithms.scaled_values import VALUE_TARGETS
+from seedbed.server.algorithms.task_losses import VALUE_TARGETS
 from seedbed.server.algorithms.vtrace import VTrace
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.inference.parameters import acting_copy
@@ -274,7 +275,7 @@ def test_a_target_network_reads_with_moments_of_its_own_time() -> None:
 
 def test_an_algorithm_that_keeps_no_moments_says_so() -> None:
     class Forgetful(A2C):
-        def with_statistics(self, network: Any, values: Any = None, risk: Any = None) -> Any:
+        def with_statistics(self, network: Any, values: Any = None, risk: Any = None, shares: Any = None) -> Any:
             return network
 
     with pytest.raises(UsageError, match="expected --normalise-observations off"):

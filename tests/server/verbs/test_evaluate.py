@@ -14,8 +14,9 @@ from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.training import local_clients
 from seedbed.server.training.local_clients import check_video
 from seedbed.server.training.resolve import defaults_of
+from seedbed.server.verbs.episode_collection import EpisodeCollection
 from seedbed.server.verbs.eval_options import EvalConfig
-from seedbed.server.verbs.evaluate import EpisodeCollection, Patience, acts_greedily, main
+from seedbed.server.verbs.evaluate import Patience, acts_greedily, main
 
 
 def end(value: float) -> EpisodeEnd:

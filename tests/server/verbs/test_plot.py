@@ -15,7 +15,8 @@ import pytest
 from seedbed.common.errors import ConfigError, MissingExtraError, UsageError
 from seedbed.server.run.directory import METRICS_FILE
 from seedbed.server.verbs import plot
-from seedbed.server.verbs.plot import Curve, PlotOptions, _dots, average, draw, main, read_curve, smoothed
+from seedbed.server.verbs.curves import Curve, dots_of, read_curve, smoothed, tasks_of
+from seedbed.server.verbs.plot import PlotOptions, average, draw, main
 
 pytest.importorskip("matplotlib")
 
@@ -150,7 +151,7 @@ def test_the_best_checkpoint_and_single_episodes_are_marked(tmp_path: Path) -> N
     found = read_curve(run, "run", 1)
     assert found.best == (30000.0, 15.0, 17.5)
     assert main([str(run), "--dots", "--out", str(tmp_path / "curve.png")]) == 0
-    assert _dots(run).tolist() == [[0, 1000, 3000], [0, 1, 3], [0, 1, 3]]
+    assert dots_of(run).tolist() == [[0, 1000, 3000], [0, 1, 3], [0, 1, 3]]
     [axes] = draw([found], PlotOptions(x="steps")).axes
     [star] = [line for line in axes.lines if line.get_marker() == "*"]
     assert (np.asarray(star.get_xdata()).tolist(), np.asarray(star.get_ydata()).tolist()) == ([30000.0], [17.5])
@@ -186,3 +187,22 @@ def test_a_seed_with_nothing_to_draw_is_left_out_with_a_line(
     make_run(tmp_path / "none" / "seed-1", level=1.0, silent=99)
     with pytest.raises(ConfigError, match="expected a run with something to draw, got 2 runs without"):
         main([str(tmp_path / "none")])
+
+
+def test_tasks_get_a_curve_each(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path / "both", level=0.0)
+    with (run_dir / METRICS_FILE).open("a") as file:
+        for x in (60_000, 61_000):
+            own = {"task/a/return_mean": x / 1000, "task/b/return_mean": None, "task/b/human_normalised": 0.5}
+            file.write(json.dumps({"agent_steps": x, "wall_s": x, "episode_return_mean": 1.0, **own}) + "\n")
+    assert tasks_of(run_dir, "all") == ["a", "b"]
+    assert tasks_of(run_dir, None) == [None]
+    found = read_curve(run_dir, "run", 1, "episodes", "a")
+    assert (found.label, found.returns.tolist()) == ("both a", [60.0, 61.0])
+    assert read_curve(run_dir, "run", 1, "scores", "b").returns.tolist() == [0.5, 0.5]
+    with pytest.raises(ConfigError, match="expected tasks out of a, b, got c"):
+        tasks_of(run_dir, "a,c")
+    with pytest.raises(ConfigError, match="expected a run of several tasks"):
+        tasks_of(make_run(tmp_path / "one", level=1.0), "all")
+    main([str(run_dir), "--task", "a", "--x", "steps"])
+    assert (run_dir / "learning_curve.png").exists()
