@@ -244,7 +244,7 @@ async def wait_out(
         error = await explained(error, endpoint)
     at_least_s = error.retry_after_s if isinstance(error, ServerRestarting) else 0.0
     wait_s = at_least_s + backoff.next_wait_s(error, time.monotonic())
-    text = _brief(error)
+    text = brief(error)
     complaints.tell(text if where in text else f"{where}: {text}", wait_s)
     await asyncio.sleep(wait_s)
 
@@ -256,7 +256,7 @@ async def explained(error: SeedbedError, endpoint: Endpoint) -> SeedbedError:
     return error
 
 
-def _brief(error: SeedbedError) -> str:
+def brief(error: SeedbedError) -> str:
     """What went wrong, without the way on which gRPC found out: its last words say it."""
     text = str(error)
     if isinstance(error, UnavailableError) and _NOT_CONNECTED in text.lower():

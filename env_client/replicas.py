@@ -35,6 +35,7 @@ from seedbed.env_client.connection import (
     Complaints,
     Endpoint,
     Line,
+    brief,
     wait_out,
 )
 from seedbed.proto import seedbed_pb2 as pb
@@ -126,6 +127,7 @@ class Replicas:
         self._jitter_s = _START_JITTER_S
         self._passed: dict[Address, SeedbedError] = {}  # candidates tried since the last Welcome, or the last wait
         self._failed: Endpoint | None = None  # the last of them
+        self._told: set[Address] = set()  # those of which that was said since the last Welcome
         self._live: set[int] = set()  # groups that have a stream at this replica
         self._stay_until_s = 0.0  # when the last lease here has ended for sure, if no stream is open
         self._grace_s = 0.0
@@ -156,6 +158,7 @@ class Replicas:
         self._live.add(group)
         self._grace_s = grace_s
         self._passed.clear()
+        self._told.clear()
 
     def lost(self, group: int) -> None:
         """A group's stream is gone; its lease lives on for the grace time."""
@@ -209,7 +212,9 @@ class Replicas:
             await left.close()
 
     def _pass(self, endpoint: Endpoint, error: SeedbedError) -> None:
-        _log.info("%s: %s; trying the next of %s", endpoint.target, error, self._servers)
+        if endpoint.address not in self._told:  # an outage of all of them has a line of its own
+            _log.info("%s: %s; trying the next of %s", endpoint.target, brief(error), self._servers)
+            self._told.add(endpoint.address)
         self._passed[endpoint.address], self._failed = error, endpoint
 
     async def _choose(self) -> Line:

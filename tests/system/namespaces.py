@@ -26,10 +26,15 @@ class Machine:
         prefix: command that runs another one there.
     """
 
-    def __init__(self) -> None:
-        self._holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
+    def __init__(self, *own: str) -> None:
+        """Makes it.
+
+        Args:
+            *own: further options of `unshare`, and the command that ends in a sleep.
+        """
+        self._holder = subprocess.Popen(["unshare", "--net", *(own or ("sleep", "infinity"))])
         self.pid = self._holder.pid
-        self.prefix = ("nsenter", f"--net=/proc/{self.pid}/ns/net")
+        self.prefix: tuple[str, ...] = ("nsenter", f"--net=/proc/{self.pid}/ns/net")
 
     def ip(self, *arguments: str) -> None:
         """Runs `ip` there."""
@@ -50,7 +55,7 @@ class Cable:
 
     def __enter__(self) -> Self:
         self.server, self.client = Machine(), Machine()
-        _await_own_namespace(self.server, self.client)
+        await_own_namespace(self.server, self.client)
         self.server.ip("link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", str(self.client.pid))
         for machine, address in ((self.server, SERVER_ADDRESS), (self.client, CLIENT_ADDRESS)):
             machine.ip("address", "add", f"{address}/24", "dev", "cable")
@@ -74,7 +79,7 @@ class Cable:
             self.client.ip("route", "delete", "blackhole", f"{SERVER_ADDRESS}/32")
 
 
-def _await_own_namespace(*machines: Machine) -> None:
+def await_own_namespace(*machines: Machine) -> None:
     """`unshare` has done its work once the process is another program."""
     for machine in machines:
         while b"sleep" not in _command(machine.pid):

@@ -1,4 +1,4 @@
-"""A small real Slurm: this machine as three nodes, everything on loopback, in a folder that goes with it.
+"""A small real Slurm: three nodes with a name, an address and a network of their own, in namespaces of this machine.
 
 apt-get install --no-install-recommends slurm-wlm munge
 """
@@ -11,32 +11,30 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 import psutil
 
+from tests.system.namespaces import Machine, await_own_namespace, missing_rights
 from tests.system.processes import eventually
 
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scancel", "scontrol", "squeue", "openssl")
-_NODES = ("n1", "n2", "n3")
+_NODES = {"n1": "10.77.0.1", "n2": "10.77.0.2", "n3": "10.77.0.3"}
 
 # CredExpire is why a job that lost its node waits two minutes before it runs again; here it is as short as it may be.
 _CONFIGURATION = """
 ClusterName=test
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={port}
+SlurmctldHost=n1
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge/socket,cred_expire=5
 CredType=cred/munge
-CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -51,6 +49,7 @@ JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 SchedulerParameters=sched_interval=2,bf_interval=2
 SlurmdTimeout=10
+SlurmdParameters=config_overrides
 KillWait=20
 ReturnToService=2
 """
@@ -61,11 +60,40 @@ def missing() -> str:
     absent = [name for name in _PROGRAMS if shutil.which(name) is None]
     if absent:
         return f"{', '.join(absent)} not found: apt-get install slurm-wlm munge"
-    return "" if os.geteuid() == 0 else "Slurm's daemons need root"
+    return missing_rights() or ("" if os.geteuid() == 0 else "Slurm's daemons need root")
+
+
+class Node(Machine):
+    """A machine with a name of its own, which knows the others.
+
+    Args:
+        name: of the host.
+        hosts: its /etc/hosts.
+    """
+
+    def __init__(self, name: str, hosts: Path) -> None:
+        own = f"hostname {name} && mount --bind {hosts} /etc/hosts && exec sleep infinity"
+        super().__init__("--uts", "--mount", "sh", "-c", own)
+        self.prefix = ("nsenter", f"--target={self.pid}", "--net", "--uts", "--mount")
+        await_own_namespace(self)
+
+
+def _connect(machines: Mapping[str, Node]) -> None:
+    """All to a switch, which the first one has."""
+    first, *others = machines.values()
+    first.ip("link", "add", "switch", "type", "bridge")
+    for number, other in enumerate(others):
+        cable = f"cable{number}"
+        first.ip("link", "add", cable, "type", "veth", "peer", "name", "switch", "netns", str(other.pid))
+        first.ip("link", "set", cable, "master", "switch", "up")
+    for name, machine in machines.items():
+        machine.ip("address", "add", f"{_NODES[name]}/24", "dev", "switch")
+        machine.ip("link", "set", "switch", "up")
+        machine.ip("link", "set", "lo", "up")
 
 
 class Slurm:
-    """Three nodes of two cores; use it as a context, which ends it and every job.
+    """Three nodes of four cores; use it as a context, which ends it and every job.
 
     Args:
         folder: for keys, state and logs; short, because a socket lies in it.
@@ -73,6 +101,7 @@ class Slurm:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._machines: dict[str, Node] = {}
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         self._environment = {
             **os.environ,
@@ -80,8 +109,6 @@ class Slurm:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "OMP_NUM_THREADS": "1",
             "CUDA_VISIBLE_DEVICES": "",
-            "SEEDBED_HOST": "127.0.0.1",
-            "SEEDBED_PORT": str(free_port()),
         }
 
     def __enter__(self) -> Self:
@@ -91,23 +118,22 @@ class Slurm:
         key = folder / "munge" / "key"
         key.touch(mode=0o600)
         key.write_bytes(secrets.token_bytes(1024))
-        ports = [free_port() for _ in _NODES]
-        nodes = [
-            f"NodeName={name} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={port} CPUs=2 RealMemory=1000"
-            for name, port in zip(_NODES, ports, strict=True)
-        ]
+        nodes = [f"NodeName={name} CPUs=4 RealMemory=1000 Weight={weight}" for weight, name in enumerate(_NODES, 1)]
         partition = f"PartitionName=all Nodes={','.join(_NODES)} Default=YES MaxTime=INFINITE State=UP"
-        configuration = _CONFIGURATION.format(host=socket.gethostname(), port=free_port(), folder=folder)
-        (folder / "slurm.conf").write_text("\n".join([configuration, *nodes, partition, ""]))
+        (folder / "slurm.conf").write_text("\n".join([_CONFIGURATION.format(folder=folder), *nodes, partition, ""]))
+        hosts = ["127.0.0.1 localhost", *(f"{address} {name}" for name, address in _NODES.items()), ""]
+        (folder / "hosts").write_text("\n".join(hosts))
         files = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
         munge = [f"--{option}={folder}/munge/{name}" for option, name in files.items()]
         try:
+            self._machines = {name: Node(name, folder / "hosts") for name in _NODES}
+            _connect(self._machines)
             self._start("munged", "munged", "--foreground", "--force", *munge)
             eventually((folder / "munge" / "socket").exists, "munged to listen", 20)
             self._start("slurmctld", "slurmctld", "-i", "-D")
             for name in _NODES:
                 self.start_node(name)
-            eventually(lambda: self.ask("sinfo", "-h", "-o", "%T") == "idle", "three idle nodes", 60)
+            eventually(lambda: self.ask("sinfo", "-h", "-o", "%D %T") == "3 idle", "three idle nodes", 60)
         except BaseException:
             self.__exit__()
             raise
@@ -127,6 +153,8 @@ class Slurm:
             print(f"== {name}\n{(self._folder / 'logs' / name).read_text(errors='replace')[-1500:]}")
         for process in self._processes(self._environment["SLURM_CONF"]):
             process.kill()
+        for machine in self._machines.values():
+            machine.close()
 
     def start_node(self, name: str) -> None:
         """Its daemon."""
@@ -134,7 +162,8 @@ class Slurm:
 
     def ask(self, *command: str | Path, cwd: Path | None = None) -> str:
         """Runs one of Slurm's commands and returns what it says."""
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=self._environment, cwd=cwd)
+        words = [*self._machines["n1"].prefix, *([f"--wdns={cwd}"] if cwd else []), *map(str, command)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, env=self._environment)
         if done.returncode:
             raise subprocess.SubprocessError(f"{command}: {done.stderr}")
         return done.stdout.strip()
@@ -150,16 +179,15 @@ class Slurm:
         assert found is not None, shown
         return found[1]
 
-    def kill_node(self, name: str, job: str) -> None:
-        """As if the machine were switched off: its daemon, and all there is of a job that ran there alone."""
+    def kill_node(self, name: str) -> None:
+        """As if the machine were switched off: its daemon, and all that its jobs run there."""
         daemon = self._daemons.pop(name)
         daemon.kill()
         daemon.wait()
-        # First what would tell of the end of the others.
-        lost = [process for process in psutil.process_iter() if f"slurmstepd: [{job}." in _command(process)]
-        assert lost, f"expected job {job} to run"
-        lost += self._processes(f"SLURMD_NODENAME={name}")
-        for process in lost:
+        tasks = self._processes(f"SLURMD_NODENAME={name}")
+        keepers = {parent for task in tasks if (parent := _parent(task)) and "slurmstepd" in _command(parent)}
+        assert keepers, f"expected a job on {name}"
+        for process in (*keepers, *tasks):  # first those that would tell of the end of the others
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGKILL)
 
@@ -167,7 +195,12 @@ class Slurm:
         log = (self._folder / "logs" / name).open("ab")
         with log:
             self._daemons[name] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment, start_new_session=True
+                [*self._machines.get(name, self._machines["n1"]).prefix, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,
             )
 
     def _processes(self, variable: str) -> Sequence[psutil.Process]:
@@ -182,13 +215,6 @@ class Slurm:
         return found
 
 
-def free_port() -> int:
-    """One that nobody has now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 def wait_for_steps(metrics: Path, more_than: float, within_s: float = 180.0) -> float:
     """Waits until a run has made more agent steps than these; returns how many."""
 
@@ -201,6 +227,12 @@ def wait_for_steps(metrics: Path, more_than: float, within_s: float = 180.0) -> 
     count = eventually(steps, f"more than {more_than:,.0f} agent steps", within_s)
     print(f"more than {more_than:,.0f} agent steps after {time.monotonic() - began_s:.1f} s: {count:,.0f}")
     return count
+
+
+def _parent(process: psutil.Process) -> psutil.Process | None:
+    with contextlib.suppress(psutil.Error):
+        return process.parent()
+    return None
 
 
 def _command(process: psutil.Process) -> str:

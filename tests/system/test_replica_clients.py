@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -94,3 +97,34 @@ def test_the_load_tester_and_the_doctor_know_lists(tmp_path: Path) -> None:
         looked.assert_well()
         assert "2 of 2 reached" in looked.stdout
         assert "different runs" in looked.stdout
+
+
+@pytest.mark.slow
+def test_clients_of_a_run_of_two_learners(tmp_path: Path) -> None:
+    """Each learner has clients, no two environments share an index, and the end of the run ends all of them."""
+    port = free_port_pair()
+    both = f"127.0.0.1:{port},127.0.0.1:{port + 1}"
+    options = ("--preset", "catch", "--num-envs", 8, "--target-return", "none", "--max-steps", 4000, "--device", "cpu")
+    serve = ("server", "--learners", 2, *options, "--port", port, "--http-port", "none", "--run-dir", tmp_path / "run")
+    with Program(*serve) as server, ExitStack() as stack:
+        clients = [
+            stack.enter_context(Program("env", "--server", both, "--num-envs", 4, "--client-id", f"c{number}"))
+            for number in range(4)
+        ]
+        assert [client.wait() for client in clients] == [0, 0, 0, 0]
+        assert server.wait() == 0
+        places = [re.findall(r"connected to (\S+):", client.stderr) for client in clients]
+        indices = [int(index) for client in clients for index in re.findall(r"[{,] ?(\d+): \d+", client.stderr)]
+    assert {place for found in places for place in found} == set(both.split(","))
+    assert len(indices) == len(set(indices)) == 16
+    assert sorted(index >= 2**20 for index in indices).count(True) in (4, 8, 12)
+
+
+def free_port_pair() -> int:
+    """A port that nobody has now, and neither the next one."""
+    while True:
+        with socket.socket() as first, socket.socket() as second, contextlib.suppress(OSError):
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            second.bind(("127.0.0.1", port + 1))
+            return port

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.processes import eventually
+from tests.system.processes import eventually, read_metrics
 from tests.system.slurm import Slurm, missing, wait_for_steps
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "slurm"
@@ -58,7 +58,7 @@ def test_a_killed_node_a_job_out_of_time_and_the_end_of_a_run(slurm: Slurm, tmp_
         assert (tmp_path / "runs" / "catch.cluster").stat().st_mode & 0o077 == 0
 
         node = slurm.job(server, "NodeList")
-        slurm.kill_node(node, server)
+        slurm.kill_node(node)
         killed_s = time.monotonic()
         eventually(lambda: slurm.job(server, "Restarts") == "1", "the job to be requeued", 180)
         requeued_s = time.monotonic() - killed_s
@@ -79,7 +79,43 @@ def test_a_killed_node_a_job_out_of_time_and_the_end_of_a_run(slurm: Slurm, tmp_
     assert slurm.ask("squeue", "-h", "--job", clients).count(" R ") == 2
     slurm.ask("scancel", server, clients)
     eventually(lambda: not slurm.ask("squeue", "-h"), "all jobs to end", 60)
+    slurm.start_node(node)
     assert not (tmp_path / "runs" / "catch.cluster" / "finished").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.system
+@pytest.mark.timeout(900)
+def test_replicas_on_several_nodes_one_of_which_is_killed(slurm: Slurm, tmp_path: Path) -> None:
+    """One run of two learners; the job is requeued, on another pair of nodes, and its clients find both again."""
+    options = ("--preset", "catch", *SMALL, "--target-return", "none", "--device", "cpu", "--insecure-cluster-network")
+    nodes = ("--nodes=2", "--cpus-per-task=2")  # the first two, unless one is lost
+    server = slurm.submit(tmp_path, *nodes, "--output=server.log", SERVER, "runs/catch", *options)
+    clients = slurm.submit(
+        tmp_path, "--nodelist=n3", "--array=1-2", "--output=env-%a.log", ENV, "runs/catch", "--num-envs", "8"
+    )
+    run = tmp_path / "runs" / "catch"
+    try:
+        first = wait_for_steps(run / "metrics.jsonl", 500)
+        assert (tmp_path / "runs" / "catch.cluster" / "servers").read_text().count(",") == 1
+        assert read_metrics(run)[-1]["replicas"] == 2
+        slurm.ask("scancel", "--signal=USR1", "--batch", server)  # what Slurm sends before the time is up
+        eventually(lambda: slurm.job(server, "Restarts") == "1", "the job to requeue itself", 90)
+        second = wait_for_steps(run / "metrics.jsonl", first)
+        assert slurm.job(server, "NodeList") == "n[1-2]"
+        slurm.kill_node("n2")
+        killed_s = time.monotonic()
+        eventually(lambda: slurm.job(server, "Restarts") == "2", "the job to be requeued", 180)
+        requeued_s = time.monotonic() - killed_s
+        wait_for_steps(run / "metrics.jsonl", second)
+        assert slurm.job(server, "NodeList") == "n[1,3]"
+        print(f"requeued after {requeued_s:.1f} s, more steps {time.monotonic() - killed_s:.1f} s after the kill")
+    finally:
+        for file in sorted(tmp_path.glob("*.log")):
+            print(f"== {file.name}\n{file.read_text()[-3000:]}")
+    slurm.ask("scancel", server, clients)
+    eventually(lambda: not slurm.ask("squeue", "-h"), "all jobs to end", 60)
+    slurm.start_node("n2")
 
 
 @pytest.mark.slow
