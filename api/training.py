@@ -66,7 +66,7 @@ class Result:
 
 
 def train(
-    env: str | Callable[..., Any] | None = None,
+    env: str | Callable[..., Any] | Sequence[str | Callable[..., Any]] | None = None,
     *,
     preset: str | None = None,
     run_dir: str | os.PathLike[str] | None = None,
@@ -80,7 +80,8 @@ def train(
     Ctrl-C stops it in order and is raised again when it has saved.
 
     Args:
-        env: environment id, "module:function", or a function or class, which is named by its module.
+        env: environment id, "module:function", or a function or class, which is named by its module; several of them
+            are tasks that one policy learns, as are `suite="minatar"` and `tasks="FILE"`.
         preset: settings that work.
         run_dir: where the run lives.
         on_log: gets every line of `metrics.jsonl` as soon as it is written. `StopTraining` raised by it ends the run
@@ -96,10 +97,15 @@ def train(
     """
     if "seeds" in options:
         raise UsageError("expected seed=, since this is one run, got seeds=: call train once for each")
-    argv = _command_line({"env": _name_of(env), "preset": preset, "run_dir": run_dir}, options)
-    if callable(env):
-        argv.append(f"--import-from={_place_of(env.__module__)}")
-    if env is None and preset is None and run_dir is None and "config" not in options:
+    environments = list(env) if isinstance(env, Sequence) and not isinstance(env, str) else [env]
+    argv = _command_line({"preset": preset, "run_dir": run_dir}, options)
+    argv += [f"--env={_name_of(one)}" for one in environments if one is not None]
+    places = {str(_place_of(one.__module__)) for one in environments if callable(one)}
+    if len(places) > 1:
+        raise UsageError(f"expected environments out of one folder, got {', '.join(sorted(places))}")
+    argv += [f"--import-from={place}" for place in places]
+    named = {"preset": preset, "run_dir": run_dir, **{name: options.get(name) for name in ("config", "suite", "tasks")}}
+    if env is None and all(value is None for value in named.values()):
         raise UsageError("expected env=, preset= or config=, or the run_dir= of a run that is to go on, got none")
     if on_episode is not None and options.get("episode_records") is False:
         raise UsageError("expected on_episode= or episode_records=False, got both: the records are what it gets")

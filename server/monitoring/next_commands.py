@@ -37,6 +37,10 @@ def continuation(config: ServerConfig, verb: str, reached: str | None) -> str:
         return command
     if "agent steps" in reached:
         return f"{command} --max-steps {2 * run.max_steps}"
+    if "of people's" in reached:
+        return f"{command} --target-score none (or a higher one)"
+    if "every task" in reached:
+        return f"{command} --tasks FILE, the same tasks with higher targets"
     if "return" in reached:
         return f"{command} --target-return none (or a higher one)"
     return f"{command} --max-seconds none (or more)"

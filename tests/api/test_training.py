@@ -96,6 +96,15 @@ def test_a_misspelt_option_is_told_at_once_where_torch_is_loaded(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_several_environments_are_tasks_of_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(training, "run_child", lambda words, *_: started.append(list(words)))
+    seedbed.train(["A-v0", "B-v0"], run_dir=tmp_path / "a")
+    seedbed.train(suite="minatar", run_dir=tmp_path / "b")
+    assert [word for word in started[0] if word.startswith("--env")] == ["--env=A-v0", "--env=B-v0"]
+    assert "--suite=minatar" in started[1]
+
+
 def test_only_new_lines_are_told(tmp_path: Path) -> None:
     """A run that goes on keeps the lines up to its checkpoint, and drops those beyond it."""
     file = tmp_path / "metrics.jsonl"

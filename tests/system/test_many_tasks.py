@@ -54,3 +54,19 @@ def test_a_run_of_several_tasks_goes_on_as_it_was(tmp_path: Path) -> None:
     lines = read_metrics(tmp_path / "both")
     assert lines[-1]["task/Catch/agent_steps"] > first["task/Catch/agent_steps"] > 0
     assert lines[-1]["task/Catch/cohorts"] >= first["task/Catch/cohorts"]
+
+
+@pytest.mark.slow
+def test_with_popart_a_task_with_small_rewards_is_learnt_beside_one_with_large_ones(tmp_path: Path) -> None:
+    """They look alike and want opposite moves; without PopArt the small one is not learnt at all."""
+    last = {}
+    for popart in ("on", "off"):
+        folder = tmp_path / popart
+        mirrored = ("--env", f"{SMALL},mirrored=1", "--env", LARGE, "--task-input", "--popart", popart)
+        run("train", *mirrored, "--max-steps", 90_000, "--run-dir", folder, "--device", "cpu").assert_well()
+        last[popart] = read_metrics(folder)[-1]
+    small, large = ("task/Catch,mirrored=1/cohort_return_mean", "task/Catch,reward_scale=100/cohort_return_mean")
+    assert last["on"][small] >= 0.9
+    assert last["on"][large] >= 90
+    assert last["off"][small] < 0.5
+    assert last["off"][large] >= 90

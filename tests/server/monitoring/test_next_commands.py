@@ -32,6 +32,14 @@ CONFIG = override(
         ("reached 6,000,000 agent steps", " --max-steps 12000000"),
         ("reached 60 s", " --max-seconds none (or more)"),
         ("reached a mean return of 18.00 over a cohort of 104 episodes", " --target-return none (or a higher one)"),
+        (
+            "reached a mean return of 0.800 of people's over a cohort of every task",
+            " --target-score none (or a higher one)",
+        ),
+        (
+            "reached the return of every task with a target (Catch 0.95)",
+            " --tasks FILE, the same tasks with higher targets",
+        ),
     ],
 )
 def test_what_would_continue_a_run(reached: str | None, more: str) -> None:
