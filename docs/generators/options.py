@@ -21,11 +21,13 @@ from seedbed.server.presets.registry import PRESETS
 from seedbed.server.presets.registry import SUMMARIES as PRESET_SUMMARIES
 from seedbed.server.verbs.eval_options import EvalConfig
 from seedbed.server.verbs.plot import PlotOptions
+from seedbed.server.verbs.record import RecordConfig
 
 _VERBS: Mapping[str, Any] = {
     "seedbed eval RUN": EvalConfig(),
     "seedbed export RUN": ExportConfig(),
     "seedbed push RUN": PushConfig(),
+    "seedbed record RUN": RecordConfig(),
     "seedbed plot RUN...": PlotOptions(),
     "seedbed env": EnvConfig(),
     "seedbed fleet": FleetOptions(),

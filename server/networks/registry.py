@@ -49,6 +49,8 @@ CORES: Mapping[str, str] = {
 CORE_SUMMARIES: Mapping[str, str] = {
     "none": "no memory beside stacked frames",
     "lstm": "recurrent, fed with last action and reward too",
+    "trxl": "attention over the last steps (Transformer-XL with identity map reordering)",
+    "gtrxl": "the same with gates in the place of sums",
 }
 """Name -> what it is, in a few words."""
 

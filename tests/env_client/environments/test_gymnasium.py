@@ -177,18 +177,17 @@ def flat_parts(value: Any) -> list[Any]:
     return [leaf for part in value for leaf in flat_parts(part)] if isinstance(value, tuple) else [value]
 
 
-@pytest.mark.parametrize(
-    "environment_id", ["Pendulum-v1", "Blackjack-v1", "FrozenLake-v1", "Taxi-v4", "MountainCar-v0"]
-)
+@pytest.mark.parametrize("environment_id", ["Pendulum-v1", "Blackjack-v1", "FrozenLake-v1", "Taxi", "MountainCar-v0"])
 def test_gymnasiums_own_environments_can_be_stepped(environment_id: str) -> None:
-    environments = make_environments(environment_id, "", [0, 1], 0)
+    newest = max(name for name in gymnasium.registry if name.startswith(environment_id))
+    environments = make_environments(newest, "", [0, 1], 0)
     rng = np.random.default_rng(0)
     environments.reset()
     for _ in range(30):
         rows = environments.step(random_actions(environments, rng))
     assert np.isfinite(rows.reward).all()
     masked = environments.spec.mask_position is not None
-    assert masked == (environment_id == "Taxi-v4"), "which shows it in its info"
+    assert masked == (environment_id == "Taxi"), "which shows it in its info"
 
 
 def test_a_pendulum_turns_as_gymnasiums_does() -> None:
