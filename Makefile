@@ -15,7 +15,7 @@ API := $(notdir $(wildcard api/*.py))
 TYPES := $(PACKAGES:%=.types/seedbed/%) $(API:%=.types/seedbed/%)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow test-lowest chaos check format proto docs docs-site wheel bench
+.PHONY: help setup train test test-slow test-lowest chaos check format proto docs docs-site wheel bench gpu
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -87,6 +87,9 @@ wheel: setup ## build a wheel in dist/, install it far from the checkout, and tr
 
 bench: setup ## what parts of a step cost alone, the whole system, its efficiency; writes build/bench.json
 	$(BIN)/python -m tests.bench $(ARGS)
+
+gpu: setup ## what only a GPU shows: numbers, waits, order, times, in under 15 minutes; writes build/gpu.json
+	timeout 840 $(BIN)/python -m tests.bench.gpu $(ARGS)
 
 # mypy does not see the mapping of folders to packages in pyproject.toml; it sees these links.
 $(API:%=.types/seedbed/%): .types/seedbed/%:

@@ -4,12 +4,15 @@ A graph is recorded for one network and one batch size, and reads and writes fix
 next of a few sizes, and each acting copy of the network has graphs of its own, which publishing leaves valid: it writes
 into the same weights. What stands in the padding is computed and thrown away: no row depends on another.
 
+All graphs are recorded before anybody is answered and the learner begins: a recording holds the whole device up. They
+share what networks read and, since one follows the other, the memory of what they compute on the way.
+
 On a CPU there is nothing to launch, and networks are used as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -60,20 +63,17 @@ class GraphedStep:
         if bucket is None:
             return self._step(inputs, state)
         if bucket not in self._recordings:
-            self._recordings[bucket] = self._record(inputs, state, bucket)
+            self.record(padded((inputs, state), bucket))
         recording = self._recordings[bucket]
         _map(lambda ours, theirs: ours[:num_rows].copy_(theirs), (recording.inputs, recording.state), (inputs, state))
         recording.replay()
         outputs: tuple[Any, AgentState] = _map(lambda part: part[:num_rows], recording.outputs)
         return outputs
 
-    def _record(self, inputs: Inputs, state: AgentState, bucket: int) -> _Recording:
-        def padded(part: Tensor) -> Tensor:
-            return part.new_zeros((bucket, *part.shape[1:]))
-
-        fixed_inputs, fixed_state = _map(padded, (inputs, state))
-        replay, outputs = self._capture(lambda: self._step(fixed_inputs, fixed_state))
-        return _Recording(fixed_inputs, fixed_state, replay, outputs)
+    def record(self, fixed: tuple[Inputs, AgentState]) -> None:
+        """Records the batch size of these rows, which stay where they are, as its memory."""
+        replay, outputs = self._capture(lambda: self._step(*fixed))
+        self._recordings[len(fixed[0].step_type)] = _Recording(*fixed, replay, outputs)
 
 
 class Graphs:
@@ -84,6 +84,25 @@ class Graphs:
         self._capture = capture
         self._steps: dict[int, GraphedStep] = {}
 
+    @property
+    def wanted(self) -> bool:
+        """Whether there are to be any."""
+        return self._capture is not None
+
+    def record(self, networks: Sequence[PolicyNetwork], inputs: Inputs, state: AgentState) -> None:
+        """Records all batch sizes of all acting copies, the largest first: smaller ones find room in its memory.
+
+        Args:
+            networks: the acting copies.
+            inputs, state: rows, any number, of which only shapes and dtypes count.
+        """
+        for bucket in reversed(buckets(self._max_rows)):
+            fixed = padded((inputs, state), bucket)
+            for network in networks:
+                step = self.of(network)
+                assert isinstance(step, GraphedStep)
+                step.record(fixed)
+
     def of(self, network: PolicyNetwork) -> PolicyNetwork:
         """What to act with in place of a network that `Parameters.acquire` gave."""
         if self._capture is None:
@@ -91,6 +110,12 @@ class Graphs:
         if id(network) not in self._steps:  # acting copies live as long as the server
             self._steps[id(network)] = GraphedStep(network.step, self._max_rows, self._capture)
         return self._steps[id(network)]  # type: ignore[return-value]  # `step` is all that acting asks for
+
+
+def padded(rows: tuple[Inputs, AgentState], num_rows: int) -> tuple[Inputs, AgentState]:
+    """Memory for so many rows like these."""
+    made: tuple[Inputs, AgentState] = _map(lambda part: part.new_zeros((num_rows, *part.shape[1:])), rows)
+    return made
 
 
 def buckets(max_rows: int) -> list[int]:
@@ -101,10 +126,23 @@ def buckets(max_rows: int) -> list[int]:
     return sizes
 
 
-def capture_cuda_graph(run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-    """Records what `run` launches on the current device.
+class CudaCapture:
+    """Records graphs on the current device whose memory is one pool: they never run side by side."""
 
-    Other threads, the learner's above all, go on using CUDA meanwhile: only this thread's calls are watched.
+    def __init__(self) -> None:
+        self._pool: Any = None
+
+    def __call__(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        """See `Capture`."""
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        return capture_cuda_graph(run, self._pool)
+
+
+def capture_cuda_graph(run: Callable[[], Any], pool: Any = None) -> tuple[Callable[[], None], Any]:
+    """Records what `run` launches on the current device, in a memory pool of its own unless one is given.
+
+    Other threads go on using CUDA meanwhile: only this thread's calls are watched.
     """
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -113,7 +151,7 @@ def capture_cuda_graph(run: Callable[[], Any]) -> tuple[Callable[[], None], Any]
             run()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
         outputs = run()
     return graph.replay, outputs
 

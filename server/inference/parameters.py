@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -49,6 +50,11 @@ class Parameters:
         self._in_use = 0
         self._writing = 0
         self.publish(source, version)
+
+    @property
+    def copies(self) -> Sequence[PolicyNetwork]:
+        """All that `acquire` ever gives."""
+        return self._copies
 
     @property
     def version(self) -> int:

@@ -142,6 +142,15 @@ class Inference:
         self._greedy[slots] = [index in self._greedy_environments for index in indices]
         self._unrolls.begin(slots, lease, indices)
 
+    @torch.inference_mode()
+    def record_graphs(self) -> None:
+        """Records all graphs, in the thread that replays them and before anybody has a slot; without graphs nothing."""
+        if not self._graphs.wanted:
+            return
+        arrived = self._arrive(np.zeros(1, np.int64))  # the first row of the first slot is written anew when it comes
+        state = tuple(part.index_select(0, arrived.slot) for part in self._state)
+        self._graphs.record(self._parameters.copies, arrived.inputs, state)
+
     @property
     def random_state(self) -> Tensor:
         """State of the generator that actions are drawn with; only while the inference thread does not run."""

@@ -258,6 +258,7 @@ class PolicyServer:
         name_thread("inference")
         try:
             with stream_of_its_own(self._device):
+                self.inference.record_graphs()
                 self.service.run()
         except BaseException as error:
             if not isinstance(error, DivergedError):  # that is no defect of ours, and the run ends with its sentence

@@ -61,7 +61,9 @@ class RunConfig:
     )
     device: str = option("auto", "device of inference and learning: auto, cpu, cuda or one of several, cuda:1")
     train: bool = option(True, "learn; without it the server only answers, and drops what it sees")
-    torch_threads: int = option(1, "threads of each torch operation on a CPU")
+    torch_threads: int | None = option(
+        None, "threads of each torch operation on a CPU (default: 1; with a GPU 4, which gather its batches)", minimum=1
+    )
     max_steps: int = option(20_000_000, "stop after so many agent steps; the learning rate decays over them", minimum=1)
     max_seconds: float | None = option(None, "stop after so long, counted from the first answered step of each start")
     target_return: float | None = option(

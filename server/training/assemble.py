@@ -22,7 +22,7 @@ from seedbed.server.experience.open_unrolls import OpenUnrolls
 from seedbed.server.experience.regimes import REGIMES, Regime
 from seedbed.server.experience.source import Source
 from seedbed.server.experience.unroll import FieldSpec, UnrollLayout
-from seedbed.server.inference.graphs import Graphs, capture_cuda_graph
+from seedbed.server.inference.graphs import CudaCapture, Graphs
 from seedbed.server.inference.parameters import Parameters
 from seedbed.server.inference.policy import Inference
 from seedbed.server.learning.exchange.interface import Exchange
@@ -35,6 +35,8 @@ from seedbed.server.run.state import RunState
 from seedbed.server.shared.slots import SlotTable
 
 logger = logging.getLogger(__name__)
+
+_GATHERING_THREADS = 4  # rows for a GPU are gathered at the speed of memory, which one thread does not reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +147,8 @@ def assemble(
         steps_before=state.agent_steps,
         greedy_environments=config.fleet.greedy_environments if greedy_environments is None else greedy_environments,
         graphs=Graphs(
-            config.serving.max_inference_batch,
-            capture_cuda_graph if config.serving.cuda_graphs and device.type == "cuda" else None,
+            min(config.serving.max_inference_batch, slots.num_slots),
+            CudaCapture() if config.serving.cuda_graphs and device.type == "cuda" else None,
         ),
         first_index=first_index,
     )
@@ -165,8 +167,9 @@ def choose_device(config: RunConfig) -> torch.device:
         UsageError: CUDA is asked for and not there.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    torch.set_num_threads(config.torch_threads)
-    if config.device == "cpu" or (config.device == "auto" and not count):
+    on_cpu = config.device == "cpu" or (config.device == "auto" and not count)
+    torch.set_num_threads(config.torch_threads or (1 if on_cpu else _GATHERING_THREADS))
+    if on_cpu:
         return torch.device("cpu")
     number = int(config.device.partition(":")[2] or 0)
     if number >= count:

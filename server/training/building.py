@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from importlib.metadata import version
 
@@ -22,6 +23,7 @@ from seedbed.server.training.introduction import introduce
 from seedbed.server.training.local_clients import LocalClients
 from seedbed.server.training.logs import make_episode_log, make_interval_log
 from seedbed.server.training.opening import OpenedRun
+from seedbed.server.training.place import Place
 from seedbed.server.training.recorded_data import Recording, make_recording
 from seedbed.server.training.replica import Replica, own_device
 from seedbed.server.training.restoring import restore_replay, weights_of_another
@@ -29,6 +31,8 @@ from seedbed.server.training.run import TrainingRun
 from seedbed.server.training.run_clock import RunClock
 from seedbed.server.training.shared_clock import SharedClock
 from seedbed.server.training.stop_signal import StopSignal
+
+_THREADS_THAT_FEED = 3
 
 
 def make_training_run(
@@ -78,17 +82,7 @@ def make_training_run(
     recording = make_recording(config, spec, parts.slots, identity.run_name, place.rank)
     server = _make_server(config, parts, frontends, clock, place.indices, recording)
     learner = _make_learner(config, parts, server, clock, vitals)
-    yielding = parts.regime.clients_yield
-    clients = None
-    if local:
-        clients = LocalClients(
-            config,
-            server.address,
-            yielding=yielding,
-            trust=trust,
-            num_clients=place.num_clients,
-            first_index=place.first_index,
-        )
+    clients = _make_clients(config, parts, server.address, place, trust) if local else None
     watch = make_watch(config, spec, frontends.vitals, identity.version, insight.dashboard)
     _begin(opened, held, replica)
     replica.begin_equal(parts)
@@ -183,3 +177,17 @@ def _make_learner(
         parts.source.close()
 
     return LearnerThread(loop, config.monitoring.max_lost_updates, on_failure)
+
+
+def _make_clients(config: ServerConfig, parts: Parts, address: str, place: Place, trust: Trust) -> LocalClients:
+    """Local clients. With a GPU three threads feed it, inference, learner and frontend: clients get the other cores."""
+    on_device = parts.device.type != "cpu"
+    spare = max(1, (os.cpu_count() or 1) - _THREADS_THAT_FEED) if on_device else None
+    return LocalClients(
+        config,
+        address,
+        yielding=parts.regime.clients_yield or on_device,
+        trust=trust,
+        num_clients=place.num_clients or spare,
+        first_index=place.first_index,
+    )

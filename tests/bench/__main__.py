@@ -83,7 +83,7 @@ def measure(
         cores=os.cpu_count() or 1,
         device=device,
         frontends=config.serving.frontends,
-        torch_threads=config.run.torch_threads,
+        torch_threads=config.run.torch_threads or 1,
     )
     figures["machine"] = machine()
     if isinstance(policy.queue, Replay):

@@ -141,4 +141,6 @@ def test_gpus(root: Path, monkeypatch: pytest.MonkeyPatch, answer: str | None, l
 
 @pytest.mark.gpu
 def test_the_gpu_of_this_machine() -> None:
-    assert look(Path("/"), "gpu").level == "ok"
+    found = look(Path("/"), "gpu")
+    assert found.level == "ok"
+    assert "none" not in found.finding

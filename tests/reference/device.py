@@ -188,16 +188,24 @@ def simulated_device(*modules: types.ModuleType) -> Iterator[Device]:
         "mem_get_info": lambda device_=None: (8 << 30, 8 << 30),
         **capture,
     }
-    shim = types.SimpleNamespace(Lock=lambda: Lock(device), Condition=lambda: Condition(device))
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         for name, value in replaced.items():
             patch.setattr(torch.cuda, name, value)
-        for module in modules:
-            patch.setattr(module, "threading", shim)
+        stack.enter_context(taking_turns(device, *modules))
         replace_torch(patch, device)
         stack.enter_context(Dispatch(device))
         yield device
+
+
+@contextmanager
+def taking_turns(device: Device, *modules: types.ModuleType) -> Iterator[None]:
+    """Locks and conditions of modules are those of hosts that take turns in one thread."""
+    shim = types.SimpleNamespace(Lock=lambda: Lock(device), Condition=lambda: Condition(device))
+    with pytest.MonkeyPatch.context() as patch:
+        for module in modules:
+            patch.setattr(module, "threading", shim)
+        yield
 
 
 def _synchronise(device: Device) -> None:

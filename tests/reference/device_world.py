@@ -126,6 +126,7 @@ class DeviceWorld:
     Attributes:
         parts: what acts and learns.
         calls: by phase; of `get` those that gave a batch.
+        recorded: graphs, before anybody was answered.
     """
 
     def __init__(
@@ -148,8 +149,10 @@ class DeviceWorld:
             _Clock(),
             VitalsTable(0).device,
         )
+        self.recorded = 0
         for owner, name, phase in (
             (parts.inference, "act", "act"),
+            (parts.inference, "record_graphs", "record"),
             (parts.inference, "remember", "remember"),
             (parts.inference, "bootstrap", "bootstrap"),
             (parts.source, "_insert", "put"),
@@ -175,8 +178,10 @@ class DeviceWorld:
         for name in ("inference", "learner"):
             device.start(name)
         if learn:
-            device.when_waiting("learner", self.loop.run)
+            device.when_waiting("learner", self._learn)
         with device.host("inference"), stream_of_its_own(self.parts.device):
+            self.parts.inference.record_graphs()
+            self.recorded = device.captures
             for group in self._groups:
                 self._begin(group)
             serve = self._serve if self.parts.rows_of_a_round is None else self._serve_rounds
@@ -186,6 +191,14 @@ class DeviceWorld:
             serve(turns)
         for name in ("inference", "learner"):
             device.join(name)
+
+    def _learn(self) -> None:
+        """The learner's turn, on the stream of its thread; of a real device the current one is this thread's."""
+        if self.parts.device.type != "cuda":
+            self.loop.run()
+            return
+        with torch.cuda.stream(torch.cuda.default_stream(self.parts.device)):
+            self.loop.run()
 
     def forget(self) -> None:
         """Counts from here on: what is done once, at the beginning, is done."""

@@ -114,7 +114,7 @@ def test_without_graphs_networks_are_used_as_they_are() -> None:
     assert Graphs(16, None).of(network) is network
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_cuda_graphs_equal_plain_steps() -> None:
     network = make_network().cuda()
     graphed = GraphedStep(network.step, 64, capture_cuda_graph)

@@ -99,6 +99,22 @@ def test_nothing_races(algorithm: str, more: dict[str, Any], device: Device) -> 
     assert_clean(device)
 
 
+def test_graphs_are_recorded_before_anybody_is_answered_and_share_their_memory(device: Device) -> None:
+    """A recording holds the whole device up, the learner too."""
+    pools, graph = list[Any](), torch.cuda.graph
+
+    def noted(*arguments: Any, pool: Any = None, **more: Any) -> Any:
+        pools.append(pool)
+        return graph(*arguments, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "graph", noted)
+        world = run_world(device, "vtrace", serving__cuda_graphs=True, core="lstm")
+    assert device.captures == world.recorded == len(pools) == 3
+    assert len(set(pools)) == 1
+    assert None not in pools
+
+
 def test_a_log_line_waits_once_whatever_number_of_updates_it_sums_up(device: Device) -> None:
     """Once for all metrics, and once for each histogram: the learner is not held up by who looks at it."""
     world = run_world(device, "vtrace")
