@@ -73,10 +73,15 @@ class ActionMapping:
     def __init__(self, specs: Sequence[ArraySpec]) -> None:
         self._containers = Containers([spec.name for spec in specs])
         self._restorers = [_restorer(spec) for spec in specs]
+        self._of_many = [_restorer_of_many(spec) for spec in specs]
 
     def __call__(self, sent: Sequence[Array]) -> Any:
         """The action; shares no memory with what was sent."""
         return self._containers.build([restore(part) for restore, part in zip(self._restorers, sent, strict=True)])
+
+    def of_many(self, sent: Sequence[Array]) -> Any:
+        """Actions of N environments, `[N, ...]` each, as a vector of them takes them."""
+        return self._containers.build([restore(part) for restore, part in zip(self._of_many, sent, strict=True)])
 
 
 def _builder(places: Sequence[tuple[int, Path]]) -> Callable[[Sequence[Any]], Any]:
@@ -102,6 +107,14 @@ def _builder(places: Sequence[tuple[int, Path]]) -> Callable[[Sequence[Any]], An
     if list(built) != list(range(len(built))):
         raise SpecError(f"expected the steps of one container, a Dict or a Tuple from 0 on, got {list(built)}")
     return lambda parts: tuple(build(parts) for build in built.values())
+
+
+def _restorer_of_many(spec: ArraySpec) -> Callable[[Any], Any]:
+    """The same for `[N, *shape]`."""
+    if spec.kind == "discrete" and spec.shape == ():
+        dtype, first = np.dtype(spec.source_dtype), int(spec.lower)
+        return lambda sent: (sent + first).astype(dtype)
+    return _restorer(spec)
 
 
 def _restorer(spec: ArraySpec) -> Callable[[Any], Any]:

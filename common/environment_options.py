@@ -95,6 +95,12 @@ class CareOptions:
     isolate: bool = option(
         False, "each environment in a process of its own: one that hangs or crashes costs only itself; slower"
     )
+    vector: Literal["none", "gymnasium", "ale", "envpool"] = option(
+        "none",
+        "step all environments of a group by one call: gymnasium (an environment's own vector, or MODULE:NAME that is "
+        "called with num_envs), ale (ALE/*, in C++), envpool (its own ids)",
+    )
+    vector_threads: int = option(1, "ale, envpool: threads that step a vector", minimum=1)
     step_timeout_s: float = option(
         30.0,
         "longest step; one that takes longer hangs, and its client is started again, or with --isolate itself",
@@ -113,6 +119,10 @@ class CareOptions:
 
     def __post_init__(self) -> None:
         parse_keys(self.info_keys)
+        if self.vector != "none" and self.isolate:
+            raise UsageError("expected --isolate or --vector, got both: a vector's environments share a process")
+        if self.vector != "none" and self.render != "none":
+            raise UsageError(f"expected --render none with --vector {self.vector}, got {self.render}")
 
 
 VIDEO_ENDINGS = (".mp4", ".gif")

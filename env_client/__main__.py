@@ -26,8 +26,9 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.stop_signals import URGENT, on_stop
 from seedbed.env_client.actor import IndicesChanged, RunFinished, Stopped, run_actor
 from seedbed.env_client.config import EnvConfig
-from seedbed.env_client.environments.interface import Asides, Limits
-from seedbed.env_client.environments.rows import Care, Environments, describe, make_environments
+from seedbed.env_client.environments.groups import describe, make_group
+from seedbed.env_client.environments.interface import Asides, Group, Limits
+from seedbed.env_client.environments.rows import Care
 from seedbed.env_client.remote_policy import RemotePolicy
 from seedbed.env_client.replicas import Servers, describe_servers
 
@@ -82,7 +83,14 @@ def _printing_elsewhere() -> Iterator[None]:
 
 def _care(config: EnvConfig) -> Care:
     limits = Limits(step_s=config.care.step_timeout_s, reset_s=config.care.reset_timeout_s)
-    return Care(trust=config.trust, isolate=config.care.isolate, asides=_asides(config), limits=limits)
+    return Care(
+        trust=config.trust,
+        isolate=config.care.isolate,
+        asides=_asides(config),
+        limits=limits,
+        vector=config.care.vector,
+        vector_threads=config.care.vector_threads,
+    )
 
 
 def _asides(config: EnvConfig) -> Asides:
@@ -127,10 +135,10 @@ class _Choice(NamedTuple):
         """What it looks like."""
         return describe(*self)
 
-    def make(self, indices: Sequence[int], run_seed: int) -> Environments:
+    def make(self, indices: Sequence[int], run_seed: int) -> Group:
         """One for each stable index."""
         self.check()
-        return make_environments(self.environment, self.preset, indices, run_seed, self.care)
+        return make_group(self.environment, self.preset, indices, run_seed, self.care)
 
     def check(self) -> None:
         """What comes over the wire never decides what is imported.
@@ -167,7 +175,7 @@ def _check_harmless(environment: str) -> None:
 
 
 def _step_for_server(config: EnvConfig, servers: Servers, choices: Sequence[_Choice]) -> None:
-    groups: list[Environments] = []
+    groups: list[Group] = []
     if len(choices) > 1:  # which of them, is known when the server has chosen
         specs = choices[0].care.served
     else:

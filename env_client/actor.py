@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from seedbed.common.timestep import Array, Timesteps
-from seedbed.env_client.environments.rows import Environments
+from seedbed.env_client.environments.interface import Group
 
 
 class LeaseLost(Exception):
@@ -44,7 +44,7 @@ class Policy(Protocol):
         """
 
 
-def run_actor(policy: Policy, groups: Sequence[Environments], *, stop: Callable[[], bool]) -> None:
+def run_actor(policy: Policy, groups: Sequence[Group], *, stop: Callable[[], bool]) -> None:
     """Steps environments until told to stop or until the run is finished.
 
     With two groups one half is stepped while the other half's actions are computed.
@@ -67,7 +67,7 @@ def run_actor(policy: Policy, groups: Sequence[Environments], *, stop: Callable[
         return
 
 
-def _next_timesteps(policy: Policy, group: int, environments: Environments) -> Timesteps:
+def _next_timesteps(policy: Policy, group: int, environments: Group) -> Timesteps:
     try:
         actions = policy.receive(group)
     except LeaseLost:

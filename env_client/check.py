@@ -78,6 +78,8 @@ def main(argv: Sequence[str]) -> int:
         options = override(options, {"environment.env": namespace.env_id})
     if options.environment.env is None:
         raise UsageError("expected an environment: seedbed check ENV")
+    if options.care.vector != "none":
+        raise UsageError("expected --vector with `seedbed env` or `seedbed train`: one environment is tried out here")
     setup_logging("check")
     care = Care(
         trust=Trust(allow_import=True, start_directory=start_directory(options.import_from)),  # it was typed

@@ -14,6 +14,7 @@ import difflib
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,9 @@ class AtariEnvironment:
         self._ale.setInt("random_seed", int(emulator_seed.astype(np.int32)))
         if render == "human":
             self._ale.setBool("display_screen", True)
-        self._ale.loadROM(_rom_path(ale_py, environment_id))
+        path = _rom_path(ale_py, environment_id)
+        self._rom = Path(path).stem
+        self._ale.loadROM(path)
         full = self._preset.full_action_space
         self._actions: list[Any] = list(self._ale.getLegalActionSet() if full else self._ale.getMinimalActionSet())
         self._noop = ale_py.Action.NOOP
@@ -127,6 +130,16 @@ class AtariEnvironment:
             actions=(discrete("action", len(self._actions)),),
             frames_per_step=self._preset.frame_skip,
         )
+
+    @property
+    def preset(self) -> AtariPreset:
+        """With what keyword arguments have changed."""
+        return self._preset
+
+    @property
+    def rom(self) -> str:
+        """The game's name in the emulator."""
+        return self._rom
 
     @property
     def fps(self) -> float:
@@ -270,3 +283,37 @@ def _import_emulator() -> tuple[Any, Any]:
         raise missing_extra("atari", f"Atari games need it ({error})") from error
     cv2.setNumThreads(1)  # the client is one thread; a pool would only add switches between threads
     return ale_py, cv2
+
+
+def make_vector_env(like: AtariEnvironment, num_envs: int, threads: int) -> Any:
+    """The ALE's own vector environment, which plays as one environment does; see `vectors.AtariVector`.
+
+    Raises:
+        MissingExtraError: this ale-py has none, or Gymnasium is missing, which it needs.
+    """
+    ale_py, _ = _import_emulator()
+    try:
+        # Where Gymnasium was hidden from it, ale-py has left this out, and its own vector environment looks for it.
+        from ale_py._ale_py import ALEVectorInterface
+
+        ale_py.ALEVectorInterface = ALEVectorInterface
+        from ale_py.vector_env import AtariVectorEnv
+    except ImportError as error:
+        raise missing_extra("atari", f"--vector ale needs it ({error})") from error
+    preset = like.preset
+    return AtariVectorEnv(
+        like.rom,
+        num_envs,
+        num_threads=threads,
+        max_num_frames_per_episode=preset.max_frames,
+        repeat_action_probability=preset.repeat_action_probability,
+        full_action_space=preset.full_action_space,
+        img_height=SCREEN_SIZE,
+        img_width=SCREEN_SIZE,
+        stack_num=1,
+        frameskip=preset.frame_skip,
+        maxpool=preset.frame_skip > 1,
+        noop_max=preset.max_noops,
+        reward_clipping=False,
+        use_fire_reset=False,
+    )

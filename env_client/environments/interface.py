@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.common.timestep import Array
+from seedbed.common.timestep import Array, Timesteps
 
 Row = tuple[Array, ...]
 """One row of each observation (or action) array, in the order of the spec; observation rows are writable views."""
@@ -98,6 +98,38 @@ class Environment(Protocol):
 def remarks_of(environment: Environment) -> list[str]:
     """What is worth knowing about its first reset and first step, of one that says so."""
     return list(getattr(environment, "remarks", ()))
+
+
+class Group(Protocol):
+    """Several environments as rows of timesteps, stepped together."""
+
+    @property
+    def spec(self) -> EnvironmentSpec:
+        """Of each."""
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """Stable indices, in the order of the rows."""
+
+    def reset(self) -> Timesteps:
+        """Starts an episode in every row.
+
+        Returns:
+            All rows FIRST. The arrays belong to this object: the next call writes into them.
+        """
+
+    def step(self, actions: tuple[Array, ...]) -> Timesteps:
+        """Steps every row that is within an episode, and starts a new one in the rows that were LAST.
+
+        Args:
+            actions: one array `[E, ...]` for each action spec; rows that were LAST are ignored.
+
+        Returns:
+            The next timesteps. The arrays belong to this object: the next call writes into them.
+        """
+
+    def close(self) -> None:
+        """Closes all of them."""
 
 
 def info_of(environment: Environment) -> Mapping[str, float]:

@@ -7,6 +7,7 @@ their user's mistake, no defect of ours.
 from __future__ import annotations
 
 import contextlib
+import copy
 import difflib
 import logging
 import os
@@ -64,6 +65,58 @@ def make(environment_id: str, kwargs: Mapping[str, Any], trust: Trust, render: s
             f"{environment_id}: expected a Gymnasium environment, got {env!r:.100}, which has no {', '.join(missing)}"
         )
     return env, name + canonical(kwargs)
+
+
+def make_vector(environment_id: str, num_envs: int, kwargs: Mapping[str, Any], trust: Trust) -> tuple[Any, str]:
+    """Makes several environments that are stepped by one call.
+
+    Args:
+        environment_id: an id of Gymnasium's: its own vector where it has one, else one after another behind the same
+            interface; or MODULE:NAME, which is called with `num_envs` and gives a `gymnasium.vector.VectorEnv`.
+        num_envs: how many.
+        kwargs, trust: as for `make`.
+
+    Returns:
+        The vector; its name in the contract.
+
+    Raises:
+        UsageError, MissingExtraError, SpecError: as for `make`.
+    """
+    prefix, wanted = "", environment_id
+    if is_module(environment_id):
+        found: Any = import_named("--env", environment_id, trust)
+        prefix, wanted = environment_id.split(":", 1)
+        for part in wanted.split("."):
+            found = getattr(found, part, None)
+        if callable(found):
+            env = _call(environment_id, found, {**kwargs, "num_envs": num_envs})
+            return _checked_vector(environment_id, env, num_envs), environment_id + canonical(kwargs)
+        prefix += ":"
+    gymnasium = _gymnasium(environment_id)
+    if trust.installed and wanted not in gymnasium.registry:
+        _register_installed(wanted, gymnasium.registry)
+    try:
+        spec = copy.deepcopy(gymnasium.spec(wanted))
+        spec.disable_env_checker = True
+        mode = "sync" if spec.vector_entry_point is None else "vector_entry_point"
+        make_it = partial(gymnasium.make_vec, spec, num_envs=num_envs, vectorization_mode=mode)
+        env = _call(environment_id, make_it, kwargs)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise MissingExtraError(f"{environment_id}: {error}") from error
+    except gymnasium.error.Error as error:
+        raise SpecError(f"cannot make a vector of {environment_id!r}: {error}") from error
+    return _checked_vector(environment_id, env, num_envs), prefix + spec.id + canonical(kwargs)
+
+
+def _checked_vector(name: str, env: Any, num_envs: int) -> Any:
+    parts = ("single_observation_space", "single_action_space", "reset", "step")
+    if missing := [part for part in parts if not hasattr(env, part)]:
+        raise SpecError(
+            f"{name}: expected a gymnasium.vector.VectorEnv, got {env!r:.100}, without {', '.join(missing)}"
+        )
+    if getattr(env, "num_envs", None) != num_envs:
+        raise SpecError(f"{name}: expected a vector of {num_envs}, got {getattr(env, 'num_envs', None)} environments")
+    return env
 
 
 def told(error: BaseException) -> str:

@@ -10,6 +10,7 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
@@ -35,6 +36,7 @@ from seedbed.env_client.environments.making import told
 from seedbed.env_client.environments.registry import Builder, builder, environment_seed, is_ours
 from seedbed.env_client.environments.step_watchdog import Watchdog
 from seedbed.env_client.environments.supervised import Supervised
+from seedbed.env_client.environments.vectors import Kind
 
 _log = logging.getLogger(__name__)
 
@@ -171,6 +173,8 @@ class Care:
         asides: what they show beside the contract.
         limits: how long each may take.
         watchdog: told when environments work.
+        vector: a group is stepped by one call, see `vectors.py`; "none": one environment after another.
+        vector_threads: of vectors that have threads.
         served: specs that a server lists: rows of an environment among them are filled up to its one.
     """
 
@@ -179,6 +183,8 @@ class Care:
     asides: Asides = field(default_factory=Asides)
     limits: Limits = field(default_factory=Limits)
     watchdog: Watchdog = field(default_factory=Watchdog)
+    vector: Kind | Literal["none"] = "none"
+    vector_threads: int = 1
     served: tuple[EnvironmentSpec, ...] = ()
 
 

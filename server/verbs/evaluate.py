@@ -178,6 +178,7 @@ def _evaluation_config(config: ServerConfig, options: EvalConfig, num_envs: int)
             "serving.num_slots": None,
             "run.device": options.device,
             "care.render": options.render,
+            **({} if options.video is None and options.render == "none" else {"care.vector": "none"}),
             "run.train": False,
         },
     )

@@ -1,0 +1,171 @@
+"""E environments as rows of timesteps, all of them stepped by one call.
+
+The rows are those of `rows.Environments`. One that breaks cannot be built again by itself: a vector that raises, or
+shows what no server would take, ends the client, and whoever started it starts it again.
+
+Shapes: E environments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from seedbed.common.containers import Containers
+from seedbed.common.errors import BrokenError, SeedbedError, SpecError
+from seedbed.common.timestep import (
+    DISCOUNT_DTYPE,
+    MAX_COUNT,
+    REWARD_DTYPE,
+    STEP_TYPE_DTYPE,
+    Array,
+    EpisodeEnd,
+    StepType,
+    Timesteps,
+)
+from seedbed.env_client.environments.info import info_of_row, info_reader
+from seedbed.env_client.environments.interface import Limits
+from seedbed.env_client.environments.making import told
+from seedbed.env_client.environments.shown import check_observation, write
+from seedbed.env_client.environments.step_watchdog import Watchdog
+from seedbed.env_client.environments.vectors import Stepped, VectorMaker, row_of
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_FAULTS = (Exception, SystemExit)
+
+
+class BatchedEnvironments:
+    """A vector of environments.
+
+    Args:
+        make: makes it.
+        indices: stable indices.
+        seeds: of the environments.
+        limits, watchdog: see `Supervised`.
+        info_keys: which numbers of `info` are told; see `info.py`.
+
+    Raises:
+        SpecError: it cannot be made, or its spaces are not supported.
+    """
+
+    def __init__(
+        self,
+        make: VectorMaker,
+        indices: Sequence[int],
+        seeds: Sequence[int],
+        *,
+        limits: Limits | None = None,
+        watchdog: Watchdog | None = None,
+        info_keys: str = "auto",
+    ) -> None:
+        self._limits, self._watchdog = limits or Limits(), watchdog or Watchdog()
+        self._seeds: Sequence[int] | None = tuple(seeds)
+        self.indices = tuple(indices)
+        self._watchdog.watch("building a vector of environments", self._limits.reset_s)
+        self._vector = make(seeds)
+        self._watchdog.rest()
+        self.spec = self._vector.spec
+        self._read_info = info_reader(info_keys)
+        count = len(indices)
+        self._step_type = np.full(count, StepType.LAST, STEP_TYPE_DTYPE)
+        self._reward = np.zeros(count, REWARD_DTYPE)
+        self._discount = np.ones(count, DISCOUNT_DTYPE)
+        self._observations: tuple[Array, ...] = tuple(
+            np.zeros((count, *array.shape), array.numpy_dtype) for array in self.spec.observations
+        )
+        self._containers = Containers([array.name for array in self.spec.observations])
+        self._returns = np.zeros(count)
+        self._steps = np.zeros(count, np.int64)
+        self._looked = 0
+
+    def reset(self) -> Timesteps:
+        """Starts an episode in every row; see `rows.Environments`."""
+        seeds, self._seeds = self._seeds, None  # later ones go on with the same random numbers
+        parts = self._careful("a reset of the vector", self._limits.reset_s, lambda: self._vector.reset(seeds))
+        self._show(parts, "the first reset")
+        self._begin(np.ones(len(self.indices), np.bool_))
+        return self._timesteps([])
+
+    def step(self, actions: tuple[Array, ...]) -> Timesteps:
+        """Steps every row within an episode, and starts a new one in the rows that were LAST; see `rows.Environments`.
+
+        The vector does both in one call: it begins the next episode with the step after the last.
+        """
+        over = self._step_type == StepType.LAST
+        stepped = self._careful("a step of the vector", self._limits.step_s, lambda: self._vector.step(actions))
+        self._show(stepped.observations, "the first step")
+        terminated, truncated = np.asarray(stepped.terminated, np.bool_), np.asarray(stepped.truncated, np.bool_)
+        if (over & (terminated | truncated)).any():
+            self._fail("an episode began and ended with one step: it has no next-step autoreset")
+        reward = np.asarray(stepped.reward, np.float64)  # of rows that begin an episode it is none: see `_begin`
+        if not (np.abs(reward) <= np.finfo(REWARD_DTYPE).max).all():
+            self._fail("a reward is not finite in float32")
+        self._reward[:] = reward
+        self._returns += reward
+        self._steps += ~over
+        if (np.abs(self._returns) > MAX_COUNT).any():
+            self._fail("a return is out of bounds")
+        ended = terminated | truncated
+        self._step_type[:] = np.where(ended, StepType.LAST, StepType.MID)
+        self._discount[:] = np.where(terminated, 0.0, 1.0)
+        ends = [self._end(int(row), bool(terminated[row]), stepped) for row in np.flatnonzero(ended)]
+        self._begin(over)
+        return self._timesteps(ends)
+
+    def close(self) -> None:
+        """Closes all of them."""
+        with contextlib.suppress(*_FAULTS):
+            self._vector.close()
+
+    def _begin(self, rows: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
+        self._step_type[rows] = StepType.FIRST
+        self._reward[rows] = 0.0
+        self._discount[rows] = 1.0
+        self._returns[rows] = 0.0
+        self._steps[rows] = 0
+
+    def _end(self, row: int, terminated: bool, stepped: Stepped) -> EpisodeEnd:
+        steps = int(self._steps[row])
+        frames = self._vector.frames(row, steps)
+        info = self._read_info(info_of_row(stepped.info, row))
+        return EpisodeEnd(row, float(self._returns[row]), steps, frames, not terminated, info)
+
+    def _show(self, parts: Sequence[Any], when: str) -> None:
+        """Copies what is shown; the first two times one row of it is compared with the spaces."""
+        if self._looked < 2:
+            self._looked += 1
+            one = self._containers.build(list(row_of(parts, 0)))
+            try:
+                check_observation(one, self.spec.observations, self._containers, when)
+            except SpecError as error:
+                raise SpecError(f"{self.spec.environment}: {error}") from None
+        for part, target, array in zip(parts, self._observations, self.spec.observations, strict=True):
+            try:
+                write(np.asarray(part), target, array)
+            except (TypeError, ValueError) as error:
+                self._fail(str(error))
+            if target.dtype.kind == "f" and not np.isfinite(target).all():
+                self._fail(f"{array.name!r} is not finite")
+
+    def _careful(self, what: str, limit_s: float, call: Callable[[], _T]) -> _T:
+        self._watchdog.watch(what, limit_s)
+        try:
+            return call()
+        except SeedbedError:
+            raise
+        except _FAULTS as fault:
+            _log.debug("%s failed", what, exc_info=True)
+            raise BrokenError(f"{self.spec.environment}: {what} raised {told(fault)}") from fault
+        finally:
+            self._watchdog.rest()
+
+    def _fail(self, what: str) -> None:
+        raise BrokenError(f"{self.spec.environment}: {what}")
+
+    def _timesteps(self, ends: list[EpisodeEnd]) -> Timesteps:
+        return Timesteps(self._step_type, self._reward, self._discount, self._observations, tuple(ends))
