@@ -28,6 +28,7 @@ from seedbed.server.algorithms.interface import (
     batch_inputs,
     mask_of,
 )
+from seedbed.server.algorithms.risk import REWARDS, risk_bound
 from seedbed.server.algorithms.seen import Seen, Targets, diagnostics
 from seedbed.server.algorithms.task_losses import (
     VALUE_TARGETS,
@@ -49,15 +50,12 @@ from seedbed.server.networks.actor_critic import ActorCritic
 from seedbed.server.networks.array_kinds import as_read, shows_images
 from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.interface import AgentState, Inputs, Outputs, PolicyNetwork
-from seedbed.server.networks.learnt import Learnt
 from seedbed.server.networks.normaliser import is_normalised
 from seedbed.server.networks.risk import RiskBound
 from seedbed.server.networks.task_shares import TASK_COUNTS, TaskShares
 from seedbed.server.networks.value_head import ValueHead, ValueMoments
 from seedbed.server.options.config import ServerConfig
-
-REWARDS = "rewards"
-"""Name of the sums over raw rewards, for a bound on their variance."""
+from seedbed.server.options.network import NetworkConfig
 
 BEHAVIOUR = "behaviour"
 """Recorded field: the parameters of the policy that acted, as its head gave them."""
@@ -105,18 +103,26 @@ class ActorCriticAlgorithm(Algorithm):
 
     def make_learnt(self) -> nn.Module:
         """See the base class."""
-        scaled = self._options.popart == "on"
-        network = ActorCritic(
+        return self.with_statistics(self.make_network(self._network), *self.reward_statistics())
+
+    def make_network(self, config: NetworkConfig) -> ActorCritic:
+        """Policy and value of rows, fresh."""
+        return ActorCritic(
             self._spec.shown,
             self._space,
-            self._network,
+            config,
             separate_value=self._options.separate_value_torso,
-            scaled_values=scaled,
+            scaled_values=self._options.popart == "on",
         )
-        moments = ValueMoments(self._spec.num_tasks, rate=self._options.popart_rate) if scaled else None
-        shares = TaskShares(self._shares) if self._options.keep_shares and self._tasks else None
-        risk = None if self._options.risk.risk_variance is None else RiskBound(self._options.risk)
-        return self.with_statistics(network, moments, risk, shares)
+
+    def reward_statistics(self) -> tuple[ValueMoments | None, RiskBound | None, TaskShares | None]:
+        """Moments of value targets, bound on the variance of rewards, shares of tasks, fresh; None: there is none."""
+        options = self._options
+        return (
+            ValueMoments(self._spec.num_tasks, rate=options.popart_rate) if options.popart == "on" else None,
+            None if options.risk.risk_variance is None else RiskBound(options.risk),
+            TaskShares(self._shares) if options.keep_shares and self._tasks else None,
+        )
 
     def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
         """Samples from the policy; greedy rows take its mode."""
@@ -140,8 +146,12 @@ class ActorCriticAlgorithm(Algorithm):
         yield self.step(learnt, batch)
 
     def step(self, learnt: nn.Module, batch: TrainBatch) -> Step:
+        """On what the acting part sees."""
+        return self.step_on(self.see(learnt, batch), learnt, batch)
+
+    def step_on(self, seen: Seen, learnt: nn.Module, batch: TrainBatch) -> Step:
         """Policy gradient, baseline and entropy terms; with PopArt in units of the spread of value targets."""
-        config, seen = self._options, self.see(learnt, batch)
+        config = self._options
         targets = self.targets(seen, batch)
         moments, shares = {}, task_shares(learnt)
         if (risk := risk_bound(learnt)) is not None:
@@ -179,10 +189,10 @@ class ActorCriticAlgorithm(Algorithm):
         return Step(total, EVERYTHING, weight, metrics, moments=moments, histograms={"log_rho": log_rho})
 
     def no_moments(self, learnt: nn.Module) -> Mapping[str, Tensor]:
-        """See the base class; with PopArt those of value targets, too."""
+        """See the base class; those of rewards, value targets and tasks, too, where they are kept."""
         found, statistics, shares = dict(super().no_moments(learnt)), value_moments(learnt), task_shares(learnt)
-        if risk_bound(learnt) is not None:
-            found[REWARDS] = torch.zeros(3, dtype=torch.float64)
+        if (risk := risk_bound(learnt)) is not None:
+            found[REWARDS] = risk.no_sums()
         if statistics is not None:
             found[VALUE_TARGETS] = statistics.no_sums()
         if shares is not None:
@@ -191,11 +201,14 @@ class ActorCriticAlgorithm(Algorithm):
 
     def mixable(self, learnt: nn.Module) -> Sequence[ScaledHead]:
         """See the base class."""
-        if value_moments(learnt) is None:
-            return ()
+        heads = () if value_moments(learnt) is None else self.value_heads(learnt)
+        return tuple(ScaledHead(head.weight, head.bias, head.spread, head.mean) for head in heads)
+
+    def value_heads(self, learnt: nn.Module) -> Sequence[ValueHead]:
+        """With PopArt all heads that give values, in one unit."""
         head = self.acting(learnt).value
         assert isinstance(head, ValueHead)
-        return (ScaledHead(head.weight, head.bias, head.spread, head.mean),)
+        return (head,)
 
     def after_update(self, learnt: nn.Module, moments: Mapping[str, Tensor]) -> None:
         """See the base class; the value head, too, is rewritten for new moments of its targets: values stay."""
@@ -206,9 +219,8 @@ class ActorCriticAlgorithm(Algorithm):
             risk.merge(moments[REWARDS])
         if (statistics := value_moments(learnt)) is not None and VALUE_TARGETS in moments:
             statistics.merge(moments[VALUE_TARGETS])
-            head = self.acting(learnt).value
-            assert isinstance(head, ValueHead)
-            head.rescale(statistics.scale())
+            for head in self.value_heads(learnt):
+                head.rescale(statistics.scale())
 
     def statistics(self, learnt: nn.Module) -> Mapping[str, Tensor]:
         """See the base class."""
@@ -229,11 +241,15 @@ class ActorCriticAlgorithm(Algorithm):
 
     def see(self, learnt: nn.Module, batch: TrainBatch) -> Seen:
         """Runs the network over a train batch and shifts its rows into transitions."""
+        outputs: Outputs = self.acting(learnt).unroll(batch_inputs(batch), batch.state)[0]
+        return self.seen_of(outputs, learnt, batch)
+
+    def seen_of(self, outputs: Outputs, learnt: nn.Module, batch: TrainBatch) -> Seen:
+        """The rows of a train batch, and what parameters say of each, as transitions."""
         fields, valid = batch.fields, batch.valid
         rewards = clip_rewards(fields["reward"][1:], self._learning.reward_clipping)
         if (risk := risk_bound(learnt)) is not None:
             rewards = risk.adjusted(rewards)
-        outputs: Outputs = self.acting(learnt).unroll(batch_inputs(batch), batch.state)[0]
         mask = mask_of(batch, slice(-1))
         policy = self._space.distribution(only_valid(outputs.policy[:-1], valid), mask)
         behaviour = self._space.distribution(only_valid(fields[BEHAVIOUR][:-1], valid), mask)
@@ -268,11 +284,6 @@ class ActorCriticAlgorithm(Algorithm):
 def has_boxes(spec: EnvironmentSpec) -> bool:
     """Whether an action array of an environment takes any value within bounds."""
     return any(action.kind == "box" for action in spec.actions)
-
-
-def risk_bound(learnt: nn.Module) -> RiskBound | None:
-    """Of what is learnt; None: rewards may vary as they like."""
-    return learnt.risk if isinstance(learnt, Learnt) else None
 
 
 def return_targets(seen: Seen, lambda_: float) -> Targets:

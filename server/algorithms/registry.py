@@ -18,6 +18,7 @@ ALGORITHMS: Mapping[str, str] = {
     "a2c": "seedbed.server.algorithms.a3c:A2C",
     "a3c": "seedbed.server.algorithms.a3c:A3C",
     "ppo": "seedbed.server.algorithms.ppo:PPO",
+    "ald": "seedbed.server.algorithms.ald:ALD",
     "r2d2": "seedbed.server.algorithms.replayed_q:R2D2",
     "apex": "seedbed.server.algorithms.replayed_q:ApeX",
     "sac": "seedbed.server.algorithms.sac:SAC",

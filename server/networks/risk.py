@@ -64,6 +64,10 @@ class RiskBound(nn.Module):
         raw = torch.where(kept, rewards, 0.0).double()
         return torch.stack((kept.sum().double(), raw.sum(), raw.square().sum()))
 
+    def no_sums(self) -> Tensor:
+        """What no rewards add."""
+        return self.mean.new_zeros(3)
+
     @torch.no_grad()
     def merge(self, sums: Tensor) -> None:
         """One update of moments, y and lambda, in place, without asking the device for a number."""

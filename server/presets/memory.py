@@ -59,6 +59,17 @@ ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
         "optimiser.learning_rate": 2e-3,
         "optimiser.clip_norm": 0.5,
     },
+    "ald": {
+        **ONE_TORSO,
+        "network.core_memory": 16,
+        "learning.batch_size": 16,
+        "algorithm_options.lambda_": 0.95,
+        "algorithm_options.advantage": "rlax",
+        "algorithm_options.popart": "off",
+        "algorithm_options.entropy_cost": 0.01,
+        "optimiser.learning_rate": 2e-3,
+        "optimiser.clip_norm": 0.5,
+    },
     "one_step_q": {
         "learning.batch_size": 1,
     },

@@ -25,7 +25,7 @@ SEEDBED = str(Path(sys.executable).with_name("seedbed"))
 
 ALGORITHMS = ("vtrace", "a2c", "a3c", "ppo", "r2d2", "apex", "pqn", "n_step_q", "one_step_q", "one_step_sarsa")
 CONTINUOUS = ("sac", "td3")
-RECURRENT = ("vtrace", "a2c", "a3c", "ppo", "r2d2", "pqn", "n_step_q")
+RECURRENT = ("vtrace", "a2c", "a3c", "ppo", "ald", "r2d2", "pqn", "n_step_q")
 CONTROL_STEPS = 60_000  # eight times what R2D2 needs with a memory, and half a minute or more
 
 

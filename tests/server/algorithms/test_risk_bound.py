@@ -12,9 +12,10 @@ from seedbed.common.errors import UsageError
 from seedbed.common.options import override
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.server.algorithms.a3c import A2C, A3C
-from seedbed.server.algorithms.actor_critic import REWARDS, ActorCriticAlgorithm
+from seedbed.server.algorithms.actor_critic import ActorCriticAlgorithm
 from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.ppo import PPO
+from seedbed.server.algorithms.risk import REWARDS
 from seedbed.server.algorithms.vtrace import VTrace
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.networks.learnt import Learnt
@@ -84,6 +85,7 @@ def test_it_learns_from_adjusted_rewards_and_counts_each_raw_one_once(make: type
     risk.multiplier.fill_(0.3)
     seen = family(world).see(world.learner.learnt, batch)
     raw = batch.fields["reward"][1:]
+    assert set(world.algorithm.no_moments(world.learner.learnt)) >= {REWARDS}, "a learner without rows adds none"
     average = (1 + 0.6 * risk.dual) * risk.mean - 0.3 * risk.second
     expected = (1 + 0.6 * risk.dual) * raw - 0.3 * raw.square() - average
     torch.testing.assert_close(seen.rewards[batch.valid], expected[batch.valid].float())
