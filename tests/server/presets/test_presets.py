@@ -108,7 +108,7 @@ def test_actions_that_nothing_built_in_can_learn_are_named(monkeypatch: pytest.M
 
 def test_options_of_an_algorithm_are_its_own() -> None:
     assert read("--algorithm", "r2d2", "--burn-in", "7")["algorithm_options.burn_in"] == 7
-    with pytest.raises(UsageError, match="--burn-in belongs to r2d2, sac and td3"):
+    with pytest.raises(UsageError, match="--burn-in belongs to ald, r2d2, sac and td3"):
         read("--algorithm", "ppo", "--burn-in", "7")
     with pytest.raises(UsageError, match=r"expected --algorithm to be one of vtrace, .*, got 'pppo'"):
         read("--algorithm", "pppo")

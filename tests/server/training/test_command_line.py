@@ -59,7 +59,7 @@ def _start_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     [
         (
             ["--algorithm", "ppo", "--burn-in", "4"],
-            "--burn-in belongs to r2d2, sac and td3, and this run learns by ppo",
+            "--burn-in belongs to ald, r2d2, sac and td3, and this run learns by ppo",
         ),
         (["--algorithm", "r2d2", "--clip-ratio=0.1"], "--clip-ratio belongs to ppo, and this run learns by r2d2"),
         (["--algorithm", "ppo", "--no-rescale-values"], "--no-rescale-values belongs to r2d2 and apex"),
