@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 from seedbed.common import errors
+from seedbed.common.cli import VERBS
 from seedbed.proto import seedbed_pb2 as pb
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,6 +74,13 @@ def test_every_message_and_field_of_the_wire_is_on_its_page() -> None:
         for name, message in pb.DESCRIPTOR.message_types_by_name.items()
     }
     assert found == expected
+
+
+def test_every_verb_that_has_options_is_on_their_page() -> None:
+    page = (REFERENCE / "options.md").read_text()
+    titles = " ".join(re.findall(r"^## (seedbed .*)$", page, re.MULTILINE))
+    missing = [verb for verb in VERBS if f"seedbed {verb}" not in titles]
+    assert missing == ["list", "completion"], "which have none"
 
 
 def test_exit_codes_are_those_of_the_family_in_words() -> None:
