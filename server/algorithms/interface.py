@@ -164,6 +164,8 @@ class Algorithm(ABC):
         evaluates_greedily: exploration is no part of what is learnt, so `seedbed eval` leaves it out.
         gossips: what it learns may be mixed with that of another learner after an update: what was done before the mix
             is policy lag that it corrects or bears, and nothing else of it remembers older parameters.
+        serves: its parameters may be kept elsewhere and change with others' gradients at any time; one group, and no
+            statistics.
         sums: losses are sums over what is learnt from, not means: several learners add their gradients up.
     """
 
@@ -180,6 +182,7 @@ class Algorithm(ABC):
     evaluates_greedily: bool = False
     sums: bool = False
     gossips: ClassVar[bool] = False
+    serves: ClassVar[bool] = False
 
     def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
         """Prepares to learn.

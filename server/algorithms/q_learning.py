@@ -136,6 +136,7 @@ class AsynchronousQ(QLearning):
         lambda_: of the returns: 0 looks one step ahead, 1 to the end of the unroll.
     """
 
+    serves = True
     Options = QLearningOptions
     lambda_: float
 

@@ -116,6 +116,7 @@ class ApeXOptions(ReplayedQOptions):
 class ReplayedQ(Algorithm):
     """Base of the family; a member says which rows an unroll has."""
 
+    serves = True
     regime = "replay"
     shows = "q_values"
     evaluates_greedily = True

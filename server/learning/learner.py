@@ -151,9 +151,11 @@ class Learner:
             return None
         limit = self._config.clip_norm if group.clip_norm is None else group.clip_norm
         norm = clip_gradients(group.parameters, limit)
-        optimiser.step()
+        made = None if loss is None else self.exchange.step(self._rate(group, progress), loss, norm)
+        if made is None:
+            optimiser.step()
         self.optimiser_steps += 1
-        norms = {"gradient_norm": norm, **shared}
+        norms = {"gradient_norm": norm, **shared, **(made or {})}
         return norms if len(self._groups) == 1 else norms | {f"gradient_norm_{name}": norm}
 
     def _shared(self, given: Iterable[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
@@ -169,10 +171,15 @@ class Learner:
         with torch.no_grad():
             self._algorithm.after_update(self.learnt, moments)
         metrics = self.exchange.mix(self.learnt)
-        self.num_updates += 1
+        before, self.num_updates = self.num_updates, self.exchange.version_after(self.num_updates + 1)
         if self._target is not None:
-            self._target.follow(self.num_updates)
+            self._target.follow(before, self.num_updates)
         return metrics
+
+    def gather(self) -> None:
+        """Takes what other learners keep of the parameters, for a checkpoint."""
+        version = self.exchange.gather()
+        self.num_updates = self.num_updates if version is None else version
 
     @property
     def mixture(self) -> Mixture:
@@ -221,6 +228,8 @@ class Learner:
             "num_updates": self.num_updates,
             "optimiser_steps": self.optimiser_steps,
         }
+        if (shared := self.exchange.get_state()) != {}:
+            state["exchange"] = shared
         return state if self._target is None else state | {"target": self._target.module.state_dict()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -236,6 +245,7 @@ class Learner:
             self.num_updates, self.optimiser_steps = int(state["num_updates"]), int(state["optimiser_steps"])
             if self._target is not None:
                 self._target.module.load_state_dict(state["target"])
+            self.exchange.set_state(state.get("exchange", {}), self.num_updates)
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise ConfigError(
                 f"expected the state of this run's learner in its checkpoint, got another: {error}"

@@ -169,6 +169,7 @@ class LearnerLoop:
     def snapshot(self) -> dict[str, Any]:
         """A copy of the learner's state between two updates, on the host; the next one does not wait for its way."""
         with self._between_updates:
+            self.learner.gather()
             copied = _mapped(lambda tensor: tensor.detach().clone(), self.learner.get_state())
         return dict(_mapped(lambda tensor: tensor.cpu(), copied))
 

@@ -32,12 +32,12 @@ class TargetNetwork:
         self._buffers = _Pairs(list(self.module.buffers()), list(source.buffers()))
 
     @torch.no_grad()
-    def follow(self, num_updates: int) -> None:
-        """After so many updates of the source."""
+    def follow(self, before: int, now: int) -> None:
+        """After the update that has brought the source from one version to another."""
         if self._rule.tau is not None:
             torch._foreach_lerp_(self._parameters.ours, self._parameters.theirs, self._rule.tau)
             _copy(self._buffers)
-        elif self._rule.period is not None and num_updates % self._rule.period == 0:
+        elif self._rule.period is not None and now // self._rule.period > before // self._rule.period:
             _copy(self._parameters)
             _copy(self._buffers)
 

@@ -13,10 +13,10 @@ from seedbed.common.options import option
 class ReplicaConfig:
     """several learners (--learners, torchrun)"""
 
-    exchange: Literal["all_reduce", "gossip"] = option(
+    exchange: Literal["all_reduce", "gossip", "parameter_server"] = option(
         "all_reduce",
-        "what learners share: all_reduce (one gradient, equal parameters) or gossip (each learns by itself and is "
-        "mixed with its neighbour: nobody waits for the slowest)",
+        "what learners share: all_reduce (one gradient, equal parameters), gossip (each learns by itself and is mixed "
+        "with its neighbour: nobody waits for the slowest) or parameter_server (gradients are applied as they come)",
     )
     replica_patience_s: float = option(
         10.0, "how long the others wait for a train batch of a learner before they make their updates without it"
@@ -28,6 +28,13 @@ class ReplicaConfig:
     )
     insecure_cluster_network: bool = option(
         False, "let learners of several hosts share gradients over a network that nobody else may reach: unencrypted"
+    )
+    gradient_max_age: int = option(
+        100, "parameter_server: updates by which parameters may have changed before a gradient is too old", minimum=0
+    )
+    gradient_outliers: float | None = option(
+        4.0,
+        "parameter_server: deviations above a learner's mean loss beyond which a gradient is not sent (none: all are)",
     )
 
     def __post_init__(self) -> None:

@@ -131,6 +131,10 @@ def _learners(config: ServerConfig, world: int) -> str:
     environments = f"{world * config.fleet.num_envs} environments"
     if config.replicas.exchange == "gossip":
         return f"{world}, each mixed with its neighbour after every update; {environments}"
+    if config.replicas.exchange == "parameter_server":
+        return (
+            f"{world}, whose gradients are applied as they come, each keeping a part of the parameters; {environments}"
+        )
     return (
         f"{world}, whose gradients are one: {environments}, train batches of {world} x {config.learning.batch_size} "
         "unrolls; the learning rate stays as it is"

@@ -15,12 +15,14 @@ from torch import distributed as dist
 
 from seedbed.common.errors import PeerLostError, UsageError
 from seedbed.common.options import override
+from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.registry import ALGORITHMS, find_algorithm
 from seedbed.server.learning.exchange.all_reduce import AllReduce
 from seedbed.server.learning.exchange.alone import Alone
 from seedbed.server.learning.exchange.gossip import Gossip
 from seedbed.server.learning.exchange.interface import Exchange
 from seedbed.server.learning.exchange.link import Link
+from seedbed.server.learning.exchange.parameter_server import ParameterServer
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.state import RunState
 from seedbed.server.run.state_tree import flatten_state, unflatten_state
@@ -90,6 +92,9 @@ class Replica:
         if isinstance(self.exchange, Gossip):
             self.exchange.meetings.floor = clock
             self.exchange.prepare(parts.learner.mixture)
+        if isinstance(self.exchange, ParameterServer):
+            self.exchange.meetings.floor = clock
+            self.exchange.prepare(list(parts.learner.learnt.parameters()))
         if isinstance(self.exchange, AllReduce):
             self.exchange.meetings.floor = clock
             self.exchange.meetings.checksum = Checksums(parts.learner).newest
@@ -104,6 +109,9 @@ def make_replica(place: Place, link: Link | None, config: ServerConfig, state: R
     options = config.replicas
     if options.exchange == "gossip":
         return Replica(place, link, Gossip(link, options.gossip_max_age), has_own_state=state.learner is not None)
+    if options.exchange == "parameter_server":
+        served = ParameterServer(link, max_age=options.gradient_max_age, outliers=options.gradient_outliers)
+        return Replica(place, link, served)
     return Replica(place, link, AllReduce(link, options.replica_patience_s))
 
 
@@ -113,13 +121,29 @@ def check_exchange(place: Place, config: ServerConfig) -> None:
     Raises:
         UsageError: it cannot.
     """
-    if place.is_alone or config.replicas.exchange != "gossip" or find_algorithm(config.algorithm).gossips:
+    exchange = config.replicas.exchange
+    if place.is_alone or exchange == "all_reduce":
         return
-    able = ", ".join(name for name in ALGORITHMS if find_algorithm(name).gossips)
-    raise UsageError(
-        f"expected --exchange all_reduce with --algorithm {config.algorithm}, got gossip: a replay or a target network "
-        f"would remember parameters from before a mix; {able} can gossip"
-    )
+    able = [name for name in ALGORITHMS if _can(find_algorithm(name), exchange)]
+    if not _can(find_algorithm(config.algorithm), exchange):
+        raise UsageError(
+            f"expected --exchange all_reduce with --algorithm {config.algorithm}, got {exchange}: {_WHY[exchange]}; "
+            f"those that can are {', '.join(able)}"
+        )
+    if exchange == "parameter_server" and config.network.normalise_observations == "on":
+        raise UsageError(
+            "expected --normalise-observations off with --exchange parameter_server: moments have no gradient to send"
+        )
+
+
+_WHY = {
+    "gossip": "a replay or a target network would remember parameters from before a mix",
+    "parameter_server": "its parameters must not change with others' gradients meanwhile, or are more than one group",
+}
+
+
+def _can(algorithm: type[Algorithm], exchange: str) -> bool:
+    return algorithm.gossips if exchange == "gossip" else algorithm.serves
 
 
 def own_device(place: Place, config: ServerConfig) -> ServerConfig:

@@ -214,6 +214,26 @@ def test_gossip_waits_for_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_parameter_server_loses_a_learner(tmp_path: Path) -> None:
+    """The others go on from what the first had, and what AdaGrad has summed up is in the checkpoint."""
+    run_dir = tmp_path / "run"
+    options = ("--exchange", "parameter_server", "--algorithm", "n_step_q", "--num-greedy-envs", 2)
+    with training(run_dir, *options, "--checkpoint-interval-s", 1, learners=3) as program:
+        program.eventually(lambda: (run_dir / "checkpoints").is_dir() and load_newest(run_dir / "checkpoints"), "one")
+        updates = state_of(run_dir).updates
+        replicas(program)[2].kill()
+        program.eventually(lambda: "starting all again" in program.stderr, "another start")
+        trains(program, run_dir, updates + 20, 3)
+        ends_well(program)
+    state = state_of(run_dir)
+    assert state.learner is not None
+    assert float(state.learner["exchange"]["squares"].sum()) > 0
+    assert state.updates >= updates
+    line = newest(run_dir)
+    assert line["gradient_applied"] + line["gradient_too_old"] + line["gradient_outlier"] == pytest.approx(1)
+
+
+@pytest.mark.slow
 def test_whoever_started_the_replicas_is_killed(tmp_path: Path) -> None:
     """They save and leave, though nobody tells them."""
     run_dir = tmp_path / "run"

@@ -3,6 +3,7 @@
     alone            nothing: there is one learner
     all_reduce       the gradients of all learners are one gradient, so that all parameters stay equal
     gossip           each makes its own updates, and is mixed with the newest of a neighbour after each
+    parameter_server gradients of each are applied as they come, to parameters of which each keeps a shard
 
 A learner asks its exchange what to do next, and shares gradients and moments through it; it knows no other learner.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -31,10 +32,12 @@ class Exchange(ABC):
         unused: transitions that were taken for an update which was not made, as the run ended.
         joint: updates are made together, by all learners or by none.
         mixes: learners become the mean of one another after an update: see `mix`.
+        serves: parameters are kept, and steps made, elsewhere: see `step`.
     """
 
     joint: ClassVar[bool] = False
     mixes: ClassVar[bool] = False
+    serves: ClassVar[bool] = False
 
     rank: int = 0
     world: int = 1
@@ -87,3 +90,36 @@ class Exchange(ABC):
     def mix(self, learnt: nn.Module) -> Mapping[str, Tensor]:
         """After the last step of an update, and before anybody sees it. Returns metrics."""
         return {}
+
+    def step(self, rate: float, loss: Tensor, norm: Tensor) -> Mapping[str, Tensor] | None:
+        """Makes a step on the gradients that the parameters have, in their optimiser's place; None: it does not.
+
+        Args:
+            rate: learning rate.
+            loss: that the gradients are of.
+            norm: of the gradients before they were clipped; one that is not finite has left zeros.
+
+        Returns:
+            Metrics.
+        """
+        return None
+
+    def version_after(self, version: int) -> int:
+        """The version that parameters have after an update, where that is not the next one, `version`."""
+        return version
+
+    def gather(self) -> int | None:
+        """Brings into this learner what others keep of the parameters, for a checkpoint; only between two updates.
+
+        Returns:
+            Their version; None: nothing is kept elsewhere.
+        """
+        return None
+
+    def get_state(self) -> dict[str, Any]:
+        """What belongs into the learner's state."""
+        return {}
+
+    def set_state(self, state: Mapping[str, Any], version: int) -> None:
+        """The inverse, before the first turn."""
+        return

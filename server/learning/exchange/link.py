@@ -130,6 +130,15 @@ class Mail:
         except RuntimeError as error:
             raise _lost(error) from error
 
+    def receive_any(self, letter: Tensor, tag: int) -> int:
+        """Waits for one of this size from anybody, as long as it takes. Returns who has sent it."""
+        try:
+            work = self._group.recv_anysource([letter], tag)
+            work.wait()
+            return int(work._source_rank())
+        except RuntimeError as error:
+            raise _lost(error) from error
+
 
 def _lost(error: RuntimeError) -> PeerLostError:
     return PeerLostError(f"expected all learners of the run, one of them is gone ({_gist(error)})")
