@@ -15,7 +15,7 @@ import pytest
 from seedbed.common.options import override
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.env_client.environments.rows import describe
-from tests.bench import components, steady
+from tests.bench import components, replicas, steady
 from tests.bench.accounting import Snapshot, ThreadTime, role
 from tests.bench.bound import Costs, bound_of
 from tests.bench.components import (
@@ -304,3 +304,24 @@ def test_steady_reports_the_growth_of_processes_that_lived_to_the_end() -> None:
     assert figures["cpu_us_per_step_drift"] == pytest.approx(1 / 0.9 - 1)
     assert set(figures["processes"]) == {"device 1"}
     assert figures["processes"]["device 1"]["mib_per_minute"] == pytest.approx(2)
+
+
+def test_several_learners_are_compared_by_medians() -> None:
+    numbers = {"agent_steps_per_s": 1.0, "updates_per_s": 1.0, "update_ms": 1.0, "batch_share": 1.0, "wait_share": 0.0}
+    costs = [(1, 90.0), (2, 105.0), (1, 100.0), (2, 110.0), (1, 500.0), (2, 120.0)]
+    windows = [
+        {"learners": learners, "cpu_us_per_step": cost, "policy_lag_mean": 2.0, **numbers} for learners, cost in costs
+    ]
+    rows = replicas.summarise(windows)
+    assert [(row["learners"], row["cpu_us_per_step"], row["relative_cpu"]) for row in rows] == [
+        (1, 100.0, 1.0),
+        (2, 110.0, 1.1),
+    ]
+    assert "1.10" in replicas.table(rows)
+
+
+@pytest.mark.slow
+def test_collectives_alone() -> None:
+    found = replicas.collectives(2, 1000)
+    assert found["transfer_ms"] > 0
+    assert found["meeting_ms"] > 0

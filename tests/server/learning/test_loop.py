@@ -47,6 +47,9 @@ class CountingLearner:
         }
         return Update(metrics, torch.tensor([1.0, 2.0]) if self.prioritises else None)
 
+    def gather(self) -> None:
+        """Nothing is kept elsewhere."""
+
     def get_state(self) -> dict[str, Any]:
         return {
             "learnt": self.network.state_dict(),

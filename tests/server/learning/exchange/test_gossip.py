@@ -227,9 +227,12 @@ def test_a_learner_that_is_gone_ends_the_others() -> None:
         if link.rank == 1:
             exchange.meetings.floor = Dies()
         begun_s = time.monotonic()
-        while isinstance(batch := exchange.turn(lambda _: a_batch(learner, 4)), TrainBatch):
-            learner.update(batch, 0.0)
-        raise AssertionError(f"went on for {time.monotonic() - begun_s:.1f} s")
+        try:
+            while isinstance(batch := exchange.turn(lambda _: a_batch(learner, 4)), TrainBatch):
+                learner.update(batch, 0.0)
+            raise AssertionError(f"went on for {time.monotonic() - begun_s:.1f} s")
+        finally:
+            exchange._leave()  # a process would end here, and its threads with it
 
     survivor, dead = together(2, learn, timeout_s=1.0)
     assert isinstance(survivor, PeerLostError)
