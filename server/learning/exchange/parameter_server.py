@@ -98,16 +98,19 @@ class ParameterServer(Loose):
                 kind = Kind.PUSH if applied else Kind.PULL  # the first one decides for all
             answers.append(answer)
         self._take(answers)
+        too_old = finite and not outlier and not applied
         self.sent.applied += applied
         self.sent.outliers += outlier
         self.sent.lost += not finite
-        self.sent.too_old += finite and not outlier and not applied
-        shares = {"applied": applied, "too_old": finite and not outlier and not applied, "outlier": outlier}
-        return {
-            "gradient_age": torch.tensor(float(age)),
-            "gradient_age_max": torch.tensor(float(age)),
-            **{f"gradient_{name}": torch.tensor(float(share)) for name, share in shares.items()},
+        self.sent.too_old += too_old
+        metrics = {
+            "gradient_age": age,
+            "gradient_age_max": age,
+            "gradient_applied": applied,
+            "gradient_too_old": too_old,
+            "gradient_outlier": outlier,
         }
+        return {name: torch.tensor(float(value)) for name, value in metrics.items()}
 
     def version_after(self, version: int) -> int:
         """Of the parameters that have just come."""
