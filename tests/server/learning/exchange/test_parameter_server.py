@@ -94,14 +94,16 @@ class Logged(Shard):
         super().__init__(shard._parameters, shard._squares, shard._version, shard._max_age)
         self.log: list[tuple[Tensor, float]] = []
         self.ages: list[int] = []
+        self._turn = threading.Lock()
         self.first = shard._parameters.clone()
 
     def push(self, gradient: Tensor, least_version: int, rate: float) -> Answer:
-        answer = super().push(gradient, least_version, rate)
-        if answer.applied:
-            self.log.append((gradient.clone(), rate))
-            self.ages.append(answer.version - 1 - least_version)
-        return answer
+        with self._turn:  # what is written down is in the order in which it was applied
+            answer = super().push(gradient, least_version, rate)
+            if answer.applied:
+                self.log.append((gradient.clone(), rate))
+                self.ages.append(answer.version - 1 - least_version)
+            return answer
 
 
 class Watched(ParameterServer):
