@@ -71,6 +71,7 @@ def _mean(scores: Mapping[str, Any]) -> str:
 def _page(facts: CardFacts) -> str:
     spec, scores = facts.spec, facts.scores
     preset = f", Atari preset {spec.preset}" if spec.preset else ""
+    task = f', task="{scores["tasks"][0]["task"]}"' if facts.spec.tasks else ""
     lines = [
         f"# {facts.algorithm} on {spec.environment}",
         "",
@@ -83,7 +84,10 @@ def _page(facts: CardFacts) -> str:
         f"| median | {scores['median']:.2f} |",
         f"| episodes | {scores['episodes']}, {scores['policy']} policy |",
     ]
-    if scores.get("human_normalised") is not None:
+    if facts.spec.tasks:
+        lines += ["", "| task | mean return |", "|---|---|"]
+        lines += [f"| {row['task']} | {_mean(row)} |" for row in scores["tasks"] if "mean" in row]
+    elif scores.get("human_normalised") is not None:
         lines.append(f"| human-normalised | {scores['human_normalised']:.1%} |")
     lines += [
         "",
@@ -92,7 +96,7 @@ def _page(facts: CardFacts) -> str:
         "```python",
         "import seedbed",
         "",
-        f'policy = seedbed.load("hf:{facts.repo}")',
+        f'policy = seedbed.load("hf:{facts.repo}"{task})',
         "memory = policy.initial_memory()",
         "action, memory = policy.act(observation, memory, reward=reward)",
         "```",

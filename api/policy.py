@@ -109,7 +109,8 @@ def load(
     if precision is not None:
         halves = {"network.precision": precision, "network.core_memory_precision": precision}
         config = override(config, halves)
-    number = task_number(config, file.spec, task)
+    with in_words_of_python():
+        number = task_number(config, file.spec, task)
     return Policy(config, file.spec, RunState.from_checkpoint(checkpoint), device=device, seed=seed, task=number)
 
 
@@ -124,7 +125,7 @@ def task_number(config: ServerConfig, spec: EnvironmentSpec, task: str | None) -
             raise UsageError(f"expected no task, the run has one, {spec.environment}; got {task!r}")
         return None
     if task is None:
-        raise UsageError(f"expected task=, one of {', '.join(config.tasks.names)}: the run has several")
+        raise UsageError(f"expected --task NAME, one of {', '.join(config.tasks.names)}: the run has several")
     return find_task(task, config.tasks.names, [own.environment for own in spec.tasks])
 
 

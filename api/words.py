@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from seedbed.common.errors import UsageError
 
+_ARGUMENTS = {"--allow-import": "allow_import=True", "--task NAME": "task=NAME"}
+
 
 @contextlib.contextmanager
 def in_words_of_python() -> Iterator[None]:
@@ -18,6 +20,9 @@ def in_words_of_python() -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        if "--allow-import" not in str(error):
+        text = str(error)
+        for flag, argument in _ARGUMENTS.items():
+            text = text.replace(flag, argument)
+        if text == str(error):
             raise
-        raise type(error)(str(error).replace("--allow-import", "allow_import=True")) from error
+        raise type(error)(text) from error

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from seedbed.common.environment_name import EnvironmentName, canonical
 from seedbed.common.environment_options import CareOptions, EnvironmentOptions
-from seedbed.common.errors import ConfigError, UsageError
+from seedbed.common.errors import UsageError
+from seedbed.common.joint_spec import join
 from seedbed.common.options import OptionParser, add_group, add_options, explicit, options_of, override, read_json
 from seedbed.common.plugins import Trust, is_module, start_directory
 from seedbed.common.specs import EnvironmentSpec
@@ -28,6 +28,7 @@ from seedbed.server.presets.suites import SUITES
 from seedbed.server.run.directory import RunDirectory
 from seedbed.server.trackers.registry import names_in
 from seedbed.server.training.options_file import is_run, read_options_file
+from seedbed.server.training.spec_files import options_of_specs, read_spec, tasks_of_specs
 from seedbed.server.training.task_set import TASKS, TaskSet, find_tasks, joint_name, split_envs
 
 HELP = ("-h", "--help")
@@ -155,7 +156,7 @@ class Given:
         Raises:
             UsageError: another one was typed.
         """
-        from_spec = _options_of_spec(spec, self.flags)
+        from_spec = options_of_specs([spec], self.flags)
         return replace(self, spec=spec, from_spec=from_spec, flags={**from_spec, **self.flags})
 
     def _part(self, name: str) -> Any:
@@ -187,7 +188,9 @@ def make_parser(prog: str, description: str, tree: ServerConfig) -> OptionParser
     once.add_argument(
         "--spec",
         metavar="FILE",
-        help="the environment's spec, as `seedbed env --describe > FILE` wrote it; first: that of the first client",
+        action="append",
+        help="the environment's spec, as `seedbed env --describe > FILE` wrote it, once for each of several tasks; "
+        "first: that of the first client",
     )
     once.add_argument(
         "--tasks", metavar="FILE", type=Path, help="several tasks for one policy: a list in JSON, YAML or TOML"
@@ -221,14 +224,14 @@ def read_command_line(argv: Sequence[str], *, prog: str, description: str = "") 
         )
     typed = explicit(namespace, ServerConfig())
     tasks = find_tasks(envs, typed.get("environment.env"), namespace.suite, namespace.tasks)
+    asks_client = namespace.spec == [_FIRST_CLIENT]
+    specs = [] if namespace.spec is None or asks_client else [read_spec(Path(file)) for file in namespace.spec]
     if tasks is not None and namespace.spec is not None:
-        raise UsageError(
-            "expected --spec of a single environment, got several: each is described where the server runs"
-        )
+        raise UsageError("expected --spec or several tasks by name, got both: give a --spec for each task")
+    spec, from_spec, tasks = specs[0] if specs else None, options_of_specs(specs, typed), tasks or tasks_of_specs(specs)
+    if len(specs) > 1 and tasks is not None:
+        spec = join(specs, tasks.name)
     from_tasks = {} if tasks is None else {TASKS: to_text(tasks.tasks), "environment.env": None}
-    asks_client = namespace.spec == _FIRST_CLIENT
-    spec = None if namespace.spec is None or asks_client else _read_spec(Path(namespace.spec))
-    from_spec = {} if spec is None else _options_of_spec(spec, typed)
     return Given(
         argv=tuple(words),
         prog=prog,
@@ -256,36 +259,3 @@ def _typed_names(typed: Mapping[str, Any]) -> Iterator[str]:
     for path in PLUGINS:
         if (value := typed.get(path)) is not None:
             yield from names_in(value) if path == TRACK else (value,)
-
-
-def _read_spec(path: Path) -> EnvironmentSpec:
-    try:
-        return EnvironmentSpec.from_json(path.read_text())
-    except FileNotFoundError as error:
-        raise ConfigError(f"--spec {path}: expected a file, there is none") from error
-    except OSError as error:
-        raise ConfigError(f"--spec {path}: expected a file that can be read: {error.strerror}") from error
-
-
-def _options_of_spec(spec: EnvironmentSpec, typed: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The options of the environment that has a spec.
-
-    Raises:
-        UsageError: another one was typed.
-    """
-    name = EnvironmentName.parse(spec.environment)
-    values = {
-        "environment.env": name.id,
-        "environment.env_kwargs": canonical(name.kwargs) or None,
-        "environment.image_size": None if name.image_size is None else "{}x{}".format(*name.image_size),
-        "environment.grey": name.grey,
-        "environment.max_episode_steps": name.max_steps,
-    }
-    if spec.preset:
-        values["environment.atari_preset"] = spec.preset
-    for path, value in values.items():
-        if path in typed and typed[path] != value:
-            raise UsageError(
-                f"expected the environment of --spec, {spec.environment}, got {typed[path]}: leave one of them out"
-            )
-    return values

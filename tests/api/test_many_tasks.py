@@ -66,7 +66,7 @@ def test_the_task_changes_what_is_done() -> None:
 
 
 def test_which_task_has_to_be_said() -> None:
-    with pytest.raises(UsageError, match="expected task=, one of Catch, CatchMasked: the run has several"):
+    with pytest.raises(UsageError, match="expected --task NAME, one of Catch, CatchMasked: the run has several"):
         task_number(config(), JOINT, None)
     assert task_number(config(), JOINT, "CatchMasked") == task_number(config(), JOINT, "seedbed/CatchMasked-v0") == 1
     single = replace(JOINT.tasks[0], environment="x")

@@ -78,10 +78,25 @@ def test_suites_name_games_that_people_were_measured_on() -> None:
         (["--suite", "atari75"], r"unknown suite 'atari75': did you mean atari57\?"),
         (["--suite", "atari57", "--env", "A-v0"], "expected --env, --suite or --tasks, got --env and --suite"),
         (["--env", "A-v0", "--env", "A-v0"], "--env: expected tasks that differ, got A-v0 more than once"),
-        (["--env", "A-v0", "--env", "B-v0", "--spec", "first"], "expected --spec of a single environment"),
+        (["--env", "A-v0", "--env", "B-v0", "--spec", "first"], "expected --spec or several tasks by name, got both"),
         (["--env", "A-v0", "--env", "B-v0", "--num-envs", "1"], "expected --num-envs with an environment for each"),
     ],
 )
 def test_what_does_not_go_together_is_told(argv: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         open_run(read(*argv))
+
+
+def test_specs_in_files_are_tasks_of_environments_that_this_machine_does_not_have(tmp_path: Path) -> None:
+    files: list[Path] = []
+    for name in ("A-v0", 'B-v0{"n":1}@8x8'):
+        files.append(tmp_path / f"{len(files)}.json")
+        files[-1].write_text(json.dumps(spec_of(name).to_json()))
+    with pytest.raises(UsageError, match="expected specs with one --image-size, got None and 8x8"):
+        read("--spec", files[0], "--spec", files[1])
+    files[1].write_text(json.dumps(spec_of('B-v0{"n":1}').to_json()))
+    opened = open_run(read("--spec", files[0], "--spec", files[1]))
+    assert [task.env for task in opened.config.tasks.tasks] == ["A-v0", "B-v0"]
+    assert opened.config.tasks.tasks[1].kwargs == {"n": 1}
+    assert [task.environment for task in opened.spec.tasks] == ["A-v0", 'B-v0{"n":1}']
+    assert open_run(read("--spec", files[0])).config.environment.env == "A-v0"
