@@ -18,7 +18,7 @@ import pytest
 import seedbed
 from seedbed.common.errors import SpecError, UnavailableError, UsageError
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.env_client import lease
+from seedbed.env_client import lease, replicas
 from seedbed.env_client.connection import Backoff
 from seedbed.env_client.environments.echo import ECHO_SPECS
 from seedbed.proto import seedbed_pb2 as pb
@@ -294,3 +294,14 @@ def test_observations_and_actions_have_the_environment_s_layout(script: Script) 
             action = policy.next(observation, reward, terminated=terminated, truncated=truncated)
         assert action is None
     assert len(served.of_group(0)) == 4
+
+
+def test_one_of_several_servers_is_chosen(server: tuple[ScriptedServer, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other is away."""
+    monkeypatch.setattr(replicas, "_START_JITTER_S", 0.0)
+    served, address = server
+    with seedbed.connect(f"127.0.0.1:1,{address}", spec=SPEC) as policy:
+        policy.first(seen(1))
+    assert said(served)[0] == "hello"
+    with pytest.raises(UsageError, match="empty part"):
+        seedbed.connect(f"{address},", spec=SPEC)

@@ -1,11 +1,12 @@
-"""Two machines and a cable: network namespaces, which see neither the network of this machine nor the other's."""
+"""Machines and cables: network namespaces, which see neither the network of this machine nor one another's."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Self
 
 SERVER_ADDRESS, CLIENT_ADDRESS = "10.77.0.1", "10.77.0.2"
@@ -77,6 +78,37 @@ class Cable:
         finally:
             self.server.ip("route", "delete", "blackhole", f"{CLIENT_ADDRESS}/32")
             self.client.ip("route", "delete", "blackhole", f"{SERVER_ADDRESS}/32")
+
+
+class Node(Machine):
+    """A machine with a name of its own, which knows others by theirs.
+
+    Args:
+        name: of the host.
+        hosts: its /etc/hosts.
+        disk: a folder and where it stands there, for it alone.
+    """
+
+    def __init__(self, name: str, hosts: Path, disk: tuple[Path, Path] | None = None) -> None:
+        mounts = [(hosts, Path("/etc/hosts")), *([disk] if disk else [])]
+        own = [f"hostname {name}", *(f"mount --bind {what} {where}" for what, where in mounts), "exec sleep infinity"]
+        super().__init__("--uts", "--mount", "sh", "-c", " && ".join(own))
+        self.prefix = ("nsenter", f"--target={self.pid}", "--net", "--uts", "--mount")
+        await_own_namespace(self)
+
+
+def connect(nodes: Mapping[str, Node]) -> None:
+    """All to a switch, which the first one has; each has its address, the key, on `eth0`."""
+    first, *others = nodes.values()
+    first.ip("link", "add", "eth0", "type", "bridge")
+    for number, other in enumerate(others):
+        cable = f"cable{number}"
+        first.ip("link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", str(other.pid))
+        first.ip("link", "set", cable, "master", "eth0", "up")
+    for address, node in nodes.items():
+        node.ip("address", "add", f"{address}/24", "dev", "eth0")
+        node.ip("link", "set", "eth0", "up")
+        node.ip("link", "set", "lo", "up")
 
 
 def await_own_namespace(*machines: Machine) -> None:

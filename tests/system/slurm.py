@@ -14,13 +14,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 import psutil
 
-from tests.system.namespaces import Machine, await_own_namespace, missing_rights
+from tests.system.namespaces import Node, connect, missing_rights
 from tests.system.processes import eventually
 
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scancel", "scontrol", "squeue", "openssl")
@@ -63,35 +63,6 @@ def missing() -> str:
     return missing_rights() or ("" if os.geteuid() == 0 else "Slurm's daemons need root")
 
 
-class Node(Machine):
-    """A machine with a name of its own, which knows the others.
-
-    Args:
-        name: of the host.
-        hosts: its /etc/hosts.
-    """
-
-    def __init__(self, name: str, hosts: Path) -> None:
-        own = f"hostname {name} && mount --bind {hosts} /etc/hosts && exec sleep infinity"
-        super().__init__("--uts", "--mount", "sh", "-c", own)
-        self.prefix = ("nsenter", f"--target={self.pid}", "--net", "--uts", "--mount")
-        await_own_namespace(self)
-
-
-def _connect(machines: Mapping[str, Node]) -> None:
-    """All to a switch, which the first one has."""
-    first, *others = machines.values()
-    first.ip("link", "add", "switch", "type", "bridge")
-    for number, other in enumerate(others):
-        cable = f"cable{number}"
-        first.ip("link", "add", cable, "type", "veth", "peer", "name", "switch", "netns", str(other.pid))
-        first.ip("link", "set", cable, "master", "switch", "up")
-    for name, machine in machines.items():
-        machine.ip("address", "add", f"{_NODES[name]}/24", "dev", "switch")
-        machine.ip("link", "set", "switch", "up")
-        machine.ip("link", "set", "lo", "up")
-
-
 class Slurm:
     """Three nodes of four cores; use it as a context, which ends it and every job.
 
@@ -127,7 +98,7 @@ class Slurm:
         munge = [f"--{option}={folder}/munge/{name}" for option, name in files.items()]
         try:
             self._machines = {name: Node(name, folder / "hosts") for name in _NODES}
-            _connect(self._machines)
+            connect({address: self._machines[name] for name, address in _NODES.items()})
             self._start("munged", "munged", "--foreground", "--force", *munge)
             eventually((folder / "munge" / "socket").exists, "munged to listen", 20)
             self._start("slurmctld", "slurmctld", "-i", "-D")
