@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from seedbed.common.errors import SeedbedError
 from seedbed.common.timestep import EpisodeEnd, StepType
 from seedbed.server.inference.batching import Batcher
+from seedbed.server.inference.claims import Claims
 from seedbed.server.inference.frontend_links import FrontendLinks
 from seedbed.server.inference.insight import InsightWriter
 from seedbed.server.inference.leases import ONE_TASK, Lease, LeaseKey, LeaseTable, StreamId
@@ -58,10 +59,10 @@ class InferenceService:
         self._batcher = batcher
         self._inference = inference
         self._sink = sink
-        self._on_episode = on_episode
         self._fleet = fleet or NoListener()
         self._insight = insight or InsightWriter(Sight.of(slots.num_slots), slots)
         self._tap = tap
+        self._claims = Claims(slots.num_slots, on_episode, lambda: vitals.add("episodes_refused"))
         self._ended: set[int] = set()  # slots whose row, not answered yet, is the real end of an episode
         self._plan = plan
         self._clock = clock
@@ -100,6 +101,7 @@ class InferenceService:
         waits_s = taken_s - self._slots.accepted_s[[lease.first for lease in leases]]  # now: the next Steps change it
         last = self._slots.step_type[slots] == StepType.LAST
         ended, lost = self._note_cuts(leases, set(slots[last].tolist())) if last.any() else _NOBODY
+        self._claims.judge(slots, self._slots.step_type[slots], self._slots.reward[slots], ended | lost)
         watched = self._insight.is_watched(taken_s)
         answered = self._inference.act(slots, watched)
         answered_s = self._clock()
@@ -182,7 +184,7 @@ class InferenceService:
         for row, *rest in message["ends"]:
             index = lease.environment_indices[row]
             self._ended.add(lease.first + row)
-            self._on_episode(index, EpisodeEnd(row, *rest), lease.key.client_id)
+            self._claims.claim(lease.first + row, index, EpisodeEnd(row, *rest), lease.key.client_id)
 
     def _note_cuts(self, leases: Sequence[Lease], last: set[int]) -> tuple[set[int], set[int]]:
         """Of the slots whose rows are LAST, real ends, and those that are truncated and none: the environment broke."""
@@ -240,6 +242,7 @@ class InferenceService:
                 if self._tap is not None:
                     self._tap.begin(slots_of(lease), lease.environment_indices)
                 self._ended.difference_update(range(lease.first, lease.first + lease.num_rows))
+                self._claims.begin(slots_of(lease))
                 self._fleet.joined(lease.environment_indices, lease.tasks)
         except SeedbedError as error:
             self._refuse(request, error)
@@ -314,6 +317,10 @@ class InferenceService:
 
     def _end(self, lease: Lease) -> None:
         """Frees the slots; what their open unrolls hold is cut, never spliced."""
+        if lease.first in self._batcher:  # its last rows are there, and will not be answered
+            slots = slots_of(lease)
+            over = self._ended.intersection(slots.tolist())
+            self._claims.judge(slots, self._slots.step_type[slots], self._slots.reward[slots], over)
         self._batcher.discard(lease.first)
         self._sink.cut(slots_of(lease))
         self.leases.end(lease)

@@ -133,6 +133,12 @@ METRICS: tuple[Entry, ...] = (
         lambda facts: facts.vitals.total("agent_steps") * facts.frames_per_step,
     ),
     Entry("seedbed_episodes_total", "counter", "episodes that ended", _total("episodes")),
+    Entry(
+        "seedbed_episodes_refused_total",
+        "counter",
+        "ends that clients told of and the rows of these episodes do not say",
+        _total("episodes_refused"),
+    ),
     Entry("seedbed_episode_return_mean", "gauge", "over the latest 100", _after_first_log("episode_return_mean")),
     Entry(
         "seedbed_episode_info_mean",

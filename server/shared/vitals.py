@@ -53,6 +53,7 @@ COUNTERS: Mapping[str, str] = {
     "updates": "optimiser steps",
     "lost_updates": "of them, those whose gradient was not finite: they changed no parameter",
     "episodes": "that ended",
+    "episodes_refused": "ends that clients told of and the rows of these episodes do not say",
     "frontend_restarts": "frontends that died and were replaced",
     "checkpoints": "written",
     "checkpoint_failures": "attempts to write one that failed, on a full disk for instance",

@@ -42,10 +42,9 @@ class ZeroInference:
         self._actions = [np.zeros((slots.num_slots, *spec.shape), spec.numpy_dtype) for spec in slots.spec.actions]
         self.num_steps = 0
 
-    def record_graphs(self) -> None:
-        """There is no network."""
-
-    def begin(self, slots: NDArray[np.int64], lease: int, environment_indices: Sequence[int]) -> None:
+    def begin(
+        self, slots: NDArray[np.int64], lease: int, environment_indices: Sequence[int], tasks: Sequence[int]
+    ) -> None:
         """Nothing to begin."""
 
     def act(self, slots: NDArray[np.int64], watched: bool = False) -> None:

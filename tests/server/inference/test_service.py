@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -370,14 +372,32 @@ def test_a_lost_stream_keeps_its_lease_for_the_grace_time_and_nobody_waits_for_i
     assert scene.service.vitals["leases_expired"] == 1
 
 
+def says(scene: Scene, row: int, seq: int, episode_return: float, steps: int, more: Sequence[Any] = ()) -> None:
+    """A frontend tells of the end of an episode; its rows come next."""
+    end = [row, episode_return, steps, 4 * steps, *more]
+    scene.frontends[0].send({"type": "episode_ends", "lease": 0, "seq": seq, "ends": [end]})
+
+
+def play(scene: Scene, row: int, rewards: Sequence[float], *, last: bool = True) -> None:
+    """Rows of an episode, one Steps each, the last of them LAST."""
+    for number, reward in enumerate(rewards, start=1):
+        scene.slots.step_type[:2] = StepType.MID
+        scene.slots.step_type[row] = StepType.LAST if last and number == len(rewards) else StepType.MID
+        scene.slots.reward[:2] = 0.0
+        scene.slots.reward[row] = reward
+        scene.steps(0)
+        scene.turn()
+
+
 def test_an_episode_end_is_told_with_the_index_of_its_environment(scene: Scene) -> None:
     scene.ask(0)
     scene.turn()
-    scene.frontends[0].send(
-        {"type": "episode_ends", "lease": 0, "seq": 7, "ends": [[1, 2.5, 30, 120, True, {"won": 1.0}]]}
-    )
+    play(scene, 1, [0.5, 1.0], last=False)
+    says(scene, 1, 7, 2.5, 3, [True, {"won": 1.0}])
     scene.turn()
-    assert scene.episodes == [(indices_of("a", 0)[1], EpisodeEnd(1, 2.5, 30, 120, True, {"won": 1.0}))]
+    assert scene.episodes == [], "not before its last row"
+    play(scene, 1, [1.0])
+    assert scene.episodes == [(indices_of("a", 0)[1], EpisodeEnd(1, 2.5, 3, 12, True, {"won": 1.0}))]
     assert scene.clients == ["a"]
 
 
@@ -386,11 +406,46 @@ def test_the_ends_of_a_repeated_steps_count_once(scene: Scene) -> None:
     for run in (1, 2):
         scene.ask(run, run=run)
         scene.turn()
-        for seq in (1, 1, 3, 3, 3):
-            scene.frontends[0].send({"type": "episode_ends", "lease": 0, "seq": seq, "ends": [[0, seq, 1, 1]]})
+        for seq, repeats in ((1, 2), (3, 3)):
+            for _ in range(repeats):
+                says(scene, 0, seq, float(seq), 1)
+            play(scene, 0, [seq])
         scene.leave(run, goodbye=True)
         scene.turn()
     assert [end.episode_return for _, end in scene.episodes] == [1, 3, 1, 3]
+
+
+@pytest.mark.parametrize(("episode_return", "steps"), [(5000.0, 2), (3.0, 200), (3.01, 2), (-3.0, 2), (math.nan, 2)])
+def test_an_end_that_its_rows_do_not_say_is_not_counted(
+    episode_return: float, steps: int, scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two messages of a hostile client would otherwise end a run as finished."""
+    scene.ask(0)
+    scene.turn()
+    for seq in (1, 2):
+        says(scene, 0, seq, episode_return, steps)
+        play(scene, 0, [1.0, 2.0])
+    assert scene.episodes == []
+    assert scene.service.vitals["episodes_refused"] == 2
+    assert caplog.text.count("is not counted, its rows say 3 over 2") == 1
+    says(scene, 0, 3, 3.0, 2)
+    play(scene, 0, [1.0, 2.0])
+    assert len(scene.episodes) == 1, "what is right counts again"
+
+
+def test_a_lost_life_is_no_end_and_a_broken_environment_begins_anew(scene: Scene) -> None:
+    scene.ask(0)
+    scene.turn()
+    scene.slots.discount[:2] = 0.0
+    play(scene, 0, [1.0, 2.0])  # a life is lost
+    says(scene, 0, 1, 7.0, 3)
+    play(scene, 0, [4.0])
+    assert [end.episode_return for _, end in scene.episodes] == [7.0]
+    scene.slots.discount[:2] = 1.0
+    play(scene, 0, [9.0])  # it broke
+    says(scene, 0, 2, 1.0, 1)
+    play(scene, 0, [1.0])
+    assert [end.episode_return for _, end in scene.episodes] == [7.0, 1.0]
 
 
 def test_a_dead_frontend_loses_its_streams_not_its_leases(scene: Scene) -> None:
@@ -409,12 +464,14 @@ def test_a_dead_frontend_loses_its_streams_not_its_leases(scene: Scene) -> None:
 def test_what_a_frontend_said_before_it_died_counts(scene: Scene) -> None:
     scene.ask(0)
     scene.turn()
-    scene.frontends[0].send({"type": "episode_ends", "lease": 0, "seq": 1, "ends": [[0, 1.0, 1, 1]]})
+    says(scene, 0, 1, 1.0, 1)
+    scene.slots.step_type[:2], scene.slots.reward[:2] = StepType.LAST, 1.0
+    scene.steps(0)
     scene.frontends[0].send({"type": "goodbye", "stream": 0})
     scene.frontends[0].close()
     scene.turn()
-    assert len(scene.episodes) == 1
     assert scene.leases.used_rows == 0
+    assert len(scene.episodes) == 1
 
 
 def test_a_request_that_only_the_rows_know_is_found_on_resume(scene: Scene) -> None:
