@@ -11,7 +11,7 @@ from typing import Any
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.monitoring.learning_signs import LearningSigns
 from seedbed.server.monitoring.metrics import EpisodeWindow, MetricsWriter, tagged
-from seedbed.server.monitoring.next_commands import next_commands
+from seedbed.server.monitoring.next_commands import next_commands, verb_of
 from seedbed.server.monitoring.progress import Progress, Status
 from seedbed.server.monitoring.replica_figures import ReplicaFigures, Reported, metrics_of
 from seedbed.server.monitoring.task_status import shared_numbers, task_metrics, task_statuses
@@ -41,6 +41,7 @@ class IntervalLog:
         signs: LearningSigns | None,
         waiting_for: str | None,
         tasks: Sequence[TaskFacts] = (),
+        learners: int = 1,
     ) -> None:
         """Starts counting.
 
@@ -50,6 +51,7 @@ class IntervalLog:
             writer, tracking, progress: where it goes.
             signs: say when a run does not learn; None: nobody does.
             waiting_for: where clients that come from elsewhere connect to, for people; None: they are on this machine.
+            learners: of the run, where they were started together on this machine.
             tasks: several, each of which has numbers of its own.
         """
         self._config = config
@@ -60,6 +62,7 @@ class IntervalLog:
         self._progress = progress
         self._signs = signs
         self._waiting_for = waiting_for
+        self._verb = verb_of(local=waiting_for is None, learners=learners)
         self._tasks = tasks
         self._last_s = time.monotonic()
         self._last_steps: int | None = None
@@ -207,8 +210,7 @@ class IntervalLog:
         """
         self._end(reached or "stopped", state, failed=False)
         has_best = state.cohort_record.best is not None
-        verb = "train" if self._waiting_for is None else "server"
-        advice = next_commands(self._config, verb, reached, has_best=has_best) if state.has_begun else []
+        advice = next_commands(self._config, self._verb, reached, has_best=has_best) if state.has_begun else []
         self._progress.close(f"{reached or 'stopped'}; {state.describe()}", advice)
 
     def fail(self, error: BaseException, state: RunState) -> None:

@@ -16,7 +16,7 @@ def next_commands(config: ServerConfig, verb: str, reached: str | None, *, has_b
 
     Args:
         config: of the run.
-        verb: it was started with.
+        verb: it was started with, and with how many learners.
         reached: the stop condition that ended it, if one did.
         has_best: a cohort was judged, so there is a best checkpoint beside the newest.
     """
@@ -27,6 +27,12 @@ def next_commands(config: ServerConfig, verb: str, reached: str | None, *, has_b
         f"curves    seedbed plot {run_dir}",
         f"go on     {continuation(config, verb, reached)}",
     ]
+
+
+def verb_of(*, local: bool, learners: int = 1) -> str:
+    """What a run is started with: train or server, and several learners on this machine if it has them."""
+    verb = "train" if local else "server"
+    return verb if learners == 1 else f"{verb} --learners {learners}"
 
 
 def continuation(config: ServerConfig, verb: str, reached: str | None) -> str:

@@ -107,7 +107,9 @@ def make_training_run(
         learner,
         clients=clients,
         watch=watch,
-        interval_log=make_interval_log(opened, state, progress, trust, waiting_for=address, warns=replica.is_first),
+        interval_log=make_interval_log(
+            opened, state, progress, trust, waiting_for=address, warns=replica.is_first, learners=place.learners
+        ),
         episode_log=make_episode_log(opened, state, clock.episodes),
         saver=Saver(directory.checkpoints, config.run.keep, state, vitals) if replica.saves else None,
         replay_files=restore_replay(config, parts, directory, state),

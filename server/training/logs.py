@@ -24,7 +24,14 @@ from seedbed.server.training.opening import OpenedRun
 
 
 def make_interval_log(
-    opened: OpenedRun, state: RunState, progress: Progress, trust: Trust, *, waiting_for: str | None, warns: bool = True
+    opened: OpenedRun,
+    state: RunState,
+    progress: Progress,
+    trust: Trust,
+    *,
+    waiting_for: str | None,
+    warns: bool = True,
+    learners: int = 1,
 ) -> IntervalLog:
     """Opens `metrics.jsonl`; trackers begin with its first line.
 
@@ -34,6 +41,7 @@ def make_interval_log(
         progress: shows it to a person.
         trust: which trackers may be imported.
         waiting_for: where clients that come from elsewhere connect to; None: they are on this machine.
+        learners: of the run, where they were started together on this machine.
         warns: whether it says when the run does not learn: of several replicas one does.
     """
     config, path = opened.config, opened.directory.path
@@ -49,7 +57,7 @@ def make_interval_log(
     tracking = Tracking(find_trackers(config.monitoring.track, trust), tracked, on_hang=end_without_waiting)
     signs = LearningSigns(config.run, opened.spec) if warns else None
     facts = facts_of(config, opened.spec)
-    return IntervalLog(config, opened.spec, writer, tracking, progress, signs, waiting_for, facts)
+    return IntervalLog(config, opened.spec, writer, tracking, progress, signs, waiting_for, facts, learners)
 
 
 def make_episode_log(opened: OpenedRun, state: RunState, queue: EpisodeQueue) -> EpisodeLog:

@@ -48,6 +48,11 @@ class Place:
         return self.world == 1
 
     @property
+    def learners(self) -> int:
+        """That were started together on this machine; 1 where torchrun has started them."""
+        return 1 if self.store is None else self.world
+
+    @property
     def indices(self) -> range | None:
         """Of this replica's environments; None: any."""
         return None if self.is_alone else indices_of(self.rank)

@@ -14,7 +14,7 @@ from seedbed.common.errors import DeviceMemoryError, SeedbedError, UnsavedError
 from seedbed.common.logs import LEVEL_VARIABLE, end_without_waiting, setup_logging
 from seedbed.common.plugins import Trust, check_trusted
 from seedbed.server.learning.exchange.link import Link
-from seedbed.server.monitoring.next_commands import continuation
+from seedbed.server.monitoring.next_commands import continuation, verb_of
 from seedbed.server.monitoring.progress import NoProgress, Progress, TolerantProgress, make_progress
 from seedbed.server.run.checkpoint import load_newest
 from seedbed.server.run.resuming import remarks
@@ -74,7 +74,7 @@ def _open(
     store = None if place.is_alone else open_store(place)
     go_on = False
     try:
-        begun = _open_run(given, stop, held, local=local)
+        begun = _open_run(given, stop, held, place, local=local)
         if begun is not None:
             check_exchange(place, begun[0].config)
             go_on = True
@@ -87,7 +87,9 @@ def _open(
     return opened, state, None if store is None else lead(place, store, opened, state)
 
 
-def _open_run(given: Given, stop: StopSignal, held: ExitStack, *, local: bool) -> tuple[OpenedRun, RunState] | None:
+def _open_run(
+    given: Given, stop: StopSignal, held: ExitStack, place: Place, *, local: bool
+) -> tuple[OpenedRun, RunState] | None:
     opened = open_run(given, stop, None if given.dry_run else held)
     config, directory = opened.config, opened.directory
     if local:  # before anything is written
@@ -101,7 +103,7 @@ def _open_run(given: Given, stop: StopSignal, held: ExitStack, *, local: bool) -
     facts = facts_of(config, opened.spec)
     if (reached := state.stop_condition(config.run, facts, config.tasks.target_score)) is not None:
         print(f"nothing to do: the run in {directory.path} is finished ({reached}; {state.describe()})")
-        print(f"to go on: {continuation(config, 'train' if local else 'server', reached)}")
+        print(f"to go on: {continuation(config, verb_of(local=local, learners=place.learners), reached)}")
         print("to begin anew: the same command with another --run-dir")
         return None
     return opened, state

@@ -106,6 +106,7 @@ def test_two_learners_make_one_run(tmp_path: Path) -> None:
     assert {line["agent_steps"], other["agent_steps"]} == {state.agent_steps}
     assert not (run_dir / "replicas" / "1" / "checkpoints").exists()
     assert "learner 1  " in stderr
+    assert f"go on     seedbed train --learners 2 --run-dir {run_dir} --max-steps 12000" in stderr
     assert "Traceback" not in stderr
 
 

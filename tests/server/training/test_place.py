@@ -56,6 +56,8 @@ def test_replicas_have_environments_seeds_ports_and_folders_of_their_own() -> No
     assert len({place.seeded(config, 10).environment.seed for place in places}) == 4
     assert all(one.environment.seed == 3 for one in own), "environments differ by their indices"
     assert [place.first_index for place in places] == [rank * INDEX_STRIDE for rank in range(4)]
+    assert {place.learners for place in places} == {1}, "torchrun has started them"
+    assert Place(1, 2, 1, 2, Path("store")).learners == 2
     assert all(place.run_of(place.folder_of(RUN)) == RUN for place in places)
 
 
