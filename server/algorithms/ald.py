@@ -23,6 +23,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.actor_critic import BEHAVIOUR
@@ -113,7 +114,11 @@ class ALD(VTrace):
     gossips = False
 
     def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
-        """Lays unrolls out."""
+        """Lays unrolls out.
+
+        Raises:
+            UsageError: the learner's memory cannot be split into heads.
+        """
         super().__init__(config, spec)
         options: ALDOptions = config.algorithm_options
         self._ald = options
@@ -121,6 +126,9 @@ class ALD(VTrace):
         self.num_rows = burn_in + config.learning.unroll_length + 1
         self.trained_rows = range(burn_in, burn_in + config.learning.unroll_length)
         size = config.network.core_size if options.learner_core_size is None else options.learner_core_size
+        heads = config.network.core_heads
+        if options.learner_core != "lstm" and config.network.core_head_size is None and size % heads:
+            raise UsageError(f"expected --core-heads that divide --learner-core-size {size}, got {heads}")
         self._learner_network = replace(config.network, core=options.learner_core, core_size=size)
 
     @classmethod

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from seedbed.common.errors import UsageError
 from seedbed.common.options import override
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.ald import ACTOR, ALD, LEARNER, ALDOptions, Pair, behind_burn_in, pair_of
@@ -58,6 +59,11 @@ def test_unrolls_have_rows_in_front_to_fill_memories(burn_in: int | None, rows: 
     algorithm = world_of(burn_in=burn_in).algorithm
     assert (algorithm.num_rows, algorithm.period) == (rows, 6)
     assert algorithm.trained_rows == range(rows - 7, rows - 1)
+
+
+def test_a_memory_of_the_learner_that_does_not_fit_its_heads_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"expected --core-heads that divide --learner-core-size 10, got 4"):
+        world_of(learner_core_size=10)
 
 
 def test_the_small_network_acts_and_is_all_that_is_published() -> None:
