@@ -37,18 +37,20 @@ class Authority:
         subject = ("-subj", f"/CN={name}", "-days", "30")
         _openssl("req", "-x509", *_KEY, *subject, "-keyout", self._key, "-out", self.certificate)
 
-    def sign(self, name: str, hosts: str = LOOPBACK, *, days: int = 30) -> Pair:
+    def sign(self, name: str, hosts: str = LOOPBACK, *, days: int = 30, usage: str = "") -> Pair:
         """A new pair.
 
         Args:
             name: of its files.
             hosts: as OpenSSL writes them, e.g. "DNS:example.org,IP:192.0.2.7"; empty: none.
             days: valid from now on; negative: it has expired.
+            usage: what it is for, e.g. "serverAuth"; empty: anything.
         """
         pair = Pair(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         request, extensions = self._folder / f"{name}.csr", self._folder / f"{name}.ext"
         _openssl("req", *_KEY, "-subj", f"/CN={name}", "-keyout", pair.key, "-out", request)
-        extensions.write_text(f"subjectAltName={hosts}\n" if hosts else "")
+        lines = ([f"subjectAltName={hosts}"] if hosts else []) + ([f"extendedKeyUsage={usage}"] if usage else [])
+        extensions.write_text("".join(f"{line}\n" for line in lines))
         signer = ("-CA", self.certificate, "-CAkey", self._key, "-set_serial", str(id(pair)))
         _openssl(
             "x509", "-req", "-in", request, *signer, "-days", days, "-extfile", extensions, "-out", pair.certificate

@@ -120,6 +120,11 @@ def test_certificates_of_clients(authority: Authority, stranger: Authority) -> N
         assert_permanent(fault(address, ClientCredentials(tls_ca=ca)), "without a client's certificate", "--tls-cert")
         found = fault(address, ClientCredentials(tls_ca=ca, tls_cert=foreign.certificate, tls_key=foreign.key))
         assert_permanent(found, "this client's certificate", "--tls-client-ca")
+        server = authority.sign("a-server", usage="serverAuth")
+        found = fault(address, ClientCredentials(tls_ca=ca, tls_cert=server.certificate, tls_key=server.key))
+        assert_permanent(found, "this client's certificate", "--tls-client-ca")
+        client = authority.sign("a-client", "", usage="clientAuth")
+        assert fault(address, ClientCredentials(tls_ca=ca, tls_cert=client.certificate, tls_key=client.key)) is None
         assert_permanent(fault(address, ClientCredentials()), "expects TLS")
 
 

@@ -149,6 +149,20 @@ def test_a_server_that_demands_certificates(cable: Cable, folder: Path, tmp_path
             assert client.process.poll() is None
 
 
+@pytest.mark.parametrize(("name", "client", "server"), [("server.pem", "No", "Yes"), ("client.pem", "Yes", "No")])
+def test_the_pages_certificates_are_for_one_thing_each(name: str, client: str, server: str, folder: Path) -> None:
+    """The server's does not pass as a client's, and no client can play the server."""
+    said = subprocess.run(
+        ["openssl", "x509", "-purpose", "-noout", "-in", folder / name],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+    assert f"SSL client : {client}\n" in said
+    assert f"SSL server : {server}\n" in said
+
+
 def test_the_page_keeps_its_secrets(folder: Path) -> None:
     for name in ("ca.key", "server.key", "token"):
         assert os.stat(folder / name).st_mode & 0o077 == 0
