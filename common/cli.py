@@ -51,7 +51,9 @@ VERBS = {
     "eval": _Verb("seedbed.server.__main__", "play episodes with a checkpoint's policy", needs_linux=True),
     "export": _Verb("seedbed.exporting", "write a run's policy as an ONNX or .pt2 file", shared=False),
     "push": _Verb("seedbed.hub", "publish a run's policy on the Hugging Face hub", shared=False),
-    "record": _Verb("seedbed.server.__main__", "record episodes of a run's policy as a Minari data set"),
+    "record": _Verb(
+        "seedbed.server.__main__", "record episodes of a run's policy as a Minari data set", needs_linux=True
+    ),
     "doctor": _Verb("seedbed.common.doctor", "say what is wrong here, or on the way to a server", shared=False),
     "plot": _Verb("seedbed.server.__main__", "draw the learning curves of runs"),
     "list": _Verb("seedbed.server.__main__", "names of presets, algorithms, networks and environments, plug-ins' too"),

@@ -136,7 +136,7 @@ def contents(index: str, known: list[str]) -> str:
     for line in index.splitlines():
         if line.startswith("## "):
             title = line[3:]
-        elif found := _ITEM.match(line):
+        elif (found := _ITEM.match(line)) and not any(found.group(1) in names for names in groups.values()):
             groups.setdefault(title, []).append(found.group(1))
     named = {"index.md", *(name for names in groups.values() for name in names)}
     if rest := [name for name in known if name not in named]:
