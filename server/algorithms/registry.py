@@ -32,6 +32,7 @@ ALGORITHMS: Mapping[str, str] = {
 
 SUMMARIES: Mapping[str, str] = {
     "vtrace": "actor-critic that corrects for policy lag (IMPALA); any actions",
+    "ald": "a transformer learns by V-trace, an LSTM distilled from it acts; any actions",
     "a2c": "actor-critic in rounds, no lag; any actions",
     "a3c": "actor-critic that takes every action for its own; any actions",
     "ppo": "actor-critic in rounds, several passes, clipped; any actions",
