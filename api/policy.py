@@ -274,13 +274,7 @@ class Policy:
         return {name: numbers.cpu().numpy() for name, numbers in best.numbers.items()}
 
     def exported(self) -> ExportedPolicy:
-        """What `seedbed export` writes: this policy as a function of tensors. Meant for policies in float32.
-
-        Raises:
-            UsageError: it is one of several tasks.
-        """
-        if self.spec.num_tasks > 1:
-            raise UsageError(f"expected a policy of one task, got one of {self.spec.num_tasks}: those are not exported")
+        """What `seedbed export` writes: this policy as a function of tensors. Meant for policies in float32."""
         return ExportedPolicy(
             self._algorithm,
             self._network,

@@ -87,3 +87,5 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise UsageError(f"expected --device auto, cpu, cuda or cuda:N, got {self.device!r}")
+        if not 0 <= self.record_share <= 1:
+            raise UsageError(f"expected --record-share between 0 and 1, got {self.record_share}")

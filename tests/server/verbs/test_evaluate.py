@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from seedbed.common.errors import MissingExtraError, UsageError
+from seedbed.common.options import override
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.training import local_clients
@@ -16,7 +17,7 @@ from seedbed.server.training.local_clients import check_video
 from seedbed.server.training.resolve import defaults_of
 from seedbed.server.verbs.episode_collection import EpisodeCollection
 from seedbed.server.verbs.eval_options import EvalConfig
-from seedbed.server.verbs.evaluate import Patience, acts_greedily, main
+from seedbed.server.verbs.evaluate import Patience, _evaluation_config, acts_greedily, main
 
 
 def end(value: float) -> EpisodeEnd:
@@ -105,3 +106,16 @@ def test_noise_around_continuous_actions_is_exploration_and_a_softmax_is_not(
     config = defaults_of(algorithm)
     assert acts_greedily(EvalConfig(), config, spec) is greedy
     assert acts_greedily(EvalConfig(greedy=not greedy), config, spec) is not greedy
+
+
+@pytest.mark.parametrize("options", [EvalConfig(video=Path("x.mp4")), EvalConfig(render="human"), EvalConfig()])
+def test_what_is_filmed_or_watched_is_stepped_by_itself(options: EvalConfig) -> None:
+    config = override(defaults_of("vtrace"), {"environment.env": "CartPole-v1", "care.vector": "gymnasium"})
+    expected = "gymnasium" if options == EvalConfig() else "none"
+    assert _evaluation_config(config, options, 4).care.vector == expected
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_of_episodes_is_between_0_and_1(share: float) -> None:
+    with pytest.raises(UsageError, match="expected --record-share between 0 and 1"):
+        override(defaults_of("vtrace"), {"run.record_share": share})
