@@ -135,6 +135,8 @@ def _outcome_of(reference: Any) -> Outcome:
                 f"expected every node of the cluster to have this version of seedbed: one says {error.cause}"
             ) from None
         raise
+    except ray.exceptions.RayError as error:  # of a worker or node that Ray itself has given up
+        return Outcome(_RETRY, BrokenError.__name__, " ".join(str(error).split()))
     return outcome
 
 

@@ -202,6 +202,14 @@ def test_a_client_that_broke_is_started_again_but_not_for_ever(fleet: Callable[.
         fleet(lambda name, attempt: broken if name == "c-1" else None)
 
 
+def test_a_task_that_ray_gave_up_is_started_again(fleet: Callable[..., FakeRay]) -> None:
+    def ends(name: str, attempt: int) -> Any:
+        errors = importlib.import_module("seedbed.env_client.fleets.on_ray").ray.exceptions
+        return errors.RayError("the worker\ndied") if (name, attempt) == ("c-0", 1) else Outcome()
+
+    assert fleet(ends).started == ["c-0", "c-1", "c-0"]
+
+
 def test_what_another_start_would_not_mend_ends_the_fleet(fleet: Callable[..., FakeRay]) -> None:
     refused = Outcome(78, "SpecError", "another environment")
     with pytest.raises(SpecError, match="another environment"):
