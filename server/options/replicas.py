@@ -26,6 +26,12 @@ class ReplicaConfig:
         "gossip: updates without news of its neighbour after which a learner waits for some (default: never)",
         minimum=1,
     )
+    replica_timeout_s: float = option(
+        60.0,
+        "how long a learner waits within an update for another before that one is taken for dead: longer than an "
+        "optimiser step may take",
+        minimum=1,
+    )
     insecure_cluster_network: bool = option(
         False, "let learners of several hosts share gradients over a network that nobody else may reach: unencrypted"
     )

@@ -13,6 +13,7 @@ from seedbed.common.errors import RunInUseError
 from seedbed.common.options import to_json
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.learning.exchange.link import Link
+from seedbed.server.options.replicas import ReplicaConfig
 from seedbed.server.run.checkpoint import load_newest
 from seedbed.server.run.directory import RunDirectory, RunFile
 from seedbed.server.run.state import RunState
@@ -26,7 +27,7 @@ from seedbed.server.training.stop_signal import StopSignal
 
 def lead(place: Place, store: dist.Store, opened: OpenedRun, state: RunState) -> Link:
     """The first replica connects to the others, and tells them what it has opened."""
-    link = Link(store, place.rank, place.world, loopback=place.world == place.local_world)
+    link = _link(place, store, opened.config.replicas)
     version = "" if opened.before is None else opened.before.version
     share(
         link,
@@ -58,7 +59,7 @@ def join(place: Place, given: Given, stop: StopSignal, held: ExitStack) -> tuple
     store = open_store(place)
     if not wait_for_first(store, stop):
         return None
-    link = Link(store, place.rank, place.world, loopback=place.world == place.local_world)
+    link = _link(place, store, given.replicas)
     said = share(link, None)
     spec, run_dir = EnvironmentSpec.from_json(said["spec"]), Path(said["run_dir"])
     run = RunFile(said["config"], spec, said["version"])
@@ -74,6 +75,11 @@ def join(place: Place, given: Given, stop: StopSignal, held: ExitStack) -> tuple
             raise
     opened = OpenedRun(config, spec, directory, run if said["goes_on"] else None)
     return opened, _own(RunState(**said["state"]), opened), link
+
+
+def _link(place: Place, store: dist.Store, options: ReplicaConfig) -> Link:
+    loopback = place.world == place.local_world
+    return Link(store, place.rank, place.world, loopback=loopback, timeout_s=options.replica_timeout_s)
 
 
 def _own(state: RunState, opened: OpenedRun) -> RunState:

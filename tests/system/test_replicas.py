@@ -193,6 +193,21 @@ def test_a_replica_that_freezes_for_a_while(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_replica_that_freezes_for_good(tmp_path: Path) -> None:
+    """The others take it for dead, and save; whoever started it ends it, and starts all again."""
+    run_dir = tmp_path / "run"
+    with training(run_dir, "--replica-timeout-s", 4) as program:
+        updates = newest(run_dir)["updates"]
+        replicas(program)[1].suspend()
+        program.eventually(lambda: "starting all again" in program.stderr, "another start")
+        assert "one of them is gone" in program.stderr
+        assert state_of(run_dir).updates >= updates
+        trains(program, run_dir, updates + 5, 2)
+        ends_well(program)
+
+
+@pytest.mark.slow
 def test_gossip_waits_for_nobody(tmp_path: Path) -> None:
     """One stands still while the other goes on; killed, it goes on from its own checkpoint."""
     run_dir = tmp_path / "run"

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from seedbed.common.errors import CapacityError, FencedError, IndexTakenError, InvalidMessageError
 from seedbed.server.inference.leases import Lease, LeaseKey, LeaseTable, StreamId
+from seedbed.server.shared.indices import INDEX_STRIDE, indices_of
 
 GRACE_S = 10.0
 
@@ -273,3 +274,12 @@ def test_a_replaced_incarnation_must_not_come_back() -> None:
         table.check_not_retired(LeaseKey("actor", 1, 0))
     table.check_not_retired(LeaseKey("actor", 2, 0))
     table.check_not_retired(LeaseKey("other", 1, 0))
+
+
+def test_replicas_choose_indices_of_their_own() -> None:
+    """A wish from another replica, where the client was before, is not granted: the environment would come twice."""
+    leases = LeaseTable(num_slots=8, grace_s=GRACE_S, indices=indices_of(1))
+    first = INDEX_STRIDE
+    assert leases.choose_indices([0, first + 5, 2 * INDEX_STRIDE]) == [first, first + 5, first + 1]
+    assert LeaseTable(num_slots=8, grace_s=GRACE_S, indices=indices_of(0)).choose_indices([first + 5, 3]) == [0, 3]
+    assert LeaseTable(num_slots=8, grace_s=GRACE_S).choose_indices([first + 5]) == [first + 5]

@@ -20,6 +20,7 @@ from seedbed.server.algorithms.interface import batch_inputs
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.networks.interface import Inputs, PolicyNetwork
 from seedbed.server.options.network import NetworkConfig
+from seedbed.server.shared.indices import INDEX_STRIDE
 from tests.reference.acting import IMAGE, VECTOR, World
 
 NETWORKS = {
@@ -223,3 +224,13 @@ def test_what_greedy_environments_do_is_shown_and_not_learnt_from() -> None:
     assert account.shown > 50
     received = sum(max(0, len(log) - 1) for log in world.logs.values())
     assert account.queued + account.shown + world.collector.open_transitions() + account.dropped == received
+
+
+def test_what_acts_and_learns_knows_places_within_its_replica() -> None:
+    """Ladders of exploration and greedy environments begin anew in each: indices tell environments apart, and seeds."""
+    world = World(NETWORKS["mlp"][0], greedy_environments=range(2, 4))
+    world.inference._first_index = INDEX_STRIDE
+    slots = np.arange(4)
+    world.inference.begin(slots, 1, [INDEX_STRIDE + place for place in range(4)])
+    assert world.inference._environment[slots].tolist() == [0, 1, 2, 3]
+    assert world.inference._greedy[slots].tolist() == [False, False, True, True]
