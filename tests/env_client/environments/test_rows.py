@@ -235,7 +235,7 @@ def test_truncation_keeps_the_discount_unless_terminated_too(environment_id: str
         ("CartPole-v9", "CartPole-v9.*CartPole-v1"),
         ("CartPool-v1", "did you mean CartPole-v1"),
         ("seedbed/Cache-v0", "did you mean seedbed/Catch-v0"),
-        ("seedbed/Catch-v0,length=3", "unknown environment"),
+        ("seedbed/Catch-v0,length=3", "expected options out of reward_scale, mirrored, got .length=3."),
         ("ALE/Pogn-v5", "did you mean ALE/Pong-v5"),
         ("Pogn", "did you mean ALE/Pong-v5"),
         ("seedbed/MemoryChain-v0,length=1", "at least 2"),
