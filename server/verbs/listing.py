@@ -1,4 +1,4 @@
-"""`seedbed list`: names that --preset, --algorithm, --torso, --core, --track and --env take, and who brings them."""
+"""`seedbed list`: names that --preset, --suite, --algorithm, --torso, --core, --track and --env take, and whose."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from seedbed.common.plugins import Named, names
 from seedbed.server.algorithms import registry as algorithms
 from seedbed.server.networks import registry as networks
 from seedbed.server.presets import registry as presets
+from seedbed.server.presets.suites import SUITES
 from seedbed.server.trackers import registry as trackers
 
 BUILT_IN: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
@@ -38,6 +39,10 @@ def describe() -> str:
     lines = ["presets"]
     for name, (task, _) in presets.PRESETS.items():
         lines.append(f"  {name:<20}{task['environment.env']}: {presets.SUMMARIES[name]}")
+    lines += ["", "suites of several tasks"]
+    lines += [
+        f"  {name:<20}{len(tasks)} tasks, {tasks[0]['env']} to {tasks[-1]['env']}" for name, tasks in SUITES.items()
+    ]
     for group, (built_in, summaries) in BUILT_IN.items():
         lines += ["", group, *(_line(one, summaries) for one in names(group, built_in))]
     lines += ["", "environments", *(_line(one, {}) for one in names("environments", {}))]

@@ -57,6 +57,7 @@ def test_a_run_of_several_tasks_goes_on_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_with_popart_a_task_with_small_rewards_is_learnt_beside_one_with_large_ones(tmp_path: Path) -> None:
     """They look alike and want opposite moves; without PopArt the small one is not learnt at all."""
     last = {}
