@@ -31,7 +31,7 @@ from seedbed.env_client.actor import IndicesChanged, LeaseLost
 from seedbed.env_client.environments.filled_up import fill_up, fits_among
 from seedbed.env_client.environments.info import info_of_row, info_reader
 from seedbed.env_client.remote_policy import RemotePolicy
-from seedbed.env_client.replicas import Servers, describe_servers
+from seedbed.env_client.servers import Servers, describe_servers
 from seedbed.spaces import ActionWriter, ObservationReader
 
 T = TypeVar("T")

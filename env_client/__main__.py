@@ -30,7 +30,7 @@ from seedbed.env_client.environments.groups import describe, make_group
 from seedbed.env_client.environments.interface import Asides, Group, Limits
 from seedbed.env_client.environments.rows import Care
 from seedbed.env_client.remote_policy import RemotePolicy
-from seedbed.env_client.replicas import Servers, describe_servers
+from seedbed.env_client.servers import Servers, describe_servers
 
 _log = logging.getLogger(__name__)
 

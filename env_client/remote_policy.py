@@ -18,7 +18,8 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import Array, Timesteps
 from seedbed.env_client.actor import Stopped
 from seedbed.env_client.lease import Lease
-from seedbed.env_client.replicas import Replicas, Servers
+from seedbed.env_client.replicas import Replicas
+from seedbed.env_client.servers import Servers
 
 _log = logging.getLogger(__name__)
 

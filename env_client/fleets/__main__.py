@@ -12,7 +12,7 @@ from seedbed.common.options import parse
 from seedbed.common.stop_signals import on_stop
 from seedbed.env_client.fleets.carried import read_files
 from seedbed.env_client.fleets.options import FleetOptions
-from seedbed.env_client.replicas import Servers
+from seedbed.env_client.servers import Servers
 
 _DESCRIPTION = "Run environment clients as tasks of a Ray cluster. See docs/clusters.md."
 

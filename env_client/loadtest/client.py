@@ -18,7 +18,8 @@ from seedbed.env_client.lease import Lease
 from seedbed.env_client.loadtest.pace import Pace
 from seedbed.env_client.loadtest.rows import SyntheticRows
 from seedbed.env_client.loadtest.tally import Tally
-from seedbed.env_client.replicas import Replicas, Servers
+from seedbed.env_client.replicas import Replicas
+from seedbed.env_client.servers import Servers
 
 
 class SyntheticClient:

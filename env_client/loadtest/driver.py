@@ -30,7 +30,7 @@ from seedbed.env_client.loadtest.client import SyntheticClient, leave_all
 from seedbed.env_client.loadtest.pace import ClosedLoop, FixedRate, Pace
 from seedbed.env_client.loadtest.rows import NoisePool, SyntheticRows
 from seedbed.env_client.loadtest.tally import Sample, Tally
-from seedbed.env_client.replicas import Servers
+from seedbed.env_client.servers import Servers
 
 GIVE_UP_AFTER_S = 10.0
 """A client that cannot get through for so long has failed. A real one would go on trying."""

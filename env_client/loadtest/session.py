@@ -21,7 +21,7 @@ from seedbed.env_client.loadtest.points import Load
 from seedbed.env_client.loadtest.report import LoadPoint
 from seedbed.env_client.loadtest.server_status import StatusReader
 from seedbed.env_client.loadtest.tally import Tally, total
-from seedbed.env_client.replicas import Servers, describe_servers
+from seedbed.env_client.servers import Servers, describe_servers
 
 _NUM_WINDOWS = 10
 """At most, in the time that `--seconds` gives."""

@@ -36,7 +36,7 @@ from seedbed.env_client.connection import Backoff
 from seedbed.env_client.environments.echo import ECHO_SPECS
 from seedbed.env_client.environments.rows import Environments, describe, make_environments
 from seedbed.env_client.remote_policy import RemotePolicy
-from seedbed.env_client.replicas import Servers
+from seedbed.env_client.servers import Servers
 from seedbed.proto import seedbed_pb2 as pb
 from tests.echo_server import (
     EchoServer,

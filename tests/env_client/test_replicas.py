@@ -22,7 +22,8 @@ from seedbed.env_client.actor import IndicesChanged, LeaseLost
 from seedbed.env_client.connection import Backoff
 from seedbed.env_client.environments.rows import describe, make_environments
 from seedbed.env_client.remote_policy import RemotePolicy
-from seedbed.env_client.replicas import Replicas, Servers, describe_servers
+from seedbed.env_client.replicas import Replicas
+from seedbed.env_client.servers import Servers, describe_servers
 from seedbed.proto import seedbed_pb2 as pb
 from tests.echo_server import EchoServer, break_stream, refusal
 
