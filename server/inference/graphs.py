@@ -139,15 +139,22 @@ class CudaCapture:
         return capture_cuda_graph(run, self._pool)
 
 
-def capture_cuda_graph(run: Callable[[], Any], pool: Any = None) -> tuple[Callable[[], None], Any]:
-    """Records what `run` launches on the current device, in a memory pool of its own unless one is given.
+def capture_cuda_graph(
+    run: Callable[[], Any], pool: Any = None, warm_ups: int = _WARM_UPS
+) -> tuple[Callable[[], None], Any]:
+    """Records what `run` launches on the current device.
 
     Other threads go on using CUDA meanwhile: only this thread's calls are watched.
+
+    Args:
+        run: what is recorded; recording does not run it.
+        pool: memory of other graphs; its own unless given.
+        warm_ups: how often it is run before.
     """
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        for _ in range(_WARM_UPS):
+        for _ in range(warm_ups):
             run()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()

@@ -21,7 +21,14 @@ from seedbed.server.experience.regimes import REGIMES
 from seedbed.server.learning.exchange.alone import Alone
 from seedbed.server.learning.exchange.interface import Exchange
 from seedbed.server.learning.exchange.mixture import Mixture
-from seedbed.server.learning.optimisers import clip_gradients, linear_decay, make_optimiser, set_learning_rate
+from seedbed.server.learning.graphed_update import GraphedUpdate
+from seedbed.server.learning.optimisers import (
+    clip_gradients,
+    linear_decay,
+    load_optimiser,
+    make_optimiser,
+    set_learning_rate,
+)
 from seedbed.server.learning.summary import summary
 from seedbed.server.learning.target_network import TargetNetwork
 from seedbed.server.losses.masking import masked_reduce
@@ -73,7 +80,14 @@ class Learner:
         self._config = config
         self._groups = dict(algorithm.groups(self.learnt))
         _check_disjoint(self._groups)
-        self._optimisers = {name: _optimiser_of(group, config) for name, group in self._groups.items()}
+        graphed = config.update_graphs and device.type == "cuda"
+        self._optimisers = {name: _optimiser_of(group, config, graphed) for name, group in self._groups.items()}
+        self._graph = GraphedUpdate(self._work) if graphed else None
+        if graphed and (config.optimiser != "adam" or algorithm.regime == "rounds" or self.exchange.world > 1):
+            raise UsageError(
+                "expected --update-graphs with --optimiser adam, one learner, and an algorithm that does not learn in "
+                f"rounds, got --optimiser {config.optimiser}, {self.exchange.world} learners and {algorithm.regime}"
+            )
         self._target = None
         if algorithm.target is not None:
             self._target = TargetNetwork(algorithm.targeted(self.learnt), algorithm.target)
@@ -98,6 +112,8 @@ class Learner:
         """
         if REGIMES[self._algorithm.regime].on_policy:
             self._check_on_policy(batch)
+        if self._graph is not None:
+            return self._replay(self._graph, batch, progress)
         plan = self._algorithm.plan(self.num_updates)
         observed = self._algorithm.observed(self.learnt, batch)
         taken: list[Step] = []
@@ -121,6 +137,41 @@ class Learner:
             histograms.update(step.histograms or {})
         return Update(found, priorities[0] if priorities else None, [step.weight for step in taken], histograms)
 
+    def _replay(self, graph: GraphedUpdate, batch: TrainBatch, progress: float) -> Update:
+        """An update whose work on the device is replayed; all that goes by the version stays with the host."""
+        steps = self.optimiser_steps + self.num_steps
+        for name, group in self._groups.items():
+            set_learning_rate(self._optimisers[name], self._rate(group, progress))
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in graph(batch).items():
+            kind, _, own = name.partition("/")
+            parts.setdefault(kind, {})[own] = tensor
+        metrics = {**parts["metric"], **self._lag(batch), "learning_rate": torch.tensor(self._rate(None, progress))}
+        histograms = {"policy_lag": self._lags(batch), **parts.get("histogram", {})}
+        self._go_on()
+        self.optimiser_steps = steps
+        return Update(metrics, parts.get("priorities", {}).get(""), list(parts["weight"].values()), histograms)
+
+    def _work(self, batch: TrainBatch) -> Mapping[str, Tensor]:
+        """All that an update does on the device, and what comes of it; learning rates have been set."""
+        taken: list[Step] = []
+        metrics: list[Mapping[str, Tensor]] = []
+        given = [self._algorithm.observed(self.learnt, batch)]
+        for step in self._algorithm.steps(self.learnt, self.target, batch):
+            taken.append(step._replace(loss=None))
+            given.append(step.moments or {})
+            norms = self._descend(step.group, step.loss, step.weight, None)
+            metrics.append({**step.metrics, **(norms or {})})
+        with torch.no_grad():
+            self._algorithm.after_update(self.learnt, self._shared(given))
+        found = {f"metric/{name}": metric for name, metric in summary(metrics).items()}
+        found |= {f"metric/{name}": metric for name, metric in self._algorithm.statistics(self.learnt).items()}
+        found |= {f"weight/{number}": step.weight for number, step in enumerate(taken)}
+        for step in taken:
+            found |= {f"histogram/{name}": values for name, values in (step.histograms or {}).items()}
+            found |= {} if step.priorities is None else {"priorities/": step.priorities}
+        return found
+
     @property
     def num_steps(self) -> int:
         """Steps of the next update."""
@@ -137,11 +188,12 @@ class Learner:
         self._finish(moments)
 
     def _descend(
-        self, name: str, loss: Tensor | None, weight: Tensor | None, progress: float
+        self, name: str, loss: Tensor | None, weight: Tensor | None, progress: float | None
     ) -> Mapping[str, Tensor] | None:
         """One optimiser step of one group, on the gradients of all learners; None: none of them has rows for it."""
         group, optimiser = self._groups[name], self._optimisers[name]
-        set_learning_rate(optimiser, self._rate(group, progress))
+        if progress is not None:  # else learning rates are set
+            set_learning_rate(optimiser, self._rate(group, progress))
         optimiser.zero_grad(set_to_none=True)
         if loss is not None:
             loss.backward(inputs=list(group.parameters))  # what else it runs through gets nothing
@@ -151,7 +203,9 @@ class Learner:
             return None
         limit = self._config.clip_norm if group.clip_norm is None else group.clip_norm
         norm = clip_gradients(group.parameters, limit)
-        made = None if loss is None else self.exchange.step(self._rate(group, progress), loss, norm)
+        made = None
+        if loss is not None and progress is not None:
+            made = self.exchange.step(self._rate(group, progress), loss, norm)
         if made is None:
             optimiser.step()
         self.optimiser_steps += 1
@@ -171,10 +225,14 @@ class Learner:
         with torch.no_grad():
             self._algorithm.after_update(self.learnt, moments)
         metrics = self.exchange.mix(self.learnt)
+        self._go_on()
+        return metrics
+
+    def _go_on(self) -> None:
+        """The next version, and the target network after it."""
         before, self.num_updates = self.num_updates, self.exchange.version_after(self.num_updates + 1)
         if self._target is not None:
             self._target.follow(before, self.num_updates)
-        return metrics
 
     def gather(self) -> None:
         """Takes what other learners keep of the parameters, for a checkpoint."""
@@ -241,7 +299,7 @@ class Learner:
         try:
             self.learnt.load_state_dict(state["learnt"])
             for name, optimiser in self._optimisers.items():
-                optimiser.load_state_dict(state["optimisers"][name])
+                load_optimiser(optimiser, state["optimisers"][name])
             self.num_updates, self.optimiser_steps = int(state["num_updates"]), int(state["optimiser_steps"])
             if self._target is not None:
                 self._target.module.load_state_dict(state["target"])
@@ -285,7 +343,7 @@ def _shapes(weights: Mapping[str, Tensor]) -> dict[str, str]:
     return {name: str(list(tensor.shape)) for name, tensor in weights.items()}
 
 
-def _optimiser_of(group: Group, config: OptimiserConfig) -> torch.optim.Optimizer:
+def _optimiser_of(group: Group, config: OptimiserConfig, graphed: bool) -> torch.optim.Optimizer:
     return make_optimiser(
         group.parameters,
         name=config.optimiser,
@@ -296,6 +354,7 @@ def _optimiser_of(group: Group, config: OptimiserConfig) -> torch.optim.Optimize
         centred=config.centred,
         beta1=config.beta1,
         beta2=config.beta2,
+        graphed=graphed,
     )
 
 

@@ -6,7 +6,7 @@ On a CPU each step is a handful of calls over all parameters together, fused or 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -85,6 +85,7 @@ def make_optimiser(
     centred: bool = False,
     beta1: float = 0.9,
     beta2: float = 0.999,
+    graphed: bool = False,
 ) -> torch.optim.Optimizer:
     """Builds the optimiser of that name.
 
@@ -100,12 +101,17 @@ def make_optimiser(
         momentum: of both RMSProps.
         centred: of "rmsprop": the variance of the gradient instead of its mean square (Graves 2013, arXiv 1308.0850).
         beta1, beta2: of both Adams.
+        graphed: of adam on a CUDA device: its steps can be recorded, and the learning rate is a tensor.
 
     Raises:
         UsageError: an option that this optimiser does not have.
     """
     if centred and name != "rmsprop":
         raise UsageError(f"expected --centred with --optimiser rmsprop, got it with {name}")
+    if name == "adam" and graphed:
+        parameters = list(parameters)
+        rate = torch.tensor(learning_rate, device=parameters[0].device)
+        return torch.optim.Adam(parameters, lr=rate, betas=(beta1, beta2), eps=epsilon, fused=True, capturable=True)
     if name == "adam":
         return torch.optim.Adam(parameters, lr=learning_rate, betas=(beta1, beta2), eps=epsilon, fused=True)
     if name == "radam":
@@ -133,7 +139,20 @@ def linear_decay(start: float, end_fraction: float, progress: float) -> float:
 def set_learning_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
     """Sets the learning rate of all parameter groups."""
     for group in optimiser.param_groups:
-        group["lr"] = learning_rate
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(learning_rate)
+        else:
+            group["lr"] = learning_rate
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Loads its state; whether it can be recorded is this start's affair, and every step sets the learning rate."""
+    own: list[dict[str, Any]] = [
+        {name: group[name] for name in ("lr", "capturable") if name in group} for group in optimiser.param_groups
+    ]
+    optimiser.load_state_dict(dict(state))
+    for group, kept in zip(optimiser.param_groups, own, strict=True):
+        group.update(kept)
 
 
 def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:

@@ -53,6 +53,10 @@ class OptimiserConfig:
     beta1: float = option(0.9, "Adam, RAdam: decay of the first moment")
     beta2: float = option(0.999, "Adam, RAdam: decay of the second moment")
     clip_norm: float = option(40.0, "largest global gradient norm", minimum=0)
+    update_graphs: bool = option(
+        False,
+        "replay whole updates as CUDA graphs: of adam, by one learner, not in rounds; off until it has been measured",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,6 +127,7 @@ class DeviceWorld:
         parts: what acts and learns.
         calls: by phase; of `get` those that gave a batch.
         recorded: graphs, before anybody was answered.
+        batches: for tests that keep them.
     """
 
     def __init__(
@@ -150,6 +151,7 @@ class DeviceWorld:
             VitalsTable(0).device,
         )
         self.recorded = 0
+        self.batches: list[TrainBatch] = []
         for owner, name, phase in (
             (parts.inference, "act", "act"),
             (parts.inference, "record_graphs", "record"),

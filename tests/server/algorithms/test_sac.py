@@ -152,7 +152,9 @@ def test_every_space_is_learnt_from(actions: tuple[ArraySpec, ...], network: Net
     names = {id(parameter): group for group, own in groups.items() for parameter in own.parameters}
     descend = learner._descend
 
-    def watched(name: str, loss: Tensor | None, weight: Tensor | None, progress: float) -> Mapping[str, Tensor] | None:
+    def watched(
+        name: str, loss: Tensor | None, weight: Tensor | None, progress: float | None
+    ) -> Mapping[str, Tensor] | None:
         before = [parameter.detach().clone() for parameter in learner.learnt.parameters()]
         norms = descend(name, loss, weight, progress)
         pairs = zip(before, learner.learnt.parameters(), strict=True)

@@ -58,7 +58,33 @@ def test_launches_and_waits_are_those_of_the_table(case: str) -> None:
 
 @pytest.mark.parametrize("case", _fast(FAST_PARITY))
 def test_an_update_is_that_of_the_cpu_and_nothing_races(case: str, device: Device) -> None:
-    config, spec = make_config(**CASES[case])
+    assert_update_of_the_cpu(device, case)
+
+
+@pytest.mark.parametrize("case", ["vtrace vector lstm", "r2d2 conv lstm", "sac vector none"])
+def test_a_replayed_update_is_that_of_the_cpu_and_one_launch(case: str, device: Device) -> None:
+    """And optimiser, statistics, target network and metrics are those of an update as it is."""
+    more = {"optimiser__update_graphs": True, "optimiser__optimiser": "adam"}
+    world = assert_update_of_the_cpu(device, case, **more)
+    assert device.captures == 1
+    batch, learner = world.batches[-1], world.parts.learner
+    world.forget()
+    with device.host("learner"):
+        learner.update(batch, 0.5)
+    assert device.operations["update", "graph", "server/learning/graphed_update.py GraphedUpdate.__call__"] == 1
+    assert device.launches["update"] < 50, "copies of batch and results, lag, rates and target network"
+    rates = {group["lr"].item() for optimiser in learner._optimisers.values() for group in optimiser.param_groups}
+    assert max(rates) < config_of(case, **more).optimiser.learning_rate
+
+
+def config_of(case: str, **more: Any) -> Any:
+    """Of a case, with changes."""
+    return make_config(**CASES[case] | more)[0]
+
+
+def assert_update_of_the_cpu(device: Device, case: str, **more: Any) -> DeviceWorld:
+    """Runs a case, and makes its last update again on the CPU."""
+    config, spec = make_config(**CASES[case] | more)
     world = DeviceWorld(device, config, spec)
     learner, seen = world.parts.learner, list[tuple[Any, TrainBatch, Tensor, Any]]()
     update = learner.update
@@ -67,6 +93,7 @@ def test_an_update_is_that_of_the_cpu_and_nothing_races(case: str, device: Devic
         before, random = world.loop.snapshot(), torch.get_rng_state()
         result = update(batch, progress)
         seen[:] = [(before, _on_host(batch), random, world.loop.snapshot())]
+        world.batches.append(batch)
         return result
 
     learner.update = watched  # type: ignore[method-assign]
@@ -79,6 +106,10 @@ def test_an_update_is_that_of_the_cpu_and_nothing_races(case: str, device: Devic
     cpu.update(batch, 0.1)
     for name, ours in cpu.learnt.state_dict().items():
         torch.testing.assert_close(after["learnt"][name], ours, rtol=1e-4, atol=1e-6, msg=name)
+    if cpu.target is not None:
+        for name, ours in cpu.target.state_dict().items():
+            torch.testing.assert_close(after["target"][name], ours, rtol=1e-4, atol=1e-6, msg=name)
+    return world
 
 
 @pytest.mark.parametrize(
