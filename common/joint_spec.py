@@ -6,6 +6,7 @@ of vectors with zeros; actions that it does not have are masked. So the tasks of
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -91,6 +92,14 @@ def padded(own: EnvironmentSpec, like: EnvironmentSpec) -> EnvironmentSpec:
         raise SpecError(f"{own.environment}: expected rows with an action mask, got none")
     masks = () if mask is None else (mask,)
     return replace(own, observations=(*shown, *masks), actions=tuple(actions), tasks=())
+
+
+def mask_places(own: EnvironmentSpec, like: EnvironmentSpec) -> list[int]:
+    """Where the entries of an environment's own action mask stand in the larger one."""
+    ours = [size for action in own.actions for size in action.num_values]
+    theirs = [size for action in like.actions for size in action.num_values]
+    starts = itertools.accumulate(theirs, initial=0)
+    return [start + entry for start, size in zip(starts, ours, strict=False) for entry in range(size)]
 
 
 def _mask_of(spec: EnvironmentSpec) -> ArraySpec | None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedbed.common.errors import SpecError
-from seedbed.common.joint_spec import padded
+from seedbed.common.joint_spec import mask_places, padded
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import Array
 from seedbed.env_client.environments.interface import Environment, Row, Status, fps_of, info_of, picture_of
@@ -42,7 +42,7 @@ class FilledUp:
             (ours, theirs, tuple(slice(size) for size in own.observations[ours].shape))
             for ours, theirs in zip(shown, wanted, strict=True)
         ]
-        self._entries = _entries(own, self.spec)
+        self._entries = mask_places(own, self.spec)
 
     @property
     def frames(self) -> int:
@@ -104,7 +104,7 @@ def fill_up(arrays: Sequence[Array], own: EnvironmentSpec, like: EnvironmentSpec
         theirs[tuple(slice(size) for size in ours.shape)] = ours
     if like.mask_position is not None:
         mask = 1 if own.mask_position is None else arrays[own.mask_position]
-        filled[like.mask_position][:, _entries(own, like)] = mask
+        filled[like.mask_position][:, mask_places(own, like)] = mask
     return filled
 
 
@@ -117,12 +117,3 @@ def fits_among(own: EnvironmentSpec, served: Sequence[EnvironmentSpec]) -> Envir
         return like if padded(own, like) == like else None
     except SpecError:
         return None
-
-
-def _entries(own: EnvironmentSpec, like: EnvironmentSpec) -> NDArray[np.int64]:
-    """Where the entries of an environment's own action mask stand in the larger one."""
-    ours = [size for action in own.actions for size in action.num_values]
-    theirs = [size for action in like.actions for size in action.num_values]
-    starts = np.cumsum([0, *theirs[:-1]])
-    places = [np.arange(start, start + size) for start, size in zip(starts, ours, strict=True)]
-    return np.concatenate(places).astype(np.int64) if places else np.empty(0, np.int64)

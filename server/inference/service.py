@@ -240,7 +240,7 @@ class InferenceService:
                 lease.opened_s = self._clock()
                 self._insight.begin(lease, slots_of(lease))
                 if self._tap is not None:
-                    self._tap.begin(slots_of(lease), lease.environment_indices)
+                    self._tap.begin(slots_of(lease), lease.environment_indices, lease.tasks)
                 self._ended.difference_update(range(lease.first, lease.first + lease.num_rows))
                 self._claims.begin(slots_of(lease))
                 self._fleet.joined(lease.environment_indices, lease.tasks)

@@ -43,8 +43,8 @@ class NoListener:
 class EpisodeTap(Protocol):
     """Reads what passes, in the inference thread: between an answer and the moment at which actors hear of it."""
 
-    def begin(self, slots: NDArray[np.int64], environment_indices: Sequence[int]) -> None:
-        """Slots have a new holder."""
+    def begin(self, slots: NDArray[np.int64], environment_indices: Sequence[int], tasks: Sequence[int]) -> None:
+        """Slots have a new holder, whose environments play these tasks."""
 
     def end(self, slots: NDArray[np.int64]) -> None:
         """Their holder is gone."""

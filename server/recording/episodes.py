@@ -29,6 +29,7 @@ class Episode:
 
     Attributes:
         environment_index: stable, of its environment.
+        task: the number of the task that it plays.
         observations: `[T + 1, ...]` for each array of the contract, as they travelled.
         actions: `[T, ...]` for each action array, as they were sent.
         rewards: float32 `[T]`, raw.
@@ -36,6 +37,7 @@ class Episode:
     """
 
     environment_index: int
+    task: int = 0
     observations: tuple[Array, ...]
     actions: tuple[Array, ...]
     rewards: NDArray[np.float32]
@@ -97,6 +99,7 @@ class EpisodeRecorder:
         self._table, self._put, self._share, self._quota = slots, put, share, quota
         self._row_bytes = sum(spec.row_bytes for spec in (*slots.spec.observations, *slots.spec.actions))
         self._environment = np.zeros(slots.num_slots, np.int64)
+        self._task = np.zeros(slots.num_slots, np.int64)
         self._records = np.zeros(slots.num_slots, np.bool_)
         self._open: dict[int, _Open] = {}
         self._begun: dict[int, int] = {}  # environment -> episodes
@@ -104,9 +107,10 @@ class EpisodeRecorder:
         self.whole, self.cut, self.left_out = 0, 0, 0
         self.complete = threading.Event()
 
-    def begin(self, slots: NDArray[np.int64], environment_indices: Sequence[int]) -> None:
+    def begin(self, slots: NDArray[np.int64], environment_indices: Sequence[int], tasks: Sequence[int] = (0,)) -> None:
         """Slots have a new holder."""
         self._environment[slots] = environment_indices
+        self._task[slots] = tasks
 
     def end(self, slots: NDArray[np.int64]) -> None:
         """The holder of these slots is gone, and the episodes it was in with it."""
@@ -172,6 +176,7 @@ class EpisodeRecorder:
         rows = self._open.pop(slot)
         episode = Episode(
             environment_index=int(self._environment[slot]),
+            task=int(self._task[slot]),
             observations=tuple(map(np.stack, zip(*rows.observations, strict=True))),
             actions=tuple(map(np.stack, zip(*rows.actions, strict=True))),
             rewards=np.array(rows.rewards, np.float32),

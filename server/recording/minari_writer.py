@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-import re
 import threading
 import time
 import warnings
@@ -22,6 +21,7 @@ import minari
 import minari.storage.datasets_root_dir
 import numpy as np
 from minari.data_collector import EpisodeBuffer
+from minari.dataset.minari_dataset import parse_dataset_id
 
 from seedbed.common.containers import ActionMapping, Containers, path_of
 from seedbed.common.errors import BrokenError, UsageError
@@ -29,7 +29,6 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.recording.episodes import Episode
 from seedbed.server.recording.spaces import action_space, observation_space
 
-_ID = re.compile(r"(?:[-\w][-\w/]*/)?[-\w]+-v\d+")
 _CHUNK_BYTES, _CHUNK_EPISODES, _CHUNK_S = 64 << 20, 50, 30.0
 _MOST_WAITING_BYTES = 256 << 20
 
@@ -53,6 +52,7 @@ class MinariWriter:
     """One data set.
 
     Attributes:
+        dataset_id: its name.
         path: its folder.
         episodes, steps: that are written.
     """
@@ -69,9 +69,13 @@ class MinariWriter:
         Raises:
             UsageError: the name is none, or is taken; or that one has other spaces.
         """
-        if not _ID.fullmatch(dataset_id):
-            raise UsageError(f"expected a Minari id like seedbed/cartpole-v0 as --dataset, got {dataset_id!r}")
-        self._id, self._spec, self._about = dataset_id, spec, about
+        try:
+            parse_dataset_id(dataset_id)
+        except (ValueError, TypeError) as error:  # the latter without a version
+            raise UsageError(
+                f"expected a Minari id like seedbed/cartpole-v0 as --dataset, got {dataset_id!r}"
+            ) from error
+        self.dataset_id, self._spec, self._about = dataset_id, spec, about
         self._spaces = observation_space(_told(spec)), action_space(spec.actions)
         self._observations = Containers([array.name for array in _told(spec)])
         self._actions = Containers([array.name for array in spec.actions])
@@ -102,20 +106,20 @@ class MinariWriter:
         self._queue.put(None)
         self._thread.join()
         if self._failure is not None:
-            raise BrokenError(f"cannot write the data set {self._id}: {self._failure!r}") from self._failure
+            raise BrokenError(f"cannot write the data set {self.dataset_id}: {self._failure!r}") from self._failure
 
     def _open(self, goes_on: bool) -> Any:
-        if self._id not in minari.list_local_datasets():
+        if self.dataset_id not in minari.list_local_datasets():
             return None
         if not goes_on:
             raise UsageError(
-                f"expected a new data set as --dataset, {self._id} is there already; `minari delete {self._id}` "
-                "removes it"
+                f"expected a new data set as --dataset, {self.dataset_id} is there already; "
+                f"`minari delete {self.dataset_id}` removes it"
             )
-        dataset = minari.load_dataset(self._id)
+        dataset = minari.load_dataset(self.dataset_id)
         if (dataset.observation_space, dataset.action_space) != self._spaces:
             raise UsageError(
-                f"expected the spaces of this run in the data set {self._id}, got others: name another --dataset"
+                f"expected the spaces of this run in the data set {self.dataset_id}, got others: name another --dataset"
             )
         return dataset
 
@@ -156,7 +160,7 @@ class MinariWriter:
             self.steps += sum(len(episode.rewards) for episode in chunk)
         except Exception as error:  # a full disk costs the data set, never the run
             self._failure = error
-            _log.warning("recording has ended: cannot write the data set %s: %r", self._id, error)
+            _log.warning("recording has ended: cannot write the data set %s: %r", self.dataset_id, error)
 
     def _create(self, buffers: list[EpisodeBuffer]) -> Any:
         observations, actions = self._spaces
@@ -166,7 +170,7 @@ class MinariWriter:
 
     def _created(self, buffers: list[EpisodeBuffer], observations: Any, actions: Any) -> Any:
         dataset = minari.create_dataset_from_buffers(
-            self._id,
+            self.dataset_id,
             buffers,
             observation_space=observations,
             action_space=actions,

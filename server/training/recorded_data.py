@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 
 from seedbed.common.cli import naming_extras
 from seedbed.common.counting import count
-from seedbed.common.errors import BrokenError, UsageError
+from seedbed.common.errors import BrokenError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.options.config import ServerConfig
-from seedbed.server.recording.episodes import EpisodeRecorder, Quota
+from seedbed.server.recording.episodes import Episode, EpisodeRecorder, Quota
+from seedbed.server.recording.own_rows import in_own_rows
 from seedbed.server.shared.slots import SlotTable
 
 logger = logging.getLogger(__name__)
 
+_NOT_IN_NAMES = re.compile(r"[^\w-]+")
+
 
 class Recording:
-    """A recorder, and the data set that it fills.
+    """A recorder, and the data sets that it fills: one, or one for each task.
 
     Attributes:
         recorder: to be told what passes.
-        dataset_id: of the data set.
+        dataset_id: of the data set; of several tasks without their names.
     """
 
     def __init__(
@@ -31,32 +35,38 @@ class Recording:
         *,
         algorithm: str,
         description: str,
+        tasks: Mapping[int, str] | None = None,
         share: float = 1.0,
         quota: Quota | None = None,
         goes_on: bool = False,
     ) -> None:
-        """Opens the data set.
+        """Opens the data sets.
 
         Args:
             slots: what passes.
             dataset_id: of Minari.
             algorithm, description: what stands in it.
+            tasks: of a run of several, the numbers of those that are recorded, and what their data sets are called
+                besides; "" is nothing.
             share, quota: see `EpisodeRecorder`.
             goes_on: add to one that is there.
 
         Raises:
-            UsageError: the name cannot be used, or there are several tasks.
+            UsageError: the name cannot be used.
             MissingExtraError: Minari is not installed.
         """
-        if slots.spec.num_tasks > 1:
-            raise UsageError(f"expected one task, got {slots.spec.num_tasks}: a data set has the spaces of one")
         with naming_extras():
             from seedbed.server.recording.minari_writer import About, MinariWriter
 
         about = About(algorithm=algorithm, description=description)
-        self._writer = MinariWriter(dataset_id, slots.spec, about, goes_on=goes_on)
+        self._rows = slots.spec
+        self._specs = slots.spec.tasks or (slots.spec,)
+        self._writers = {
+            number: MinariWriter(named(dataset_id, name), self._specs[number], about, goes_on=goes_on)
+            for number, name in (tasks or {0: ""}).items()
+        }
         self.dataset_id = dataset_id
-        self.recorder = EpisodeRecorder(slots, self._writer.put, share=share, quota=quota)
+        self.recorder = EpisodeRecorder(slots, self._put, share=share, quota=quota)
 
     def close(self) -> str:
         """Writes what is left, when nothing passes any more.
@@ -68,15 +78,24 @@ class Recording:
             BrokenError: it could not be written.
         """
         self.recorder.close()
-        self._writer.close()
-        recorder, writer = self.recorder, self._writer
-        line = f"recorded {count(writer.episodes, 'episode')}, {count(writer.steps, 'step')}, in {self.dataset_id}"
-        line += f" ({writer.path})" if writer.episodes else ", which was not made"
+        for writer in self._writers.values():
+            writer.close()
+        recorder = self.recorder
+        lines = [
+            f"recorded {count(writer.episodes, 'episode')}, {count(writer.steps, 'step')}, in {writer.dataset_id}"
+            + (f" ({writer.path})" if writer.episodes else ", which was not made")
+            for writer in self._writers.values()
+        ]
         if recorder.cut:
-            line += f"; {count(recorder.cut, 'episode')} cut and left out"
+            lines.append(f"{count(recorder.cut, 'episode')} cut and left out")
         if recorder.left_out:
-            line += f"; {count(recorder.left_out, 'whole episode')} left out, there was no room"
-        return line
+            lines.append(f"{count(recorder.left_out, 'whole episode')} left out, there was no room")
+        return "; ".join(lines)
+
+    def _put(self, episode: Episode) -> bool:
+        """Gives an episode to its task's data set, with the rows that the task has by itself."""
+        own = self._specs[episode.task]
+        return self._writers[episode.task].put(episode if own is self._rows else in_own_rows(episode, own, self._rows))
 
     def finish(self) -> None:
         """Closes it and says so; what cannot be written costs a warning."""
@@ -101,14 +120,21 @@ def make_recording(
     """Of a training run; None unless it was asked for. Each of several learners has a data set of its own."""
     if not config.run.record_share:
         return None
-    dataset_id = config.run.record_dataset or "seedbed/{}-v0".format(re.sub(r"[^\w-]+", "-", run_name))
+    dataset_id = config.run.record_dataset or f"seedbed/{_NOT_IN_NAMES.sub('-', run_name)}-v0"
     if rank > 0:
-        dataset_id = re.sub(r"(-v\d+)?$", rf"-learner{rank}\1", dataset_id, count=1)
+        dataset_id = named(dataset_id, f"learner{rank}")
     return Recording(
         slots,
         dataset_id,
         algorithm=config.algorithm,
         description=f"{spec.environment}: {config.run.record_share:g} of the episodes of a training",
+        tasks=dict(enumerate(config.tasks.names)) if spec.tasks else None,
         share=config.run.record_share,
         goes_on=True,
     )
+
+
+def named(dataset_id: str, name: str) -> str:
+    """The id with a word more, before its version."""
+    word = _NOT_IN_NAMES.sub("-", name).strip("-")
+    return re.sub(r"(-v\d+)?$", rf"-{word}\1", dataset_id, count=1) if word else dataset_id

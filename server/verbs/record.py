@@ -17,6 +17,7 @@ from seedbed.server.training.recorded_data import Recording
 from seedbed.server.training.resolve import config_of
 from seedbed.server.training.stop_signal import StopSignal
 from seedbed.server.verbs.eval_options import EvalConfig
+from seedbed.server.verbs.eval_tasks import played_tasks
 from seedbed.server.verbs.evaluate import acts_greedily, describe, evaluate
 
 _INTERRUPTED = 130
@@ -27,6 +28,7 @@ class RecordConfig:
     """record"""
 
     dataset: str | None = option(None, "name of the data set, e.g. seedbed/cartpole-v0; must be new", metavar="ID")
+    task: str | None = option(None, "of a run of several tasks the one that is played", metavar="NAME")
     best: bool = option(False, "the checkpoint of the best cohort instead of the newest")
     episodes: int = option(100, "episodes, the first of each environment", minimum=1)
     eval_envs: int = option(16, "environments", minimum=1)
@@ -60,6 +62,10 @@ def main(argv: Sequence[str]) -> int:
     run, checkpoint = find_checkpoint(namespace.run, best=options.best)
     evaluation, dataset = options.evaluation, options.dataset
     config = config_of(run, evaluation.trust)
+    played = played_tasks(config, run.spec, options.task)
+    if len(played) > 1:
+        raise UsageError(f"expected --task, one of {', '.join(config.tasks.names)}: the run has several")
+    environment = run.spec.tasks[played[0]].environment if played else run.spec.environment
     policy = "greedy" if acts_greedily(evaluation, config, run.spec) else "sampled"
 
     def record(slots: SlotTable) -> Recording:
@@ -67,7 +73,8 @@ def main(argv: Sequence[str]) -> int:
             slots,
             dataset,
             algorithm=config.algorithm,
-            description=f"{run.spec.environment}: {policy} policy after {checkpoint.agent_steps:,} agent steps",
+            description=f"{environment}: {policy} policy after {checkpoint.agent_steps:,} agent steps",
+            tasks={number: "" for number in played} or None,
             quota=Quota(evaluation.num_envs, evaluation.episodes),
         )
 

@@ -10,7 +10,9 @@ import pytest
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.common.timestep import StepType, Timesteps
 from seedbed.server.recording.episodes import Episode, EpisodeRecorder, Quota
+from seedbed.server.recording.own_rows import in_own_rows
 from seedbed.server.shared.slots import SlotTable
+from seedbed.server.training.recorded_data import named
 
 FIRST, MID, LAST = map(int, StepType)
 SPEC = EnvironmentSpec(
@@ -119,3 +121,50 @@ def test_whole_ones_without_room_are_counted() -> None:
         world.step([FIRST])
         world.step([LAST], ended=[0])
     assert (world.recorder.whole, world.recorder.left_out) == (1, 2)
+
+
+def test_one_of_several_tasks_has_its_own_rows() -> None:
+    """What a client filled up is cut down again: channels, numbers, entries of the mask."""
+    from seedbed.common.specs import action_mask
+    from seedbed.env_client.environments.filled_up import fill_up
+
+    def spec(channels: int, numbers: int, actions: int, *, mask: bool) -> EnvironmentSpec:
+        action = (discrete("action", actions),)
+        shown = (
+            ArraySpec(name="/eye", dtype="uint8", shape=(3, 4, channels)),
+            ArraySpec(name="/arm", dtype="float32", shape=(numbers,)),
+        )
+        return EnvironmentSpec(
+            environment="x", observations=(*shown, *([action_mask(action)] if mask else [])), actions=action
+        )
+
+    joint = spec(3, 5, 7, mask=True)
+    random = np.random.default_rng(0)
+    for masked in (True, False):
+        own = spec(1, 2, 4, mask=masked)
+        arrays = tuple(random.integers(0, 2, (6, *array.shape)).astype(array.dtype) for array in own.observations)
+        passed = Episode(
+            environment_index=0,
+            task=1,
+            observations=fill_up(arrays, own, joint),
+            actions=(np.zeros(5, np.int64),),
+            rewards=np.zeros(5, np.float32),
+            terminated=True,
+        )
+        cut = in_own_rows(passed, own, joint)
+        assert len(cut.observations) == len(arrays)
+        for ours, theirs in zip(arrays, cut.observations, strict=True):
+            assert ours.dtype == theirs.dtype
+            assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "word", "expected"),
+    [
+        ("seedbed/pong-v0", "", "seedbed/pong-v0"),
+        ("seedbed/pong-v0", "learner1", "seedbed/pong-learner1-v0"),
+        ("a-v12", "ALE/Pong v5", "a-ALE-Pong-v5-v12"),
+    ],
+)
+def test_names_of_several_data_sets(dataset: str, word: str, expected: str) -> None:
+    assert named(dataset, word) == expected

@@ -126,7 +126,7 @@ def test_a_run_that_goes_on_adds_to_its_data_set() -> None:
         write(spec_of(spaces.Box(-1, 1, (3,)), spaces.Discrete(3)), [], goes_on=True)
 
 
-@pytest.mark.parametrize("name", ["pong", "a b-v0", "../x-v0", "/x-v0", "x-v0/y"])
+@pytest.mark.parametrize("name", ["pong", "a b-v0", "a/b-v0", "../x-v0", "/x-v0", "x-v0/y"])
 def test_names(name: str) -> None:
     with pytest.raises(UsageError, match="expected a Minari id like"):
         writing.MinariWriter(name, spec_of(spaces.Box(-1, 1, (2,)), spaces.Discrete(3)), ABOUT, goes_on=False)
