@@ -16,7 +16,7 @@ from torch import Tensor
 from seedbed.server.experience.batch import TrainBatch, Windows, valid_transitions
 from seedbed.server.experience.frames import StackIndex
 from seedbed.server.experience.open_unrolls import OpenUnrolls
-from seedbed.server.experience.transfer import indices_to_device, to_device
+from seedbed.server.experience.transfer import indices_to_device, put, to_device
 from seedbed.server.experience.unroll import Provenance, UnrollLayout, UnrollRows
 
 Places = NDArray[np.int64]
@@ -142,6 +142,8 @@ class StoredUnrolls:
     def _stacks(self, places: Tensor, age: Tensor, rows: Tensor | None = None) -> tuple[Tensor, ...]:
         """Observations `[W, B, K, ...]` of all rows, or of `rows` `[W, B]`, gathered straight into time-major order."""
         num_rows, stacks = self.layout.num_rows, dict[int, StackIndex]()
+        if rows is None and self._is_elsewhere:
+            return self._stacks_there(places, self._to_batch(age))
         if rows is None:
             rows = torch.arange(num_rows, device=self.device)[:, None]
         for history in set(self.layout.histories):
@@ -152,8 +154,24 @@ class StoredUnrolls:
             for frames, history in zip(self._frames, self.layout.histories, strict=True)
         )
 
+    @property
+    def _is_elsewhere(self) -> bool:
+        """Whether unrolls are kept on the host and learnt from on a device."""
+        return self.device.type == "cpu" != self._batch_device.type
+
+    def _stacks_there(self, places: Tensor, age: Tensor) -> tuple[Tensor, ...]:
+        """The same of all rows, stacked where they are learnt from: only frames go there, each once."""
+        made = []
+        for kept, history in zip(self._rows.observations, self.layout.histories, strict=True):
+            frames = self._to_batch(kept.index_select(0, places))
+            first = torch.arange(len(frames), device=age.device) * frames.shape[1] + history
+            newest = first + torch.arange(len(age), device=age.device)[:, None]  # [L, B]
+            stacks = StackIndex(newest.flatten(), age.flatten(), history + 1).gather(frames.flatten(0, 1))
+            made.append(stacks.unflatten(0, age.shape))
+        return tuple(made)
+
     def _to_batch(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self._batch_device, non_blocking=True)
+        return put(tensor, self._batch_device) if self._is_elsewhere else tensor.to(self._batch_device)
 
 
 class Marker:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from seedbed.common.options import override
 from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.experience.replay import Replay
 from seedbed.server.experience.stored_unrolls import Marker
 from seedbed.server.inference import parameters
 from seedbed.server.learning.learner import Learner
@@ -178,6 +179,22 @@ def test_a_run_goes_on_on_another_kind_of_device(caplog: pytest.LogCaptureFixtur
             random = world.parts.inference.random_state
             learner = world.loop.snapshot()
         state = RunState(agent_steps=50, updates=updates, random=random, random_device=kind, learner=learner)
+
+
+def test_frames_of_a_replay_on_the_cpu_are_stacked_on_the_device(device: Device) -> None:
+    """So each goes there once, not once for every stack that it is in."""
+    world = run_world(device, "r2d2", image=True, algorithm_options__replay__replay_device="cpu")
+    replay = world.parts.source
+    assert isinstance(replay, Replay)
+    storage, places = replay._storage, np.array([0, 3, 3, 5])
+    sources = [source for place in places for source in [replay._provenance[place]] if source is not None]
+    there = storage.gather(places, sources)
+    storage._batch_device = torch.device("cpu")
+    here = storage.gather(places, sources)
+    for ours, theirs in zip(there.observations, here.observations, strict=True):
+        assert ours.device.type == "cuda"
+        assert torch.equal(ours.cpu(), theirs)
+    assert here.observations[0].shape[2] == 3
 
 
 @pytest.mark.parametrize("turns", [7, 13])
