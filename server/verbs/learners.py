@@ -21,6 +21,7 @@ from seedbed.common.errors import BrokenError, UsageError
 from seedbed.common.logs import setup_logging
 from seedbed.common.report import passed_on
 from seedbed.common.restarts import RestartBudget
+from seedbed.common.stop_signals import STOP_SIGNALS
 from seedbed.server.training.place import STORE_VARIABLE, place_of
 from seedbed.server.training.stop_signal import StopSignal
 from seedbed.server.verbs.seeds import patient_signal
@@ -81,8 +82,8 @@ def run_learners(verb: str, argv: Sequence[str], num_learners: int, stop: StopSi
             permanent = [code for code in failed if code > 0 and code != _RETRY]
             if not failed or permanent:
                 return permanent[0] if permanent else 0
-            if stop.name is not None:
-                return _RETRY
+            if stop.name is not None:  # one that had not begun ends by the signal, and the others miss it
+                return 0 if all(code == _RETRY or -code in STOP_SIGNALS for code in failed) else _RETRY
             restarts = budget.spend(time.monotonic())
             if restarts is None:
                 raise BrokenError(

@@ -66,6 +66,12 @@ def training(run_dir: Path, *more: str | float, learners: int = 2) -> Iterator[P
         yield program
 
 
+def starts_again(program: Program, learners: int = 2) -> None:
+    """Waits until all serve once more: what metrics say from then on is of the new start."""
+    program.eventually(lambda: "starting all again" in program.stderr, "another start")
+    program.eventually(lambda: program.stderr.count("serving on") >= 2 * learners, "servers that serve again")
+
+
 def ends_well(program: Program) -> None:
     """Told to stop, it saves and leaves nothing."""
     program.send(signal.SIGTERM)
@@ -134,7 +140,7 @@ def test_the_first_replica_is_killed(tmp_path: Path) -> None:
         program.eventually(lambda: (run_dir / "checkpoints").is_dir() and load_newest(run_dir / "checkpoints"), "one")
         saved = state_of(run_dir).updates
         replicas(program)[0].kill()
-        program.eventually(lambda: "starting all again" in program.stderr, "another start")
+        starts_again(program)
         trains(program, run_dir, saved, 2)
         ends_well(program)
 
@@ -200,7 +206,7 @@ def test_a_replica_that_freezes_for_good(tmp_path: Path) -> None:
     with training(run_dir, "--replica-timeout-s", 4) as program:
         updates = newest(run_dir)["updates"]
         replicas(program)[1].suspend()
-        program.eventually(lambda: "starting all again" in program.stderr, "another start")
+        starts_again(program)
         assert "one of them is gone" in program.stderr
         assert state_of(run_dir).updates >= updates
         trains(program, run_dir, updates + 5, 2)
@@ -219,7 +225,7 @@ def test_gossip_waits_for_nobody(tmp_path: Path) -> None:
         child.resume()
         trains(program, run_dir, updates, 2)
         child.kill()
-        program.eventually(lambda: "starting all again" in program.stderr, "another start")
+        starts_again(program)
         trains(program, run_dir, updates + 20, 2)
         ends_well(program)
     own = state_of(run_dir / "replicas" / "1")
@@ -239,7 +245,7 @@ def test_a_parameter_server_loses_a_learner(tmp_path: Path) -> None:
         program.eventually(lambda: (run_dir / "checkpoints").is_dir() and load_newest(run_dir / "checkpoints"), "one")
         updates = state_of(run_dir).updates
         replicas(program)[2].kill()
-        program.eventually(lambda: "starting all again" in program.stderr, "another start")
+        starts_again(program, 3)
         trains(program, run_dir, updates + 20, 3)
         ends_well(program)
     state = state_of(run_dir)

@@ -122,3 +122,13 @@ def test_replicas_end_when_who_started_them_is_gone() -> None:
     assert process.poll() is None
     output, _ = process.communicate(timeout=30)
     assert output.strip() == b"the end of its parent"
+
+
+def test_told_to_stop_before_they_have_begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One ends by the signal, for nobody takes it yet, and the other misses it: that is no failure."""
+    program = "time.sleep(60) if os.environ['RANK'] == '1' else (time.sleep(1), sys.exit(75))"
+    Replicas(monkeypatch, tmp_path, program)
+    monkeypatch.setattr(learners, "patient_signal", lambda: signal.SIGTERM)
+    stop = StopSignal()
+    stop.name = "SIGTERM"
+    assert run_learners("train", [], 2, stop) == 0
