@@ -77,6 +77,7 @@ def test_which_task_has_to_be_said() -> None:
 
 @pytest.mark.slow
 @pytest.mark.system
+@pytest.mark.timeout(600)
 def test_a_run_of_tasks_that_differ_is_scored_loaded_and_drawn(tmp_path: Path) -> None:
     folder = tmp_path / "both"
     options = ("--num-envs", 8, "--batch-size", 4, "--max-steps", 3000, "--device", "cpu", "--algorithm", "vtrace")

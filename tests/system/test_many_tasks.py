@@ -45,6 +45,7 @@ def test_clients_of_different_tasks_join_one_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_run_of_several_tasks_goes_on_as_it_was(tmp_path: Path) -> None:
     options = ("--run-dir", tmp_path / "both", "--algorithm", "vtrace", *FAST)
     run("train", *TASKS, *options, "--max-steps", 1500).assert_well()
