@@ -39,7 +39,9 @@ class ExportConfig:
         8, "episodes that are played with the file, against seedbed.load; 0: it is written unseen", minimum=0
     )
     max_steps: int = option(2000, "of such an episode at most so many steps", minimum=1)
-    tolerance: float = option(1e-5, "largest difference of numbers, as a share of them where they are above 1")
+    tolerance: float = option(
+        1e-5, "largest difference of numbers, as a share of the largest of a row where that is above 1"
+    )
     eval_seed: int = option(0, "seed of these episodes")
     allow_import: bool = option(False, "import modules that the run's config.json names")
     import_from: Path | None = option(None, "where they are looked for last", metavar="DIR", hidden=True)

@@ -15,7 +15,7 @@ from gymnasium import spaces
 
 from seedbed import exporting
 from seedbed.common.errors import BrokenError, UsageError
-from seedbed.exported_play import Agreement, Play, compare
+from seedbed.exported_play import Agreement, Play, _error, compare
 from seedbed.exporting import ExportConfig, export
 from seedbed.policy import Policy, load
 from seedbed.server.export.module import ExportedPolicy
@@ -171,6 +171,16 @@ class TestFaults:
         dtypes = {p.dtype for p in load(both.folder, precision="float32").exported().parameters()}
         assert dtypes == {torch.float32}
         assert torch.bfloat16 in {p.dtype for p in load(both.folder).exported().parameters()}
+
+
+def test_differences_are_shares_of_a_row() -> None:
+    expected = np.array([[1000.0, 0.0, -1e9], [0.5, 0.0, -1e9]], np.float32)
+    got = expected.copy()
+    got[0, 1] += 0.01
+    assert _error(got, expected) == pytest.approx(1e-5)
+    got[1, 1] += 0.01
+    assert _error(got, expected) == pytest.approx(1e-2)
+    assert np.isnan(_error(np.full_like(got, np.nan), expected))
 
 
 def test_names_of_ports_differ() -> None:
