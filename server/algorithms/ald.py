@@ -112,6 +112,7 @@ class ALD(VTrace):
 
     Options = ALDOptions
     gossips = False
+    draws_rows = True
 
     def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
         """Lays unrolls out.

@@ -166,6 +166,7 @@ class Algorithm(ABC):
             is policy lag that it corrects or bears, and nothing else of it remembers older parameters.
         serves: its parameters may be kept elsewhere and change with others' gradients at any time; one group, and no
             statistics.
+        draws_rows: what an update learns from is drawn anew within it, which no recording of it would do.
         sums: losses are sums over what is learnt from, not means: several learners add their gradients up.
     """
 
@@ -183,6 +184,7 @@ class Algorithm(ABC):
     sums: bool = False
     gossips: ClassVar[bool] = False
     serves: ClassVar[bool] = False
+    draws_rows: ClassVar[bool] = False
 
     def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
         """Prepares to learn.

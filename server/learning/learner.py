@@ -83,10 +83,12 @@ class Learner:
         graphed = config.update_graphs and device.type == "cuda"
         self._optimisers = {name: _optimiser_of(group, config, graphed) for name, group in self._groups.items()}
         self._graph = GraphedUpdate(self._work) if graphed else None
-        if graphed and (config.optimiser != "adam" or algorithm.regime == "rounds" or self.exchange.world > 1):
+        drawn = algorithm.regime == "rounds" or algorithm.draws_rows
+        if graphed and (config.optimiser != "adam" or drawn or self.exchange.world > 1):
             raise UsageError(
-                "expected --update-graphs with --optimiser adam, one learner, and an algorithm that does not learn in "
-                f"rounds, got --optimiser {config.optimiser}, {self.exchange.world} learners and {algorithm.regime}"
+                "expected --update-graphs with --optimiser adam, one learner, and an algorithm that neither learns in "
+                f"rounds nor draws rows within an update, got --optimiser {config.optimiser}, {self.exchange.world} "
+                f"learners and {type(algorithm).__name__}"
             )
         self._target = None
         if algorithm.target is not None:

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from seedbed.common.errors import UsageError
 from seedbed.common.options import override
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.replay import Replay
@@ -298,3 +299,11 @@ def _on_host(batch: TrainBatch) -> TrainBatch:
         valid=batch.valid.cpu(),
         sample=sample,
     )
+
+
+def test_an_update_that_draws_rows_is_not_replayed(device: Device) -> None:
+    """A recording would draw the same ones for ever."""
+    more = {"optimiser__update_graphs": True, "optimiser__optimiser": "adam"}
+    config, spec = make_config(algorithm="ald", image=False, core="lstm", **more)
+    with pytest.raises(UsageError, match="nor draws rows within an update, got --optimiser adam, 1 learners and ALD"):
+        DeviceWorld(device, config, spec)
