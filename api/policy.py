@@ -30,7 +30,7 @@ from seedbed.common.plugins import Trust, start_directory
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import Array, StepType
 from seedbed.env_client.environments.filled_up import fill_up
-from seedbed.server.algorithms.interface import Acting
+from seedbed.server.algorithms.acting import Acting
 from seedbed.server.algorithms.registry import find_algorithm
 from seedbed.server.experience.unroll import TORCH_DTYPES
 from seedbed.server.export.module import ExportedPolicy

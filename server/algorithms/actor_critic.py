@@ -17,17 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.algorithms.acting import Acting, Decision
+from seedbed.server.algorithms.batch_reading import batch_inputs, mask_of
 from seedbed.server.algorithms.best import Best, best_of_policy
-from seedbed.server.algorithms.interface import (
-    EVERYTHING,
-    Acting,
-    Algorithm,
-    Decision,
-    ScaledHead,
-    Step,
-    batch_inputs,
-    mask_of,
-)
+from seedbed.server.algorithms.interface import EVERYTHING, Algorithm
 from seedbed.server.algorithms.risk import REWARDS, risk_bound
 from seedbed.server.algorithms.seen import Seen, Targets, diagnostics
 from seedbed.server.algorithms.task_losses import (
@@ -40,6 +33,7 @@ from seedbed.server.algorithms.task_losses import (
     weighted,
     weights_of,
 )
+from seedbed.server.algorithms.update_steps import ScaledHead, Step
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.unroll import TASK, FieldSpec, action_field
 from seedbed.server.losses.masking import only_valid, rows_where, weight_of

@@ -27,7 +27,7 @@ from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.actor_critic import BEHAVIOUR
-from seedbed.server.algorithms.interface import Group, Step, batch_inputs, mask_of
+from seedbed.server.algorithms.batch_reading import batch_inputs, mask_of
 from seedbed.server.algorithms.recent_unrolls import RecentUnrolls
 from seedbed.server.algorithms.task_losses import (
     in_units_of,
@@ -37,6 +37,7 @@ from seedbed.server.algorithms.task_losses import (
     weighted,
     weights_of,
 )
+from seedbed.server.algorithms.update_steps import Group, Step
 from seedbed.server.algorithms.vtrace import VTrace, VTraceOptions
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.masking import masked_reduce, only_valid, weight_of

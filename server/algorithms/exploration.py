@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from seedbed.server.algorithms.interface import Acting
+from seedbed.server.algorithms.acting import Acting
 from seedbed.server.losses.q_learning import only_allowed
 
 _GOLDEN_RATIO = 0.6180339887498949  # the fractions of its multiples fill [0, 1) evenly, however many there are

@@ -12,18 +12,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
-from seedbed.common.errors import SpecError, UsageError
+from seedbed.common.errors import UsageError
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.algorithms.acting import Acting, Decision
 from seedbed.server.algorithms.best import Best
+from seedbed.server.algorithms.update_steps import Group, ScaledHead, Step, Target
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.regimes import REGIMES, Draws, RegimeName
-from seedbed.server.experience.unroll import ACTION_MASK, LAST_ACTION, TASK, FieldSpec
+from seedbed.server.experience.unroll import FieldSpec
 from seedbed.server.networks.array_kinds import as_read
 from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork
 from seedbed.server.networks.learnt import Learnt
@@ -36,114 +36,6 @@ from seedbed.server.options.config import ServerConfig
 
 EVERYTHING = "all"
 """The group of an algorithm that has one."""
-
-
-class Decision(NamedTuple):
-    """The answer to an inference batch.
-
-    Attributes:
-        actions: one `[N, *spec.shape]` for each action array: the samples, of which the learner asks the probability.
-        sent: the same actions as they go over the wire and into the next row's `last_action`.
-        recorded: `[N, ...]` for every name in `Algorithm.recorded`.
-        state: `[N, ...]` each, the agent state after these rows.
-        shown: numbers for people, where `Acting.watched` asks for them: "policy" `[N, at most 64]`, what
-            `ActionDistribution.shown` gives, or Q-values, as `Algorithm.shows` says; and "value" `[N]`. Optional.
-    """
-
-    actions: tuple[Tensor, ...]
-    sent: tuple[Tensor, ...]
-    recorded: Mapping[str, Tensor]
-    state: AgentState
-    shown: Mapping[str, Tensor] | None = None
-
-
-class Step(NamedTuple):
-    """One optimiser step of an update.
-
-    Attributes:
-        loss: scalar to differentiate, for the parameters of `group` alone; None where the train batch has no rows for
-            this step, which only shapes say: no number of the device is asked.
-        group: of the parameters that change.
-        weight: what the main loss has been divided by, so that several learners can weigh their gradients: valid
-            transitions of a mean, B unrolls of a replay, 1 of a sum. At 0 the loss must be 0, and so its gradient.
-        metrics: scalars without gradient, by name.
-        priorities: `[B]` without gradient, how much each unroll is worth being replayed; of one step of an update.
-        moments: sums over transitions for statistics that change after the update, by name, each transition once.
-        histograms: values without gradient, by name, of any shape, NaN where they do not count: how they are spread is
-            shown once in a log interval.
-    """
-
-    loss: Tensor | None
-    group: str
-    weight: Tensor
-    metrics: Mapping[str, Tensor]
-    priorities: Tensor | None = None
-    moments: Mapping[str, Tensor] | None = None
-    histograms: Mapping[str, Tensor] | None = None
-
-
-class Group(NamedTuple):
-    """Parameters with an optimiser of their own.
-
-    Attributes:
-        parameters: no other group has one of them.
-        learning_rate: at the start; None: the common one.
-        clip_norm: of their gradient; None: the common one.
-    """
-
-    parameters: Sequence[nn.Parameter]
-    learning_rate: float | None = None
-    clip_norm: float | None = None
-
-
-class ScaledHead(NamedTuple):
-    """A linear head that says spread * (weight f + bias) + mean; all `[K, ...]`.
-
-    Attributes:
-        weight, bias: that are learnt.
-        spread, mean: of the moments of its targets.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    spread: Tensor
-    mean: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """How a target network follows what is learnt; one of the two.
-
-    Attributes:
-        period: updates between two copies.
-        tau: share by which its parameters move towards those being learnt after every update; buffers are copied.
-    """
-
-    period: int | None = None
-    tau: float | None = None
-
-    def __post_init__(self) -> None:
-        if (self.period is None) == (self.tau is None):
-            raise ValueError(f"expected a period or a tau, got {self}")
-
-
-@dataclass(frozen=True, slots=True)
-class Acting:
-    """How a batch of actions is picked.
-
-    Attributes:
-        environment_indices: int64 `[N]`: exploration goes by environment, never by slot.
-        generator: the only source of randomness.
-        agent_steps: of the run so far, for exploration that changes with time.
-        greedy: bool `[N]`, rows that take the best action instead of exploring; None where there are none.
-        watched: somebody looks, and wants `Decision.shown`.
-    """
-
-    environment_indices: Tensor
-    generator: torch.Generator
-    agent_steps: int
-    greedy: Tensor | None
-    watched: bool = False
 
 
 class Algorithm(ABC):
@@ -353,38 +245,3 @@ class Algorithm(ABC):
 def moments_within(learnt: nn.Module) -> ObservationMoments | None:
     """The accumulators for normalisers in what is learnt; None: nothing is normalised."""
     return next((module for module in learnt.modules() if isinstance(module, ObservationMoments)), None)
-
-
-def has_one_discrete_action(spec: EnvironmentSpec) -> bool:
-    """Whether an environment has the only kind of action that an algorithm with one value per action can take."""
-    return len(spec.actions) == 1 and spec.actions[0].kind == "discrete" and spec.actions[0].shape == ()
-
-
-def expect_one_discrete_action(spec: EnvironmentSpec, algorithm: str) -> None:
-    """Refuses other environments, and says which of the built-in algorithms can learn them.
-
-    Raises:
-        SpecError: it is another.
-    """
-    from seedbed.server.algorithms.registry import suiting  # imports all of them
-
-    if not has_one_discrete_action(spec):
-        came = ", ".join(f"{action.name!r} {action}" for action in spec.actions)
-        others = ", ".join(suiting(spec))
-        raise SpecError(
-            f"{spec.environment}: --algorithm {algorithm} expects one discrete action, got {came}"
-            + (f"; take one of {others}" if others else "")
-        )
-
-
-def mask_of(batch: TrainBatch, rows: slice = slice(None)) -> Tensor | None:
-    """The action masks of some rows of a train batch, all unless given, `[L, B, M]`; None: everything is allowed."""
-    return batch.fields[ACTION_MASK][rows] if ACTION_MASK in batch.fields else None
-
-
-def batch_inputs(batch: TrainBatch) -> Inputs:
-    """The rows of a train batch as a network reads them, `[L, B, ...]`."""
-    fields = batch.fields
-    last_action = tuple(array for name, array in fields.items() if name.startswith(LAST_ACTION))
-    mask, task = fields.get(ACTION_MASK), fields.get(TASK)
-    return Inputs(batch.observations, fields["step_type"], fields["reward"], last_action, mask, task)

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from seedbed.server.algorithms.interface import EVERYTHING, Step
+from seedbed.server.algorithms.interface import EVERYTHING
+from seedbed.server.algorithms.update_steps import Step
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.transfer import put
 

@@ -22,10 +22,11 @@ from seedbed.server.algorithms.actor_critic import (
     return_targets,
 )
 from seedbed.server.algorithms.actor_critic_options import ActorCriticOptions
-from seedbed.server.algorithms.interface import Step, has_one_discrete_action
 from seedbed.server.algorithms.minibatches import NO_ROWS, minibatches_of, plan_of
+from seedbed.server.algorithms.requirements import has_one_discrete_action
 from seedbed.server.algorithms.seen import Seen, Targets
 from seedbed.server.algorithms.task_losses import spreads_of, task_of, value_moments, weighted
+from seedbed.server.algorithms.update_steps import Step
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.energy import energy_step_loss
 from seedbed.server.losses.ppo import clipped_surrogate_loss, normalise

@@ -22,11 +22,13 @@ from torch import Tensor, nn
 from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.algorithms.acting import Acting
+from seedbed.server.algorithms.batch_reading import batch_inputs, mask_of
 from seedbed.server.algorithms.exploration import falling_epsilon
-from seedbed.server.algorithms.interface import Acting, Step, batch_inputs, mask_of
 from seedbed.server.algorithms.minibatches import NO_ROWS, minibatches_of, plan_of
 from seedbed.server.algorithms.published import dqn_torso
 from seedbed.server.algorithms.q_learning import QLearning
+from seedbed.server.algorithms.update_steps import Step
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.q_learning import only_allowed
 from seedbed.server.networks.interface import PolicyNetwork

@@ -19,21 +19,14 @@ from torch import Tensor, nn
 
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.algorithms.acting import Acting, Decision
+from seedbed.server.algorithms.batch_reading import batch_inputs, mask_of
 from seedbed.server.algorithms.best import Best, best_of_values
 from seedbed.server.algorithms.exploration import annealed_epsilon, epsilon_greedy, shown_of
-from seedbed.server.algorithms.interface import (
-    EVERYTHING,
-    Acting,
-    Algorithm,
-    Decision,
-    Step,
-    Target,
-    batch_inputs,
-    expect_one_discrete_action,
-    has_one_discrete_action,
-    mask_of,
-)
+from seedbed.server.algorithms.interface import EVERYTHING, Algorithm
 from seedbed.server.algorithms.published import ASYNCHRONOUS
+from seedbed.server.algorithms.requirements import expect_one_discrete_action, has_one_discrete_action
+from seedbed.server.algorithms.update_steps import Step, Target
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.unroll import action_field
 from seedbed.server.losses.masking import masked_reduce, only_valid, weight_of

@@ -21,8 +21,11 @@ from torch import Tensor
 from seedbed.common.errors import SpecError, UsageError
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
+from seedbed.server.algorithms.acting import Acting, Decision
+from seedbed.server.algorithms.batch_reading import batch_inputs
 from seedbed.server.algorithms.best import Best, best_of_policy
-from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Step, Target, batch_inputs
+from seedbed.server.algorithms.interface import Algorithm
+from seedbed.server.algorithms.update_steps import Step, Target
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.unroll import action_field
 from seedbed.server.losses.masking import masked_reduce, only_valid, rows_where, weight_of

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from seedbed.common.errors import SpecError, UsageError
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.algorithms.interface import Group, Step, mask_of
+from seedbed.server.algorithms.batch_reading import mask_of
 from seedbed.server.algorithms.replayed_actor import (
     ACTOR,
     CRITIC,
@@ -35,6 +35,7 @@ from seedbed.server.algorithms.replayed_actor import (
     replayed,
     trained_valid,
 )
+from seedbed.server.algorithms.update_steps import Group, Step
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.masking import masked_reduce, only_valid, weight_of
 from seedbed.server.losses.soft import actor_loss, temperature_loss

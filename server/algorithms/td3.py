@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.best import Best
-from seedbed.server.algorithms.interface import Group, Step
 from seedbed.server.algorithms.replayed_actor import (
     ACTOR,
     CRITIC,
@@ -29,6 +28,7 @@ from seedbed.server.algorithms.replayed_actor import (
     replayed,
     trained_valid,
 )
+from seedbed.server.algorithms.update_steps import Group, Step
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.masking import only_valid, weight_of
 from seedbed.server.losses.soft import actor_loss

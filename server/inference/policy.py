@@ -19,7 +19,8 @@ from torch import Tensor
 
 from seedbed.common.errors import DivergedError
 from seedbed.common.timestep import StepType
-from seedbed.server.algorithms.interface import Acting, Algorithm, Decision
+from seedbed.server.algorithms.acting import Acting, Decision
+from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.experience.open_unrolls import OpenUnrolls
 from seedbed.server.experience.unroll import ACTION_MASK, TASK, action_field, last_action_field
 from seedbed.server.inference.graphs import Graphs

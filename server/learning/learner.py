@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from seedbed.common.errors import ConfigError, UsageError
-from seedbed.server.algorithms.interface import Algorithm, Group, Step, moments_within
+from seedbed.server.algorithms.interface import Algorithm, moments_within
+from seedbed.server.algorithms.update_steps import Group, Step
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.regimes import REGIMES
 from seedbed.server.learning.exchange.alone import Alone

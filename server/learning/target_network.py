@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from seedbed.server.algorithms.interface import Target
+from seedbed.server.algorithms.update_steps import Target
 
 
 class TargetNetwork:

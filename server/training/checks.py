@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from seedbed.common.options import override
 from seedbed.common.plugins import Trust
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
-from seedbed.server.algorithms.interface import Algorithm, batch_inputs
+from seedbed.server.algorithms.batch_reading import batch_inputs
+from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.registry import find_algorithm
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.unroll import ACTION_MASK, FieldSpec, action_field

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import StepType
-from seedbed.server.algorithms.interface import Acting, Algorithm, Decision
+from seedbed.server.algorithms.acting import Acting, Decision
+from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.experience.batch import Sample, TrainBatch, valid_transitions
 from seedbed.server.experience.unroll import (
     ACTION_MASK,

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.common.timestep import StepType, Timesteps
-from seedbed.server.algorithms.interface import Algorithm, Step
+from seedbed.server.algorithms.interface import Algorithm
+from seedbed.server.algorithms.update_steps import Step
 from seedbed.server.algorithms.vtrace import VTrace, VTraceOptions
 from seedbed.server.experience.account import Collector
 from seedbed.server.experience.batch import TrainBatch

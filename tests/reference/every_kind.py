@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
-from seedbed.server.algorithms.interface import EVERYTHING, Acting, Algorithm, Decision, Step
+from seedbed.server.algorithms.acting import Acting, Decision
+from seedbed.server.algorithms.interface import EVERYTHING, Algorithm
+from seedbed.server.algorithms.update_steps import Step
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.regimes import RegimeName
 from seedbed.server.experience.unroll import FieldSpec

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.common.timestep import StepType
-from seedbed.server.algorithms.interface import Acting, Algorithm
+from seedbed.server.algorithms.acting import Acting
+from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.experience.batch import Sample, TrainBatch, valid_transitions
 from seedbed.server.experience.unroll import ACTION_MASK, Provenance
 from seedbed.server.learning.learner import Learner

@@ -23,7 +23,9 @@ from seedbed.common.echo import echo_actions
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd, StepType
 from seedbed.env_client.environments.echo import ECHO_SPECS
-from seedbed.server.algorithms.interface import Acting, Algorithm, Decision, Step
+from seedbed.server.algorithms.acting import Acting, Decision
+from seedbed.server.algorithms.interface import Algorithm
+from seedbed.server.algorithms.update_steps import Step
 from seedbed.server.experience.account import Collector
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from seedbed.server.algorithms.interface import ScaledHead
+from seedbed.server.algorithms.update_steps import ScaledHead
 from seedbed.server.networks.moments import ObservationMoments
 
 

@@ -11,7 +11,10 @@ from torch import nn
 
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.algorithms.interface import EVERYTHING, Acting, Algorithm, Decision, Step, batch_inputs
+from seedbed.server.algorithms.acting import Acting, Decision
+from seedbed.server.algorithms.batch_reading import batch_inputs
+from seedbed.server.algorithms.interface import EVERYTHING, Algorithm
+from seedbed.server.algorithms.update_steps import Step
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.unroll import action_field
 from seedbed.server.losses.masking import masked_reduce, only_valid, weight_of

@@ -13,8 +13,9 @@ from torch import Tensor
 from seedbed.common.errors import UsageError
 from seedbed.server.algorithms.a3c import A2C, A3C
 from seedbed.server.algorithms.actor_critic import ActorCriticAlgorithm
-from seedbed.server.algorithms.interface import Algorithm, Step
+from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.ppo import PPO
+from seedbed.server.algorithms.update_steps import Step
 from seedbed.server.algorithms.vtrace import VTrace
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.learning.learner import Learner

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
-from seedbed.server.algorithms.interface import Algorithm, batch_inputs
+from seedbed.server.algorithms.batch_reading import batch_inputs
+from seedbed.server.algorithms.interface import Algorithm
 from seedbed.server.algorithms.registry import ALGORITHMS, find_algorithm
 from seedbed.server.learning.learner import Learner
 from seedbed.server.options.config import ServerConfig

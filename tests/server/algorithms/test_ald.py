@@ -14,8 +14,8 @@ from seedbed.common.errors import UsageError
 from seedbed.common.options import override
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.ald import ACTOR, ALD, LEARNER, ALDOptions, Pair, behind_burn_in, pair_of
-from seedbed.server.algorithms.interface import Step
 from seedbed.server.algorithms.recent_unrolls import RecentUnrolls
+from seedbed.server.algorithms.update_steps import Step
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.networks.transformer import GTrXL
 from seedbed.server.options.config import ServerConfig

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from seedbed.common.timestep import StepType
-from seedbed.server.algorithms.interface import Acting, batch_inputs
+from seedbed.server.algorithms.acting import Acting
+from seedbed.server.algorithms.batch_reading import batch_inputs
 from seedbed.server.algorithms.q_learning import QLearningOptions
 from seedbed.server.algorithms.registry import find_algorithm
 from seedbed.server.experience.batch import TrainBatch

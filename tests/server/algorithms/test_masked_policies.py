@@ -10,8 +10,8 @@ from torch import Tensor
 
 from seedbed.common.specs import ArraySpec, discrete
 from seedbed.server.algorithms.a3c import A2C
+from seedbed.server.algorithms.acting import Acting
 from seedbed.server.algorithms.actor_critic import ActorCriticAlgorithm
-from seedbed.server.algorithms.interface import Acting
 from seedbed.server.algorithms.ppo import PPO
 from seedbed.server.algorithms.vtrace import VTrace
 from seedbed.server.experience.unroll import ACTION_MASK

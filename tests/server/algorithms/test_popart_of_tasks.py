@@ -16,7 +16,7 @@ from torch import Tensor
 
 from seedbed.common.joint_spec import join
 from seedbed.server.algorithms.actor_critic import ActorCriticAlgorithm
-from seedbed.server.algorithms.interface import batch_inputs
+from seedbed.server.algorithms.batch_reading import batch_inputs
 from seedbed.server.algorithms.ppo import PPO
 from seedbed.server.algorithms.task_losses import VALUE_TARGETS, value_moments
 from seedbed.server.algorithms.vtrace import VTrace

@@ -11,7 +11,8 @@ import torch
 
 from seedbed.common.errors import UsageError
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
-from seedbed.server.algorithms.interface import Acting, batch_inputs
+from seedbed.server.algorithms.acting import Acting
+from seedbed.server.algorithms.batch_reading import batch_inputs
 from seedbed.server.algorithms.pqn import PQN, PQNOptions
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.returns import lambda_returns

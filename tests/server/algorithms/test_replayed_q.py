@@ -19,8 +19,8 @@ from seedbed.common.errors import UsageError
 from seedbed.common.options import override
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import StepType
+from seedbed.server.algorithms.batch_reading import batch_inputs
 from seedbed.server.algorithms.exploration import epsilon_ladder
-from seedbed.server.algorithms.interface import batch_inputs
 from seedbed.server.algorithms.replayed_q import R2D2, ApeX, ReplayedQ
 from seedbed.server.experience.batch import Sample, TrainBatch
 from seedbed.server.networks.interface import PolicyNetwork

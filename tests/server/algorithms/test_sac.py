@@ -16,7 +16,8 @@ from seedbed.common.errors import SpecError, UsageError
 from seedbed.common.options import override
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.common.timestep import StepType
-from seedbed.server.algorithms.interface import Acting, batch_inputs
+from seedbed.server.algorithms.acting import Acting
+from seedbed.server.algorithms.batch_reading import batch_inputs
 from seedbed.server.algorithms.sac import SAC, SACOptions
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.unroll import action_field, last_action_field

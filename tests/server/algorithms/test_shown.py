@@ -9,7 +9,7 @@ import torch
 
 from seedbed.common.array_spec import action_mask
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
-from seedbed.server.algorithms.interface import Acting, Decision
+from seedbed.server.algorithms.acting import Acting, Decision
 from seedbed.server.algorithms.registry import ALGORITHMS, find_algorithm
 from seedbed.server.dashboard.policy_numbers import numbers_of
 from seedbed.server.networks.interface import Inputs

@@ -11,7 +11,7 @@ import torch
 from seedbed.common.errors import SpecError
 from seedbed.common.options import override
 from seedbed.common.specs import discrete
-from seedbed.server.algorithms.interface import Acting
+from seedbed.server.algorithms.acting import Acting
 from seedbed.server.algorithms.td3 import TD3, TD3Options, smoothed
 from seedbed.server.learning.learner import Learner
 from seedbed.server.networks.soft import ActorAndCritics

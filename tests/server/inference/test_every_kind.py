@@ -14,7 +14,8 @@ import torch
 
 from seedbed.common.errors import DivergedError
 from seedbed.common.timestep import StepType
-from seedbed.server.algorithms.interface import Decision, batch_inputs
+from seedbed.server.algorithms.acting import Decision
+from seedbed.server.algorithms.batch_reading import batch_inputs
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.networks.observations import to_blocks
 from seedbed.server.options.config import NetworkConfig

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
-from seedbed.server.algorithms.interface import batch_inputs
+from seedbed.server.algorithms.batch_reading import batch_inputs
 from seedbed.server.networks.actor_critic import ActorCritic
 from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.interface import Inputs

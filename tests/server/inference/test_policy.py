@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from seedbed.common.timestep import StepType
-from seedbed.server.algorithms.interface import batch_inputs
+from seedbed.server.algorithms.batch_reading import batch_inputs
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.networks.interface import Inputs, PolicyNetwork
 from seedbed.server.options.network import NetworkConfig

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from seedbed.common.errors import ConfigError
-from seedbed.server.algorithms.interface import Target
+from seedbed.server.algorithms.update_steps import Target
 from seedbed.server.algorithms.vtrace import VTraceOptions
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.learning.learner import Learner

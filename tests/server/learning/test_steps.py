@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seedbed.server.algorithms.interface import Algorithm, Group, Step, Target
+from seedbed.server.algorithms.interface import Algorithm
+from seedbed.server.algorithms.update_steps import Group, Step, Target
 from seedbed.server.learning.exchange.alone import Alone
 from seedbed.server.learning.learner import Learner
 from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork

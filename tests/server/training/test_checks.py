@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from seedbed.common.specs import ArraySpec
-from seedbed.server.algorithms.interface import Acting, Decision, Step
+from seedbed.server.algorithms.acting import Acting, Decision
 from seedbed.server.algorithms.registry import ALGORITHMS, find_algorithm
+from seedbed.server.algorithms.update_steps import Step
 from seedbed.server.algorithms.vtrace import VTrace
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.networks.interface import AgentState, Inputs, PolicyNetwork

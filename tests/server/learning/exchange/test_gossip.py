@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from seedbed.common.errors import BrokenError, PeerLostError, UsageError
 from seedbed.common.options import override
-from seedbed.server.algorithms.interface import batch_inputs, moments_within
+from seedbed.server.algorithms.batch_reading import batch_inputs
+from seedbed.server.algorithms.interface import moments_within
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.source import Empty
 from seedbed.server.learning.exchange.gossip import Gossip
