@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,7 +24,8 @@ class RunFacts:
         version: of seedbed.
         algorithm: its name.
         shows: what an algorithm's policy numbers are.
-        tasks: names of what is learnt, by number; one so far.
+        tasks: names of what is learnt, by number.
+        task_of: the number of an environment's task, by its index.
         greedy_environments: indices of environments that only show the score.
         agent_steps, updates, wall_s: of the run's earlier starts, which vitals do not count.
         max_steps, max_seconds, target_return: where it ends.
@@ -35,6 +37,7 @@ class RunFacts:
     algorithm: str
     shows: Shows
     tasks: tuple[str, ...]
+    task_of: Callable[[int], int]
     greedy_environments: range
     agent_steps: int
     updates: int

@@ -114,7 +114,7 @@ class Views:
             "clients": [lease and lease["client"] for lease in leases],
             "states": [lease and self._fleet.state_of(lease, now_s) for lease in leases],
             "greedy": [index in self._facts.run.greedy_environments for index in environments],
-            "tasks": [0] * len(slots),
+            "tasks": [self._facts.run.task_of(index) for index in environments],
             "parts": [part.describe() for part in self._parts],
         }
 
@@ -171,7 +171,7 @@ class Views:
             "slot": slot,
             "environment": int(insight.environment[index]),
             "client": holder and holder["client"],
-            "task": self._facts.run.tasks[0],
+            "task": self._task_of(int(insight.environment[index])),
             "greedy": int(insight.environment[index]) in self._facts.run.greedy_environments,
             "action": self._action(int(index)),
             "kind": kind,
@@ -186,6 +186,9 @@ class Views:
             "trail": {"value": value, "reward": reward},
             "parts": [self._shown(part, index) for part in self._parts] if self._facts.frames else [],
         }
+
+    def _task_of(self, environment: int) -> str:
+        return self._facts.run.tasks[self._facts.run.task_of(environment)]
 
     def _shown(self, part: _Part, index: np.int64) -> dict[str, Any]:
         """An observation array of one slot; pictures are asked for by themselves."""
@@ -215,7 +218,12 @@ class Views:
     def fleet(self) -> list[dict[str, Any]]:
         """`/api/fleet`."""
         self._fleet.read()
-        return [{**row, "task": self._facts.run.tasks[0]} for row in self._fleet.rows()]
+        insight, holders = self._facts.insight, self._fleet.holders
+        tasks: dict[str, str] = {}  # a client's environments are all of one task
+        for slot in self.present():
+            if (lease := holders.get(int(insight.lease[slot]))) is not None:
+                tasks.setdefault(lease["client"], self._task_of(int(insight.environment[slot])))
+        return [{**row, "task": tasks.get(row["client"])} for row in self._fleet.rows()]
 
     def curves(self, since: int) -> dict[str, Any]:
         """`/api/curves`."""

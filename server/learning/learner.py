@@ -19,6 +19,7 @@ from seedbed.server.algorithms.interface import Algorithm, moments_within
 from seedbed.server.algorithms.update_steps import Group, Step
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.regimes import REGIMES
+from seedbed.server.learning.checks import check_disjoint, check_normalisers, expect_same_network
 from seedbed.server.learning.exchange.alone import Alone
 from seedbed.server.learning.exchange.interface import Exchange
 from seedbed.server.learning.exchange.mixture import Mixture
@@ -27,14 +28,13 @@ from seedbed.server.learning.optimisers import (
     clip_gradients,
     linear_decay,
     load_optimiser,
-    make_optimiser,
+    optimiser_of,
     set_learning_rate,
 )
 from seedbed.server.learning.summary import summary
 from seedbed.server.learning.target_network import TargetNetwork
 from seedbed.server.losses.masking import masked_reduce
 from seedbed.server.networks.interface import PolicyNetwork
-from seedbed.server.networks.normaliser import Normalisers
 from seedbed.server.options.learning import OptimiserConfig
 
 
@@ -73,16 +73,16 @@ class Learner:
         self.exchange = exchange or Alone()
         self.learnt: nn.Module = algorithm.make_learnt().to(device)
         self.network: PolicyNetwork = algorithm.acting(self.learnt)
-        _check_normalisers(self.learnt)
+        check_normalisers(self.learnt)
         self.num_updates = 0
         self.optimiser_steps = 0
         self.checks_late = REGIMES[algorithm.regime].on_policy and device.type != "cpu"
         self._algorithm = algorithm
         self._config = config
         self._groups = dict(algorithm.groups(self.learnt))
-        _check_disjoint(self._groups)
+        check_disjoint(self._groups)
         graphed = config.update_graphs and device.type == "cuda"
-        self._optimisers = {name: _optimiser_of(group, config, graphed) for name, group in self._groups.items()}
+        self._optimisers = {name: optimiser_of(group, config, graphed) for name, group in self._groups.items()}
         self._graph = GraphedUpdate(self._work) if graphed else None
         drawn = algorithm.regime == "rounds" or algorithm.draws_rows
         if graphed and (config.optimiser != "adam" or drawn or self.exchange.world > 1):
@@ -323,58 +323,7 @@ class Learner:
         Raises:
             ConfigError: they are those of another network.
         """
-        ours = self.learnt.state_dict()
-        shapes, theirs = _shapes(ours), _shapes(weights)
-        if shapes != theirs and differences:
-            raise ConfigError(f"expected the network of this run in {source}, got another: {'; '.join(differences)}")
-        if shapes != theirs:
-            names = sorted(name for name in {*shapes, *theirs} if shapes.get(name) != theirs.get(name))
-            found = [
-                f"{name} is {theirs.get(name, 'missing')} there, {shapes.get(name, 'missing')} here" for name in names
-            ]
-            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-            raise ConfigError(
-                f"expected the network of this run in {source}, got another: {'; '.join(found[:3])}{more}"
-            )
+        expect_same_network(self.learnt.state_dict(), weights, source, differences)
         self.learnt.load_state_dict(weights)
         if self._target is not None:
             self._target.module.load_state_dict(self._algorithm.targeted(self.learnt).state_dict())
-
-
-def _shapes(weights: Mapping[str, Tensor]) -> dict[str, str]:
-    """For comparing and for people."""
-    return {name: str(list(tensor.shape)) for name, tensor in weights.items()}
-
-
-def _optimiser_of(group: Group, config: OptimiserConfig, graphed: bool) -> torch.optim.Optimizer:
-    return make_optimiser(
-        group.parameters,
-        name=config.optimiser,
-        learning_rate=config.learning_rate if group.learning_rate is None else group.learning_rate,
-        epsilon=config.epsilon,
-        decay=config.decay,
-        momentum=config.momentum,
-        centred=config.centred,
-        beta1=config.beta1,
-        beta2=config.beta2,
-        graphed=graphed,
-    )
-
-
-def _check_disjoint(groups: Mapping[str, Group]) -> None:
-    members = [id(parameter) for group in groups.values() for parameter in group.parameters]
-    assert len(members) == len(set(members)), f"a parameter is in two of the groups {', '.join(groups)}"
-
-
-def _check_normalisers(learnt: nn.Module) -> None:
-    """Normalisers without accumulators would never learn what is normal.
-
-    Raises:
-        UsageError: the algorithm has none.
-    """
-    wants = any(module.active for module in learnt.modules() if isinstance(module, Normalisers))
-    if wants and moments_within(learnt) is None:
-        raise UsageError(
-            "expected --normalise-observations off: what this algorithm learns has no moments of observations "
-            "(Algorithm.with_statistics, Algorithm.observation_moments)"
-        )

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from seedbed.common.errors import UsageError
+from seedbed.server.algorithms.update_steps import Group
+from seedbed.server.options.learning import OptimiserConfig
 
 OptimiserName = Literal["adam", "radam", "rmsprop", "rmsprop_tf"]
 
@@ -175,3 +177,19 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
         if parameter.grad is not None:
             parameter.grad.masked_fill_(lost, 0.0)
     return norm
+
+
+def optimiser_of(group: Group, config: OptimiserConfig, graphed: bool) -> torch.optim.Optimizer:
+    """The optimiser of a group of parameters, whose own learning rate wins."""
+    return make_optimiser(
+        group.parameters,
+        name=config.optimiser,
+        learning_rate=config.learning_rate if group.learning_rate is None else group.learning_rate,
+        epsilon=config.epsilon,
+        decay=config.decay,
+        momentum=config.momentum,
+        centred=config.centred,
+        beta1=config.beta1,
+        beta2=config.beta2,
+        graphed=graphed,
+    )

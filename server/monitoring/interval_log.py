@@ -104,19 +104,12 @@ class IntervalLog:
         optional: dict[str, Any] = {name: learned.get(name) for name in _LEARNT}
         _publish(vitals, learned, episodes, state)
         if state.has_begun:
-            numbers = {
-                "wall_s": state.wall_s,
-                "episode_steps_mean": episodes.steps_mean,
-                **_cohorts(state),
-                "slots_in_use": int(vitals.device["used_rows"]),
-                **stages,
-                **common,
-                **optional,
-                **learned,
-                **task_metrics(statuses),
-                **metrics_of(figures),
-            }
-            self._record(numbers, spreads or {})
+            used = {"slots_in_use": int(vitals.device["used_rows"])}
+            of_several = {**task_metrics(statuses), **metrics_of(figures)}
+            self._record(
+                {**_judged(state, episodes), **used, **stages, **common, **optional, **learned, **of_several},
+                spreads or {},
+            )
         for remark in () if self._signs is None else self._signs.look(state, learned):
             logger.warning("%s", remark)
         self._progress.update(
@@ -241,11 +234,13 @@ def _publish(vitals: VitalsTable, learned: Mapping[str, float], episodes: Episod
     vitals.device["cohort_return_mean"] = math.nan if newest is None else newest.mean
 
 
-def _cohorts(state: RunState) -> dict[str, Any]:
-    """What the run is judged by, as numbers; None before the first cohort."""
+def _judged(state: RunState, episodes: EpisodeWindow) -> dict[str, Any]:
+    """What the run is judged by, as numbers, and when; None before the first cohort."""
     record = state.cohort_record
     newest, best = record.newest, record.best
     return {
+        "wall_s": state.wall_s,
+        "episode_steps_mean": episodes.steps_mean,
         "cohorts": record.judged,
         "cohorts_void": record.void,
         "cohort_return_mean": None if newest is None else newest.mean,

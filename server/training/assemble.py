@@ -146,18 +146,25 @@ def assemble(
         seed=config.environment.seed,
         steps_before=state.agent_steps,
         greedy_environments=config.fleet.greedy_environments if greedy_environments is None else greedy_environments,
-        graphs=Graphs(
-            min(config.serving.max_inference_batch, slots.num_slots),
-            CudaCapture() if config.serving.cuda_graphs and device.type == "cuda" else None,
-        ),
+        graphs=_make_graphs(config, slots, device),
         first_index=first_index,
     )
+    _restore_draws(inference, config, state, device)
+    return Parts(algorithm, regime, slots, unrolls, sink, source, learner, parameters, inference)
+
+
+def _make_graphs(config: ServerConfig, slots: SlotTable, device: torch.device) -> Graphs:
+    capture = CudaCapture() if config.serving.cuda_graphs and device.type == "cuda" else None
+    return Graphs(min(config.serving.max_inference_batch, slots.num_slots), capture)
+
+
+def _restore_draws(inference: Inference, config: ServerConfig, state: RunState, device: torch.device) -> None:
+    """Actions go on as they would have, where the generator's state is of this kind of device."""
     if state.random is not None and state.random_device == device.type:
         inference.random_state = state.random
     elif state.random is not None:
         logger.info("the run was on another kind of device (%s): actions are drawn anew", state.random_device)
         inference.draw_anew(config.environment.seed + state.agent_steps)
-    return Parts(algorithm, regime, slots, unrolls, sink, source, learner, parameters, inference)
 
 
 def choose_device(config: RunConfig) -> torch.device:

@@ -86,19 +86,10 @@ def make_training_run(
     watch = make_watch(config, spec, frontends.vitals, identity.version, insight.dashboard)
     _begin(opened, held, replica)
     replica.begin_equal(parts)
-    num_parameters = sum(parameter.numel() for parameter in parts.learner.learnt.parameters())
     address = None if local else server.address
-    progress.introduce(
-        introduce(
-            config,
-            spec,
-            str(parts.device),
-            num_parameters,
-            address=address,
-            dashboard=insight.introduction,
-            world=place.world,
-        )
-    )
+    num_parameters = sum(parameter.numel() for parameter in parts.learner.learnt.parameters())
+    places = {"address": address, "dashboard": insight.introduction}
+    progress.introduce(introduce(config, spec, str(parts.device), num_parameters, world=place.world, **places))
     return TrainingRun(
         config,
         parts,

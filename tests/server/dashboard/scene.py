@@ -28,6 +28,11 @@ def spec_of(*observations: ArraySpec, actions: Sequence[ArraySpec] = (ACTION,)) 
     return EnvironmentSpec(environment="test/Scene-v0", observations=observations, actions=tuple(actions))
 
 
+def task_of(index: int) -> int:
+    """Indices 2 to 99 play the first task, all others the second."""
+    return 0 if 2 <= index < 100 else 1
+
+
 class Scene:
     """The memory, and one who writes it as frontends and inference do."""
 
@@ -54,7 +59,8 @@ class Scene:
                 version="0",
                 algorithm="vtrace",
                 shows=shows,
-                tasks=("test/Scene-v0",),
+                tasks=("test/Scene-v0", "test/Other-v0"),
+                task_of=task_of,
                 greedy_environments=range(100, 200),
                 agent_steps=1000,
                 updates=10,

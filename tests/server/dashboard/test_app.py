@@ -26,6 +26,7 @@ from seedbed.server.dashboard.curves import Curves
 from seedbed.server.dashboard.guard import HEADERS, Hosts
 
 TOKEN = "0123456789abcdef0123"
+OTHER = "test/Other-v0"
 API = ("/api/state", "/api/mosaic.png", "/api/bars", "/api/watch?slot=0", "/api/fleet", "/api/curves")
 
 
@@ -74,6 +75,7 @@ def test_state_names_tiles_in_the_order_of_environments(scene: Scene) -> None:
     assert tiles["slots"] == [4, 1, 2, 0, 3]
     assert tiles["clients"][1:4] == ["a"] * 3
     assert tiles["greedy"] == [False] * 4 + [True]
+    assert [state["tasks"][task] for task in tiles["tasks"]] == [OTHER, *["test/Scene-v0"] * 3, OTHER]
 
 
 def test_mosaic_shows_each_environment_where_its_header_says(scene: Scene) -> None:
@@ -107,6 +109,7 @@ def test_watch_tells_all_about_one_slot(scene: Scene) -> None:
 
 def test_fleet_has_a_row_for_each_client(scene: Scene) -> None:
     rows = client_of(scene).get("/api/fleet").json()
+    assert [row["task"] for row in rows] == ["test/Scene-v0", OTHER]
     assert [row["client"] for row in rows] == ["a", "<img src=x onerror=alert(1)>"]
     assert [row["environments"] for row in rows] == [3, 2]
     assert rows[0]["host"] == "192.0.2.7"
