@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from seedbed.common.errors import UsageError
+from seedbed.common.errors import SeedbedError
 
 _ARGUMENTS = {"--allow-import": "allow_import=True", "--task NAME": "task=NAME"}
 
@@ -15,11 +15,11 @@ def in_words_of_python() -> Iterator[None]:
     """Errors raised within name an argument where they named a flag.
 
     Raises:
-        UsageError: of the same class, in these words.
+        SeedbedError: of the same class, in these words.
     """
     try:
         yield
-    except UsageError as error:
+    except SeedbedError as error:
         text = str(error)
         for flag, argument in _ARGUMENTS.items():
             text = text.replace(flag, argument)

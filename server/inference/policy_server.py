@@ -151,6 +151,7 @@ class PolicyServer:
         fleet: FleetListener | None = None,
         tap: EpisodeTap | None = None,
         rows_of_a_round: int | None = None,
+        num_envs: int = 1,
         plan: TaskPlan = ONE_TASK,
         indices: range | None = None,
     ) -> None:
@@ -167,6 +168,7 @@ class PolicyServer:
             tap: reads all that passes.
             device: of inference.
             rows_of_a_round: L where acting and learning take turns; None where they do not.
+            num_envs: rows that the first of these rounds waits for.
             plan: of tasks.
             indices: environment indices that are chosen for clients; None: any.
         """
@@ -192,7 +194,9 @@ class PolicyServer:
         self.service = (
             InferenceService(**parts)
             if rows_of_a_round is None
-            else SynchronousService(**parts, num_rows=rows_of_a_round, patience_s=config.round_patience_s)
+            else SynchronousService(
+                **parts, num_rows=rows_of_a_round, num_envs=num_envs, patience_s=config.round_patience_s
+            )
         )
         self.vitals = frontends.vitals
         self._num_frontends = config.frontends

@@ -41,13 +41,21 @@ class SynchronousService(InferenceService):
     """Answers in rounds, see `Rounds`."""
 
     def __init__(
-        self, *, sink: RoundSink, num_rows: int, patience_s: float, settle_s: float = SETTLE_S, **parts: Any
+        self,
+        *,
+        sink: RoundSink,
+        num_rows: int,
+        num_envs: int,
+        patience_s: float,
+        settle_s: float = SETTLE_S,
+        **parts: Any,
     ) -> None:
         """Takes the parts of `InferenceService`, and more.
 
         Args:
             sink: where unrolls go.
             num_rows: L of an unroll.
+            num_envs: rows that the first round waits for.
             patience_s, settle_s: see `Rounds`.
             **parts: see the base class.
         """
@@ -55,6 +63,7 @@ class SynchronousService(InferenceService):
         self._rounds = Rounds(patience_s, min(patience_s, settle_s))
         self._rounds_sink = sink
         self._num_rows = num_rows
+        self._num_envs = num_envs
         self._position: dict[int, int] = {}  # rows that a member has been answered in this round
         self._withdrawn: set[int] = set()
 
@@ -68,7 +77,7 @@ class SynchronousService(InferenceService):
 
     def _is_round_over(self, live: set[int]) -> bool:
         waiting = sum(lease.num_rows for lease in self.leases.all() if self._rounds.is_waiting(lease.first))
-        return self._rounds.is_over(live, self._clock(), all_here=waiting == self._slots.num_slots)
+        return self._rounds.is_over(live, self._clock(), all_here=waiting >= self._num_envs)
 
     def _request(self, lease: Lease, now_s: float) -> None:
         first = lease.first

@@ -146,6 +146,7 @@ def _make_server(
         tap=None if recording is None else recording.recorder,
         device=parts.device,
         rows_of_a_round=parts.rows_of_a_round,
+        num_envs=config.fleet.num_envs,
         plan=config.tasks.plan,
         indices=indices,
     )

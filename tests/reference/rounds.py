@@ -79,6 +79,7 @@ class RoundWorld(World):
             sink=self.collector,
             num_rows=self.layout.num_rows,
             patience_s=PATIENCE_S,
+            num_envs=num_slots,
             settle_s=0.0,
             slots=self.slots,
             leases=LeaseTable(num_slots=num_slots, grace_s=GRACE_S),

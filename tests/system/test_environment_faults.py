@@ -79,7 +79,14 @@ def test_one_that_shows_nan_costs_its_client_nothing(echo: EchoServer) -> None:
         assert client.process.poll() is None
 
 
-@pytest.mark.parametrize(("fault", "code"), [("hang", BROKEN_CODE), ("hang-alone", 1), ("crash", -signal.SIGSEGV)])
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ("hang", BROKEN_CODE),
+        pytest.param("hang-alone", 1, marks=pytest.mark.slow),
+        ("crash", -signal.SIGSEGV),
+    ],
+)
 def test_without_isolation_it_costs_its_client(echo: EchoServer, fault: str, code: int) -> None:
     """And ends it, with a trace of where it was: nothing hangs for ever."""
     with start(echo, fault, 200) as client:

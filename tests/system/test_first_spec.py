@@ -39,6 +39,8 @@ def test_the_first_client_brings_the_environment(port: int, server: Program, tmp
                 server.eventually(lambda: "connected to" in follower.stderr, "the follower to be let in")
                 assert "the server restarts" in bringer.stderr
                 assert "the server serves seedbed/Catch-v0" in follower.stderr
+                begun = tmp_path / "run" / "config.json"
+                server.eventually(begun.exists, "the first step: before it there is no directory")
                 server.send(signal.SIGTERM)
                 assert server.wait() == 0
         config = json.loads((tmp_path / "run" / "config.json").read_text())

@@ -30,6 +30,7 @@ from seedbed.env_client.fleets import __main__ as fleet_main
 from seedbed.env_client.fleets.carried import Outcome, read_files, run_client
 from seedbed.env_client.fleets.options import FleetOptions
 
+HAS_RAY = importlib.util.find_spec("ray") is not None
 TOKEN = "0123456789abcdef"
 
 
@@ -171,7 +172,7 @@ def fleet(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeRay]:
         ends: Callable[[str, int], Any], stopping: Callable[[], bool] = lambda: False, address: str = "a:1"
     ) -> FakeRay:
         ray = FakeRay(ends)
-        if importlib.util.find_spec("ray") is None:
+        if not HAS_RAY:
             monkeypatch.setitem(sys.modules, "ray", ray)
             monkeypatch.setitem(sys.modules, "ray.exceptions", ray.exceptions)
         on_ray = importlib.import_module("seedbed.env_client.fleets.on_ray")
