@@ -80,6 +80,7 @@ def test_one_environment_and_one_seed_give_one_run(tmp_path: Path) -> None:
     assert runs[0][:num_common] == runs[1][:num_common]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)  # three programs one after the other, each half a minute from its start on a crowded machine
 def test_a_client_lives_through_a_restart_with_another_algorithm(tmp_path: Path) -> None:
     """It never knew which one ran."""

@@ -100,7 +100,7 @@ def test_without_isolation_it_costs_its_client(echo: EchoServer, fault: str, cod
     eventually(lambda: leases.used_rows == len(HEALTHY), "the rows to be free", 5.0)
 
 
-@pytest.mark.parametrize("fault", ["hang-alone", "crash"])
+@pytest.mark.parametrize("fault", [pytest.param("hang-alone", marks=pytest.mark.slow), "crash"])
 def test_with_isolation_it_costs_only_itself(echo: EchoServer, fault: str) -> None:
     before = echo.server.service.vitals["leases_opened"]
     with start(echo, fault, 200, "--isolate") as client:

@@ -75,6 +75,7 @@ def test_another_environment_than_the_server_serves(server: Program) -> None:
     assert server.process.poll() is None
 
 
+@pytest.mark.slow
 def test_something_else_than_a_server() -> None:
     """A client that reaches a program which is no policy server says so, sooner or later."""
     with socket.create_server(("127.0.0.1", 0)) as other:

@@ -54,6 +54,7 @@ def test_eval_prints_json_and_nothing_else(finished_run: Path) -> None:
     assert json.loads(done.stdout)["policy"] == "greedy"
 
 
+@pytest.mark.slow
 def test_an_interrupted_eval_says_what_it_has(finished_run: Path) -> None:
     with Program("eval", finished_run, "--episodes", 10**6, "--eval-envs", 4, "--json", "-") as program:
         program.eventually(lambda: "of 1,000,000 episodes" in program.stderr, "a word about how far it is")

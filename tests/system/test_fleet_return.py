@@ -13,7 +13,9 @@ BACK_WITHIN_S = 15.0
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("num_clients", [3, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "num_clients", [pytest.param(3, marks=pytest.mark.slow), pytest.param(12, marks=pytest.mark.slow)]
+)
 def test_all_clients_come_back(num_clients: int) -> None:
     figures = measure(num_clients=num_clients, step_ms=50.0, patience_s=120.0)
     assert figures["all_back_after_ready_s"] < BACK_WITHIN_S

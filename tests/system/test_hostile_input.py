@@ -139,6 +139,7 @@ def bounded(scene: Scene) -> Iterator[None]:
     assert scene.frontend.memory_info().rss - before < MAX_GROWTH_BYTES
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bounded")
 def test_bytes_that_are_no_grpc(scene: Scene, witness: RawClient) -> None:
     """Every one is hung up on, the silent ones after the time for a handshake. Meanwhile others are answered."""
@@ -166,6 +167,7 @@ def is_hung_up_on(end: socket.socket, within_s: float) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bounded")
 def test_two_thousand_connections_that_say_nothing(scene: Scene, witness: RawClient) -> None:
     """More than the usual limit of open files: a frontend raises its own. They are hung up on in time."""

@@ -82,6 +82,7 @@ def test_a_finished_run_says_so(run_dir: Path) -> None:
     assert contents() == before
 
 
+@pytest.mark.slow
 def test_a_second_start_waits_until_the_first_has_left(run_dir: Path) -> None:
     """Both make the same run go on, one after the other; what looks at it does not wait."""
     options = ("--run-dir", run_dir, "--max-steps", 10**8)

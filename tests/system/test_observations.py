@@ -13,7 +13,9 @@ pytestmark = pytest.mark.system
 ENVIRONMENT = "tests.env_client.environments.shown_kinds:EveryKind"
 
 
-@pytest.mark.parametrize(("algorithm", "normalised"), [("vtrace", "off"), ("ppo", "on")])
+@pytest.mark.parametrize(
+    ("algorithm", "normalised"), [("vtrace", "off"), pytest.param("ppo", "on", marks=pytest.mark.slow)]
+)
 def test_every_kind_is_shown_and_read_alike_by_actors_and_learner(
     algorithm: str, normalised: str, tmp_path: Path
 ) -> None:
