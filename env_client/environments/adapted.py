@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from seedbed.common.environment_name import EnvironmentName
 from seedbed.common.errors import SpecError
 from seedbed.common.image_layout import image_layout
 from seedbed.env_client.environments.images import Shrink, shrinking
-from seedbed.env_client.environments.interface import Environment, Row, Status, fps_of, info_of, picture_of, remarks_of
+from seedbed.env_client.environments.interface import Environment, Row, Status
+from seedbed.env_client.environments.wrapper import Wrapper
 
 
-class Adapted:
+class Adapted(Wrapper):
     """Stands before another environment; see `Environment`.
 
     Args:
@@ -28,7 +26,7 @@ class Adapted:
     """
 
     def __init__(self, environment: Environment, wanted: EnvironmentName) -> None:
-        self._environment = environment
+        super().__init__(environment)
         self._max_steps = wanted.max_steps
         self._steps = 0
         self._goes_on = False  # a life was lost: the next reset begins no real episode
@@ -47,30 +45,6 @@ class Adapted:
             raise SpecError(f"{spec.environment}: expected an image for --image-size and --grey, got {seen}")
         self._before = [np.zeros(array.shape, array.numpy_dtype) for array in spec.observations]
         self.spec = replace(spec, environment=wanted.around(spec.environment), observations=tuple(shown))
-
-    @property
-    def frames(self) -> int:
-        """See `Environment`."""
-        return self._environment.frames
-
-    @property
-    def remarks(self) -> list[str]:
-        """See `remarks_of`."""
-        return remarks_of(self._environment)
-
-    @property
-    def info(self) -> Mapping[str, float]:
-        """See `info_of`."""
-        return info_of(self._environment)
-
-    @property
-    def fps(self) -> float | None:
-        """See `fps_of`."""
-        return fps_of(self._environment)
-
-    def picture(self) -> NDArray[Any] | None:
-        """See `picture_of`."""
-        return picture_of(self._environment)
 
     def reset(self, observation: Row) -> None:
         """See `Environment`."""
@@ -91,10 +65,6 @@ class Adapted:
         if status is Status.RUNNING and self._max_steps is not None and self._steps >= self._max_steps:
             return reward, Status.TRUNCATED
         return reward, status
-
-    def close(self) -> None:
-        """See `Environment`."""
-        self._environment.close()
 
     def _row(self, observation: Row) -> Row:
         """Where the environment writes: straight into what travels but for images that are made smaller."""

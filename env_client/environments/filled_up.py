@@ -6,20 +6,19 @@ not take them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from seedbed.common.errors import SpecError
 from seedbed.common.joint_spec import mask_places, padded
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import Array
-from seedbed.env_client.environments.interface import Environment, Row, Status, fps_of, info_of, picture_of
+from seedbed.env_client.environments.interface import Environment, Row, Status
+from seedbed.env_client.environments.wrapper import Wrapper
 
 
-class FilledUp:
+class FilledUp(Wrapper):
     """Stands before another environment; see `Environment`.
 
     Args:
@@ -31,9 +30,9 @@ class FilledUp:
     """
 
     def __init__(self, environment: Environment, like: EnvironmentSpec) -> None:
+        super().__init__(environment)
         own = environment.spec
         self.spec = padded(own, like)
-        self._environment = environment
         self._own = [np.zeros(array.shape, array.numpy_dtype) for array in own.observations]
         self._mask_place, self._own_mask = self.spec.mask_position, own.mask_position
         shown = [place for place, array in enumerate(own.observations) if array.role == "value"]
@@ -43,25 +42,6 @@ class FilledUp:
             for ours, theirs in zip(shown, wanted, strict=True)
         ]
         self._entries = mask_places(own, self.spec)
-
-    @property
-    def frames(self) -> int:
-        """See `Environment`."""
-        return self._environment.frames
-
-    @property
-    def info(self) -> Mapping[str, float]:
-        """See `info_of`."""
-        return info_of(self._environment)
-
-    @property
-    def fps(self) -> float | None:
-        """See `fps_of`."""
-        return fps_of(self._environment)
-
-    def picture(self) -> NDArray[Any] | None:
-        """See `picture_of`."""
-        return picture_of(self._environment)
 
     def reset(self, observation: Row) -> None:
         """See `Environment`."""
@@ -75,10 +55,6 @@ class FilledUp:
         result = self._environment.step(action, tuple(self._own))
         self._write(observation)
         return result
-
-    def close(self) -> None:
-        """See `Environment`."""
-        self._environment.close()
 
     def _write(self, observation: Row) -> None:
         for ours, theirs, region in self._places:

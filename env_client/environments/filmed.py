@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 from seedbed.common.image_layout import image_layout
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.env_client.environments.film import Film, Picture, as_picture, bars, beside
-from seedbed.env_client.environments.interface import Asides, Environment, Row, Status, fps_of, info_of, picture_of
+from seedbed.env_client.environments.interface import Asides, Environment, Row, Status, fps_of, picture_of
+from seedbed.env_client.environments.wrapper import Wrapper
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ _FPS = 10.0  # where the environment does not say
 _HOLD_S = 0.7  # how long the last picture of an episode stays
 
 
-class Filmed:
+class Filmed(Wrapper):
     """Stands before another environment; see `Environment`. Its pictures, else its observations, go into a video.
 
     The video is whole before anybody hears that its last episode has ended. What goes wrong with it costs it alone.
@@ -36,24 +36,14 @@ class Filmed:
     """
 
     def __init__(self, environment: Environment, asides: Asides) -> None:
+        super().__init__(environment)
         assert asides.film is not None
-        self._environment = environment
         self._missing = asides.film_episodes
         self.spec: EnvironmentSpec = environment.spec
         self._scales = [_Scale(array) for array in self.spec.shown]
         self._shows_pictures = True
         fps = asides.film_fps or fps_of(environment) or _FPS
         self._film: Film | None = Film(Path(asides.film), fps)
-
-    @property
-    def frames(self) -> int:
-        """See `Environment`."""
-        return self._environment.frames
-
-    @property
-    def info(self) -> Mapping[str, float]:
-        """See `info_of`."""
-        return info_of(self._environment)
 
     def reset(self, observation: Row) -> None:
         """See `Environment`."""
