@@ -13,7 +13,7 @@ from pathlib import Path
 from seedbed.common.counting import count
 from seedbed.common.errors import MissingExtraError, UsageError
 from seedbed.common.logs import setup_logging
-from seedbed.common.options import OptionParser, add_options, explicit, option, override
+from seedbed.common.options import option
 from seedbed.common.plugins import Trust, start_directory
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.env_client.environments.rows import Care, careful_builder
@@ -21,6 +21,7 @@ from seedbed.exported_play import Agreement, Play, compare
 from seedbed.policy import Policy, load
 from seedbed.server.export.files import check_ending, contract_file, write
 from seedbed.server.export.session import open_session
+from seedbed.server.verbs.run_operand import parse_run
 
 _NUM_ENVS = 4
 _DEFAULT_NAME = "policy.onnx"
@@ -54,13 +55,7 @@ class ExportConfig:
 
 def main(argv: Sequence[str]) -> int:
     """Exports, plays and prints; returns the exit code."""
-    parser = OptionParser("seedbed export", "Write the policy of a run as an ONNX or .pt2 file.", operands="RUN")
-    parser.add_argument(
-        "run", metavar="RUN", nargs="?", type=Path, help="a run directory, or one checkpoint folder in it"
-    )
-    add_options(parser, ExportConfig())
-    namespace = parser.parse(argv)
-    options = override(ExportConfig(), explicit(namespace, ExportConfig()))
+    namespace, options = parse_run(argv, "export", "Write the policy of a run as an ONNX or .pt2 file.", ExportConfig())
     if namespace.run is None:
         raise UsageError("expected one RUN to export, e.g. seedbed export runs/pong")
     out = options.out or namespace.run / _DEFAULT_NAME

@@ -19,7 +19,7 @@ from typing import Any
 from seedbed.common.cli import naming_extras
 from seedbed.common.errors import BrokenError, ConfigError, MissingExtraError, SeedbedError, UsageError
 from seedbed.common.logs import setup_logging
-from seedbed.common.options import OptionParser, add_options, explicit, flatten, option, override, to_json
+from seedbed.common.options import flatten, option, override, to_json
 from seedbed.common.plugins import is_module
 from seedbed.exporting import ExportConfig, export
 from seedbed.hub_card import CardFacts, card_text
@@ -31,6 +31,7 @@ from seedbed.server.run.finding import find_checkpoint
 from seedbed.server.run.resuming import unexposed
 from seedbed.server.run.state import RunState
 from seedbed.server.training.resolve import config_of
+from seedbed.server.verbs.run_operand import parse_run
 from seedbed.training import evaluate
 
 RESULTS_FILE, CARD_FILE, ONNX_FILE, VIDEO_FILE = "results.json", "README.md", "policy.onnx", "replay.mp4"
@@ -58,12 +59,9 @@ class PushConfig:
 
 def main(argv: Sequence[str]) -> int:
     """Builds the folder and uploads it; returns the exit code."""
-    parser = OptionParser("seedbed push", "Publish the policy of a run on the Hugging Face hub.", operands="RUN REPO")
-    parser.add_argument("run", metavar="RUN", nargs="?", type=Path, help="a run directory, or one checkpoint in it")
-    parser.add_argument("repo", metavar="REPO", nargs="?", help="owner/name on the hub")
-    add_options(parser, PushConfig())
-    namespace = parser.parse(argv)
-    options = override(PushConfig(), explicit(namespace, PushConfig()))
+    namespace, options = parse_run(
+        argv, "push", "Publish the policy of a run on the Hugging Face hub.", PushConfig(), repo="owner/name on the hub"
+    )
     if namespace.run is None or namespace.repo is None:
         raise UsageError("expected a RUN and a REPO, e.g. seedbed push runs/pong me/pong-vtrace")
     setup_logging("push")

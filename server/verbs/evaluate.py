@@ -20,7 +20,7 @@ from typing import Any
 from seedbed.common.counting import count
 from seedbed.common.errors import BrokenError, UsageError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
-from seedbed.common.options import OptionParser, add_options, explicit, override
+from seedbed.common.options import override
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.registry import find_algorithm
 from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
@@ -48,6 +48,7 @@ from seedbed.server.verbs.eval_tasks import (
     scores_of_tasks,
     shares_of,
 )
+from seedbed.server.verbs.run_operand import parse_run
 from seedbed.server.verbs.scores import summarise
 
 logger = logging.getLogger(__name__)
@@ -59,13 +60,7 @@ _SEED_OFFSET = 1_000_003  # evaluation must not replay the episodes of training
 
 def main(argv: Sequence[str]) -> int:
     """Evaluates and prints; returns the exit code."""
-    parser = OptionParser("seedbed eval", "Score a checkpoint.", operands="RUN")
-    parser.add_argument(
-        "run", metavar="RUN", nargs="?", type=Path, help="a run directory, or one checkpoint folder in it"
-    )
-    add_options(parser, EvalConfig())
-    namespace = parser.parse(argv)
-    options = override(EvalConfig(), explicit(namespace, EvalConfig()))
+    namespace, options = parse_run(argv, "eval", "Score a checkpoint.", EvalConfig())
     paths = [path for path in (namespace.run, options.checkpoint) if path is not None]
     if len(paths) != 1:
         raise UsageError("expected one RUN to score, e.g. seedbed eval runs/pong")

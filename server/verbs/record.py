@@ -9,7 +9,7 @@ from pathlib import Path
 
 from seedbed.common.errors import UsageError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
-from seedbed.common.options import OptionParser, add_options, explicit, option, override
+from seedbed.common.options import option
 from seedbed.server.recording.episodes import Quota
 from seedbed.server.run.finding import find_checkpoint
 from seedbed.server.shared.slots import SlotTable
@@ -19,6 +19,7 @@ from seedbed.server.training.stop_signal import StopSignal
 from seedbed.server.verbs.eval_options import EvalConfig
 from seedbed.server.verbs.eval_tasks import played_tasks
 from seedbed.server.verbs.evaluate import acts_greedily, describe, evaluate
+from seedbed.server.verbs.run_operand import parse_run
 
 _INTERRUPTED = 130
 
@@ -49,11 +50,9 @@ class RecordConfig:
 
 def main(argv: Sequence[str]) -> int:
     """Plays, records and prints; returns the exit code."""
-    parser = OptionParser("seedbed record", "Record episodes of a run's policy as a Minari data set.", operands="RUN")
-    parser.add_argument("run", metavar="RUN", nargs="?", type=Path, help="a run directory, or one checkpoint in it")
-    add_options(parser, RecordConfig())
-    namespace = parser.parse(argv)
-    options = override(RecordConfig(), explicit(namespace, RecordConfig()))
+    namespace, options = parse_run(
+        argv, "record", "Record episodes of a run's policy as a Minari data set.", RecordConfig()
+    )
     if namespace.run is None or options.dataset is None:
         raise UsageError("expected a RUN and a name, e.g. seedbed record runs/pong --dataset seedbed/pong-v0")
     os.environ.setdefault(LEVEL_VARIABLE, "warning")
