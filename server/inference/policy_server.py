@@ -176,12 +176,7 @@ class PolicyServer:
         parts: dict[str, Any] = {
             "slots": slots,
             "leases": LeaseTable(num_slots=slots.num_slots, grace_s=config.grace_s, indices=indices),
-            "batcher": Batcher(
-                max_rows=config.max_inference_batch,
-                max_wait_s=config.max_wait_ms / 1000,
-                wait_when_idle=config.wait_when_idle,
-                settle_s=config.settle_s,
-            ),
+            "batcher": _make_batcher(config),
             "inference": inference,
             "sink": sink,
             "on_episode": on_episode,
@@ -269,3 +264,12 @@ class PolicyServer:
                 logger.exception("inference failed")
             self.fail()
             self._failure = error
+
+
+def _make_batcher(config: ServingConfig) -> Batcher:
+    return Batcher(
+        max_rows=config.max_inference_batch,
+        max_wait_s=config.max_wait_ms / 1000,
+        wait_when_idle=config.wait_when_idle,
+        settle_s=config.settle_s,
+    )

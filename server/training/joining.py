@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import distributed as dist
 
-from seedbed.common.errors import RunInUseError
 from seedbed.common.options import to_json
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.learning.exchange.link import Link
@@ -18,7 +17,7 @@ from seedbed.server.run.checkpoint import load_newest
 from seedbed.server.run.directory import RunDirectory, RunFile
 from seedbed.server.run.state import RunState
 from seedbed.server.training.command_line import Given
-from seedbed.server.training.opening import OpenedRun, Stopped
+from seedbed.server.training.opening import OpenedRun, lock_existing
 from seedbed.server.training.place import Place
 from seedbed.server.training.replica import open_store, share, wait_for_first
 from seedbed.server.training.resolve import admit, config_of
@@ -66,13 +65,7 @@ def join(place: Place, given: Given, stop: StopSignal, held: ExitStack) -> tuple
     config = place.own(config_of(run, given.trust), run_dir)
     admit(config, spec, given.trust)
     directory = RunDirectory(place.folder_of(run_dir))
-    if directory.exists:
-        try:
-            held.enter_context(directory.lock(gives_up=lambda: stop.name is not None))
-        except RunInUseError as error:
-            if stop.name is not None:
-                raise Stopped from error
-            raise
+    lock_existing(directory, stop, held)
     opened = OpenedRun(config, spec, directory, run if said["goes_on"] else None)
     return opened, _own(RunState(**said["state"]), opened), link
 

@@ -76,13 +76,13 @@ def open_run(given: Given, stop: StopSignal | None = None, held: ExitStack | Non
     stop = stop or StopSignal()
     directory = given.directory if "run.run_dir" in given.flags or not given.asks_client else None
     if directory is not None:
-        _lock(directory, stop, held)
+        lock_existing(directory, stop, held)
     if given.asks_client and (directory is None or not directory.has_run):
         check_flags(given)
         given = _ask(given, stop)
     if directory is None:  # it is named by the environment
         directory = given.directory
-        _lock(directory, stop, held)
+        lock_existing(directory, stop, held)
     before = directory.find_run()
     if before is None:
         check_flags(given)
@@ -98,7 +98,7 @@ def open_run(given: Given, stop: StopSignal | None = None, held: ExitStack | Non
     return OpenedRun(override(config, {"run.run_dir": directory.path}), spec, directory, before)
 
 
-def _lock(directory: RunDirectory, stop: StopSignal, held: ExitStack | None) -> None:
+def lock_existing(directory: RunDirectory, stop: StopSignal, held: ExitStack | None) -> None:
     """Locks a directory that is there.
 
     Raises:

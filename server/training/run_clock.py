@@ -64,10 +64,14 @@ class RunClock:
         task = None if self.tasks is None else self.tasks.name_of(environment_index)
         self.episodes.put(EpisodeRecord(*where, environment_index, client, counts, end, task))
         if counts:
-            if self.tasks is not None:
-                self.tasks.ended(environment_index, end)
-            self._window.add(end.episode_return, end.steps, end.frames)
-            self.cohorts.ended(environment_index, end.episode_return)
+            self._score(environment_index, end)
+
+    def _score(self, environment_index: int, end: EpisodeEnd) -> None:
+        """The end of an episode that counts."""
+        if self.tasks is not None:
+            self.tasks.ended(environment_index, end)
+        self._window.add(end.episode_return, end.steps, end.frames)
+        self.cohorts.ended(environment_index, end.episode_return)
 
     def joined(self, indices: Sequence[int], tasks: Sequence[int]) -> None:
         """These environments begin their first episodes, each of a task."""

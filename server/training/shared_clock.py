@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.learning.exchange.meeting import KINDS, Event, Report, Stop, Told
-from seedbed.server.monitoring.episodes import EpisodeRecord
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.state import RunState
 from seedbed.server.run.task_facts import TaskFacts
@@ -79,15 +78,9 @@ class SharedClock(RunClock):
                 self.tasks.ended(environment, end, elsewhere=elsewhere)
             self.cohorts.ended(environment, event.episode_return)
 
-    def on_episode(self, environment_index: int, end: EpisodeEnd, client: str) -> None:
-        """See the base class."""
-        self._vitals.add("episodes")
-        counts = self.shows_score(environment_index)
-        where = self.wall_s, self._agent_steps
-        task = None if self.tasks is None else self.tasks.name_of(environment_index)
-        self.episodes.put(EpisodeRecord(*where, environment_index, client, counts, end, task))
-        if counts:
-            self._tell("ended", environment_index, end.episode_return, end.steps, end.frames)
+    def _score(self, environment_index: int, end: EpisodeEnd) -> None:
+        """See the base class; all learners hear of it."""
+        self._tell("ended", environment_index, end.episode_return, end.steps, end.frames)
 
     def joined(self, indices: Sequence[int], tasks: Sequence[int]) -> None:
         """See the base class."""

@@ -57,11 +57,12 @@ class Exchange(ABC):
             PeerLostError: another learner is gone.
         """
 
-    @abstractmethod
     def gradients(
         self, parameters: Sequence[nn.Parameter], weight: Tensor | None, *, mean: bool
     ) -> Mapping[str, Tensor] | None:
         """Replaces the gradients of parameters by those of all learners together, before they are clipped.
+
+        Unless said otherwise they stay as they are.
 
         Args:
             parameters: of a group; each `.grad` is that of this learner, or None.
@@ -74,10 +75,10 @@ class Exchange(ABC):
         Raises:
             PeerLostError: another learner is gone; no parameter has changed.
         """
+        return None if weight is None else {}
 
-    @abstractmethod
     def moments(self, given: Mapping[str, Tensor], zeros: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-        """The sums of an update over all learners.
+        """The sums of an update over all learners; unless said otherwise those of this one.
 
         Args:
             given: those of this learner.
@@ -86,6 +87,7 @@ class Exchange(ABC):
         Raises:
             PeerLostError: another learner is gone.
         """
+        return given
 
     def mix(self, learnt: nn.Module) -> Mapping[str, Tensor]:
         """After the last step of an update, and before anybody sees it. Returns metrics."""

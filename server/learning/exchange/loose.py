@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-
-from torch import Tensor, nn
 
 from seedbed.common.errors import PeerLostError, SeedbedError
 from seedbed.common.logs import name_thread
@@ -61,16 +58,6 @@ class Loose(Exchange):
             self._leave()
             self._link.wait_for_all()
         return Empty.CLOSED
-
-    def gradients(
-        self, parameters: Sequence[nn.Parameter], weight: Tensor | None, *, mean: bool
-    ) -> Mapping[str, Tensor] | None:
-        """They stay as they are."""
-        return None if weight is None else {}
-
-    def moments(self, given: Mapping[str, Tensor], zeros: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-        """They stay as they are."""
-        return given
 
     def check(self) -> None:
         """Raises what a thread has met with."""
