@@ -188,6 +188,8 @@ async def _connection(
         raise UnavailableError(
             f"{address} does not answer within {STEP_TIMEOUT_S:g} s: a firewall on the way, or a machine that is down?"
         ) from None
+    except ConnectionError:  # with words of the system or with none, as the race between the two sides ends
+        raise UnavailableError(f"{address} ends connections at once: is it a gRPC server, and does it run?") from None
     except OSError as error:
         raise UnavailableError(f"no connection to {address}: {error.strerror or error}") from None
     try:
