@@ -36,6 +36,7 @@ class Gossip(Loose):
         self._mixture: Mixture | None = None
         self._ring: Ring | None = None
         self._age = 0
+        self._mixed: Tensor | None = None  # parameters, as functions, after the last mix or update
 
     def prepare(self, mixture: Mixture) -> None:
         """Says what is mixed; on all learners alike, before the first turn."""
@@ -46,20 +47,30 @@ class Gossip(Loose):
         """Sends itself on, and becomes the mean of itself and the newest that has come."""
         assert self._mixture is not None
         assert self._ring is not None
-        self._ring.post(self._mixture.message())
+        ours = self._mixture.message()
+        self._ring.post(ours)
+        metrics = self._step_norm(self._mixture.parameters(ours))
         self._age += 1
         message = self._ring.take()
         while message is None and self._max_age is not None and self._age > self._max_age and not self._ended.is_set():
             self.check()
             message = self._ring.take(LOOK_UP_S)
         if message is None:
-            return {}
-        metrics = {
+            return metrics
+        distance = self._mixture.mix(message, learnt)
+        self._mixed = self._mixture.parameters((ours + message) / 2)
+        metrics |= {
             "gossip_age_max": torch.tensor(float(self._age)),
-            "gossip_distance": self._mixture.mix(message, learnt),
+            "gossip_distance": distance,
+            "gossip_distance_max": distance,
         }
         self._age = 0
         return metrics
+
+    def _step_norm(self, parameters: Tensor) -> dict[str, Tensor]:
+        """How far this update has moved them by itself; how far learners are apart is bounded by it."""
+        before, self._mixed = self._mixed, parameters
+        return {} if before is None else {"gossip_step_norm_max": (parameters - before).norm()}
 
     def check(self) -> None:
         """See the base class; the ring has threads of its own."""

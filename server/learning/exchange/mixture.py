@@ -58,12 +58,16 @@ class Mixture:
             parts += [moments.count.float().reshape(1), moments.mean.float(), variance.float()]
         return torch.cat(parts).cpu()
 
+    def parameters(self, message: Tensor) -> Tensor:
+        """Those in a message, without moments; a view."""
+        return message[: self._numel]
+
     @torch.no_grad()
     def mix(self, message: Tensor, learnt: nn.Module) -> Tensor:
         """Becomes the mean of what it is and what another one was. Returns how far that was, a norm on the device."""
         device = self._places[0].parameter.device
         message = message.to(device)
-        flat, statistics = message[: self._numel], message[self._numel :]
+        flat, statistics = self.parameters(message), message[self._numel :]
         squares = torch.zeros((), device=device)
         for place, part in zip(self._places, flat.split([x.parameter.numel() for x in self._places]), strict=True):
             ours = _said(place)
