@@ -47,6 +47,7 @@ def main(argv: Sequence[str]) -> int:
                     raise UsageError("expected --spec first with `seedbed server`: local clients need --env")
                 credential_options(serving.credentials)
             place.check_network(insecure=given.replicas.insecure_cluster_network)
+            given.replicas.check_world(max(learners, place.world))
             if seeds:
                 return run_seeds(verb, everything, seeds, given.directory.path, stop)
             if learners > 1 and not given.dry_run:

@@ -31,6 +31,7 @@ class ServerFacts:
         num_slots: environments it has room for.
         frames_per_step: emulator frames of an agent step.
         version: of seedbed.
+        replica: rank among several learners, a label of every number; None: there is one.
     """
 
     vitals: VitalsTable
@@ -38,6 +39,7 @@ class ServerFacts:
     num_slots: int
     frames_per_step: int
     version: str
+    replica: int | None = None
 
     def health(self) -> Health:
         """As it is now."""
@@ -278,19 +280,22 @@ class _Vitals(Collector):
         self._facts = facts
 
     def collect(self) -> Iterator[Metric]:
-        return (_family(entry, entry.read(self._facts)) for entry in METRICS)
+        common = {} if self._facts.replica is None else {"replica": str(self._facts.replica)}
+        return (_family(entry, entry.read(self._facts), common) for entry in METRICS)
 
 
-def _family(entry: Entry, value: float | Labelled | Histogram) -> Metric:
+def _family(entry: Entry, value: float | Labelled | Histogram, common: Mapping[str, str]) -> Metric:
+    """One metric; `common` are the labels of all of them."""
+    names, texts = list(common), list(common.values())
     if isinstance(value, Histogram):
-        histogram = HistogramMetricFamily(entry.name, entry.help)
-        histogram.add_metric([], _buckets(value, rows=entry.name == "seedbed_batch_size"), value.sum)
+        histogram = HistogramMetricFamily(entry.name, entry.help, labels=names)
+        histogram.add_metric(texts, _buckets(value, rows=entry.name == "seedbed_batch_size"), value.sum)
         return histogram
     family = CounterMetricFamily if entry.kind == "counter" else GaugeMetricFamily
-    metric = family(entry.name, entry.help, labels=[entry.label] if entry.label else [])
+    metric = family(entry.name, entry.help, labels=[*names, entry.label] if entry.label else names)
     values = value if isinstance(value, Mapping) else {None: value}
     for label, number in values.items():
-        metric.add_metric([] if label is None else [label], float(number))
+        metric.add_metric(texts if label is None else [*texts, label], float(number))
     return metric
 
 

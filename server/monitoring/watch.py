@@ -58,14 +58,26 @@ class Watch:
 
 
 def make_watch(
-    config: ServerConfig, spec: EnvironmentSpec, vitals: VitalsTable, version: str, dashboard: Dashboard | None = None
+    config: ServerConfig,
+    spec: EnvironmentSpec,
+    vitals: VitalsTable,
+    version: str,
+    dashboard: Dashboard | None = None,
+    *,
+    replica: int | None = None,
 ) -> Watch:
-    """Of a training server."""
+    """Of a training server.
+
+    Args:
+        config, spec, vitals, version, dashboard: of it.
+        replica: its rank among several; None: there is one.
+    """
     facts = ServerFacts(
         vitals=vitals,
         stall_limit_s=config.monitoring.stall_limit_s,
         num_slots=config.num_slots,
         frames_per_step=spec.frames_per_step,
         version=version,
+        replica=replica,
     )
     return Watch(config.monitoring, facts, dashboard)

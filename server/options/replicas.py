@@ -28,8 +28,8 @@ class ReplicaConfig:
     )
     replica_timeout_s: float = option(
         60.0,
-        "how long a learner waits within an update for another before that one is taken for dead: longer than an "
-        "optimiser step may take",
+        "how long a learner waits within an update for another before that one is taken for dead, at least: it is "
+        "three times as long as any of them has ever been away",
         minimum=1,
     )
     insecure_cluster_network: bool = option(
@@ -46,3 +46,18 @@ class ReplicaConfig:
     def __post_init__(self) -> None:
         if not self.replica_patience_s > 0:
             raise UsageError(f"expected --replica-patience-s above 0, got {self.replica_patience_s:g}")
+
+    def check_world(self, world: int) -> None:
+        """Refuses an exchange that one learner has nobody for; all_reduce of one is what it would do anyway.
+
+        Args:
+            world: learners of the run.
+
+        Raises:
+            UsageError: it has nobody.
+        """
+        if world == 1 and self.exchange != "all_reduce":
+            raise UsageError(
+                f"expected several learners with --exchange {self.exchange}, got one: say --learners N, start it by "
+                "torchrun, or say --exchange all_reduce, which is nothing to one learner"
+            )

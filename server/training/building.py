@@ -83,7 +83,8 @@ def make_training_run(
     server = _make_server(config, parts, frontends, clock, place.indices, recording)
     learner = _make_learner(config, parts, server, clock, vitals)
     clients = _make_clients(config, parts, server.address, place, trust) if local else None
-    watch = make_watch(config, spec, frontends.vitals, identity.version, insight.dashboard)
+    rank = None if place.is_alone else place.rank
+    watch = make_watch(config, spec, frontends.vitals, identity.version, insight.dashboard, replica=rank)
     _begin(opened, held, replica)
     replica.begin_equal(parts)
     address = None if local else server.address

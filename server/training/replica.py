@@ -116,13 +116,14 @@ def make_replica(place: Place, link: Link | None, config: ServerConfig, state: R
 
 
 def check_exchange(place: Place, config: ServerConfig) -> None:
-    """Refuses an exchange that an algorithm cannot learn with.
+    """Refuses an exchange that so many learners, or an algorithm, cannot learn with.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: they cannot.
     """
     exchange = config.replicas.exchange
-    if place.is_alone or exchange == "all_reduce":
+    config.replicas.check_world(place.world)
+    if exchange == "all_reduce":
         return
     able = [name for name in ALGORITHMS if _can(find_algorithm(name), exchange)]
     if not _can(find_algorithm(config.algorithm), exchange):

@@ -21,6 +21,10 @@ from seedbed.common.errors import PeerLostError
 TIMEOUT_S = 60.0
 """Of a collective. Nobody waits longer for another than a look-up and one optimiser step."""
 
+PATIENCE = 3.0
+"""Times the longest absence of any learner so far, which a collective waits at least: what took long once may do so
+again."""
+
 _MAIL_TIMEOUT = timedelta(days=30)  # a neighbour that has nothing to say is not dead
 
 _LOOPBACK = "127.0.0.1"
@@ -32,6 +36,7 @@ class Link:
     Attributes:
         rank, world: of this learner, and how many there are.
         wait_s: time in collectives so far.
+        away_s: the longest time so far from the end of one to the beginning of the next, since `begin`.
     """
 
     def __init__(
@@ -50,13 +55,14 @@ class Link:
             rank, world: of this learner, and how many there are.
             loopback: all are on this machine: nothing listens beyond it. Else at the address of this host's name, or of
                 the interface that GLOO_SOCKET_IFNAME names.
-            timeout_s: of each collective.
+            timeout_s: of each collective, the least.
 
         Raises:
             PeerLostError: one of them has not come.
         """
         self.rank, self.world = rank, world
-        self.wait_s = 0.0
+        self.wait_s = self.away_s = 0.0
+        self._left_s: float | None = None  # the newest collective
         self._store, self._loopback = store, loopback
         self._timeout = timedelta(seconds=timeout_s)
         with self._watched():
@@ -69,6 +75,19 @@ class Link:
             with self._watched():
                 store = dist.PrefixStore("nccl", self._store)
                 self._devices = _nccl(store, self.rank, self.world, self._timeout)
+
+    def begin(self) -> None:
+        """From now on absences are measured: until all are built they say nothing of what an update takes."""
+        if self._left_s is None:
+            self._left_s = time.monotonic()
+
+    def bear(self, away_s: float) -> None:
+        """Waits in collectives from now on for anybody who is away as long as somebody has been, and longer."""
+        timeout = timedelta(seconds=PATIENCE * away_s)
+        if timeout > self._timeout:
+            self._timeout = timeout
+            for group in (self._hosts, self._devices):
+                group.set_timeout(timeout)
 
     def sum(self, buffer: Tensor) -> None:
         """Adds up the buffers of all learners, in place, on their devices; the same bits for all."""
@@ -102,12 +121,17 @@ class Link:
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
         begun_s = time.monotonic()
+        if self._left_s is not None:
+            self.away_s = max(self.away_s, begun_s - self._left_s)
         try:
             yield
         except RuntimeError as error:
             raise _lost(error) from error
         finally:
-            self.wait_s += time.monotonic() - begun_s
+            ended_s = time.monotonic()
+            self.wait_s += ended_s - begun_s
+            if self._left_s is not None:
+                self._left_s = ended_s
 
 
 class Mail:

@@ -46,6 +46,7 @@ class Report(NamedTuple):
         live_rows: environments that are connected.
         batches: updates that it had a batch for.
         wait_s: time that it waited for the others.
+        away_s: the longest time that the others might have had to wait for it.
         loss, lag_max: as last logged.
     """
 
@@ -59,6 +60,7 @@ class Report(NamedTuple):
     live_rows: float = 0.0
     batches: float = 0.0
     wait_s: float = 0.0
+    away_s: float = 0.0
     loss: float = 0.0
     lag_max: float = 0.0
 

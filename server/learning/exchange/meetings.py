@@ -46,6 +46,7 @@ class Meetings:
             PeerLostError: another learner is gone.
             DivergedError: parameters that must be equal are not.
         """
+        self._link.begin()
         told = self.floor.tell(self._room)
         updates, checksum = self.checksum()
         report = told.report._replace(
@@ -54,9 +55,11 @@ class Meetings:
             checksum=checksum,
             batches=float(batches),
             wait_s=self._link.wait_s,
+            away_s=self._link.away_s,
         )
         heard = [from_row(row) for row in self._link.gather(to_row(Told(report, told.events), self._room))]
         reports = [one.report for one in heard]
+        self._link.bear(max(one.away_s for one in reports))
         self._room = min(MAX_ROOM, max(_FIRST_ROOM, *(int(one.pending) for one in reports)))
         if len({(one.updates, one.checksum) for one in reports}) > 1:
             raise DivergedError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,17 @@ def test_numbers_are_those_of_the_vitals(facts: ServerFacts) -> None:
     assert found["seedbed_messages_rejected_total", "InvalidMessageError"] == 1
     assert found["seedbed_slots", ""] == 16
     assert found["seedbed_info", "1.2.3"] == 1
+
+
+def test_every_number_of_one_of_several_learners_has_its_rank(facts: ServerFacts) -> None:
+    """Beside the label that a metric has of its own; a single learner has none."""
+    pages = (metrics_page(replace(facts, replica=2)), metrics_page(facts))
+    labels = [
+        [sample.labels for family in text_string_to_metric_families(page.decode()) for sample in family.samples]
+        for page in pages
+    ]
+    assert all(found["replica"] == "2" for found in labels[0])
+    assert [{k: v for k, v in found.items() if k != "replica"} for found in labels[0]] == labels[1]
 
 
 def test_histograms_are_cumulative_and_in_seconds(facts: ServerFacts) -> None:

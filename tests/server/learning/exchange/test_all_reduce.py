@@ -18,7 +18,16 @@ from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.source import Empty
 from seedbed.server.learning.exchange.all_reduce import AllReduce
 from seedbed.server.learning.exchange.link import Link
-from seedbed.server.learning.exchange.meeting import Event, Report, Silence, Stop, Told, from_row, to_row
+from seedbed.server.learning.exchange.meeting import (
+    Event,
+    Report,
+    Silence,
+    Standing,
+    Stop,
+    Told,
+    from_row,
+    to_row,
+)
 from seedbed.server.learning.exchange.whole import whole_update
 from seedbed.server.learning.learner import Learner
 from seedbed.server.networks.moments import COUNT
@@ -372,3 +381,22 @@ def test_events_wait_for_room() -> None:
 
     for heard, _ in well(together(2, learn)):
         assert sorted(heard) == sorted([*range(500)] * 2)
+
+
+def test_a_learner_that_has_been_away_is_waited_for_longer_the_next_time() -> None:
+    """Three times its longest absence, which all of them know; before the first meeting nothing counts."""
+
+    def learn(link: Link) -> list[float]:
+        exchange = AllReduce(link, 10.0)
+        time.sleep(0.3)
+        for seconds in (0.4, 0.9):
+            exchange.meetings.meet(Standing.BATCH, 0)
+            if link.rank == 1:
+                time.sleep(seconds)
+            link.sum(torch.zeros(3))
+        reports = exchange.meetings.meet(Standing.BATCH, 0)
+        return [one.away_s for one in reports]
+
+    for first, second in well(together(2, learn, timeout_s=0.7)):
+        assert first < 0.2
+        assert second >= 0.9

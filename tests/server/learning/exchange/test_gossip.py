@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from typing import Any
@@ -47,6 +48,28 @@ def test_a_ring_of_four_halves() -> None:
             flat([value]).mix(messages[number - 1], nn.Module())
         rows.append([float(value.detach()) for value in values])
     assert rows == [[2, 2, 0, 0], [1, 2, 1, 0], [0.5, 1.5, 1.5, 0.5]]
+
+
+def test_policies_stay_within_the_bound_of_their_steps() -> None:
+    """GALA's proposition: what parts learners from their mean is at most sqrt(n) L b / (1 - b), b = cos(pi / n)."""
+    size, bound = 0.01, 0.04828  # of four learners
+    generator = torch.Generator().manual_seed(3)
+    for kind in ("random", "apart"):
+        values, worst = [nn.Parameter(torch.zeros(8)) for _ in range(4)], 0.0
+        for _ in range(200):
+            for number, value in enumerate(values):
+                step = torch.randn(8, generator=generator)
+                if kind == "apart":  # the pattern that a ring forgets last
+                    step = torch.zeros(8)
+                    step[0], step[1] = math.cos(math.pi * number / 2), math.sin(math.pi * number / 2)
+                value.data += size * step / step.norm()
+            messages = [flat([value]).message() for value in values]
+            for number, value in enumerate(values):
+                flat([value]).mix(messages[number - 1], nn.Module())
+            after = torch.stack([value.detach() for value in values])
+            worst = max(worst, float((after - after.mean(0)).norm()))
+        assert worst <= bound
+        assert worst > size / 2, "what is compared is not nothing"
 
 
 def test_scaled_heads_are_mixed_as_functions() -> None:
@@ -247,4 +270,13 @@ def test_algorithms_that_remember_older_parameters_are_refused_by_name() -> None
     for name in ("r2d2", "sac", "n_step_q"):
         with pytest.raises(UsageError, match=rf"--algorithm {name}, got gossip: .* are vtrace, a2c, a3c, ppo$"):
             check_exchange(place, override(defaults_of(name), {"replicas.exchange": "gossip"}))
-    check_exchange(Place(), override(defaults_of("r2d2"), {"replicas.exchange": "gossip"}))
+
+
+def test_one_learner_has_nobody_to_exchange_with() -> None:
+    """All-reduce of one learner is what it does anyway; the others would be silently nothing."""
+    for name in ("gossip", "parameter_server"):
+        with pytest.raises(
+            UsageError, match=rf"expected several learners with --exchange {name}, got one: .*--learners"
+        ):
+            check_exchange(Place(), override(defaults_of("a2c"), {"replicas.exchange": name}))
+    check_exchange(Place(), override(defaults_of("a2c"), {"replicas.exchange": "all_reduce"}))
