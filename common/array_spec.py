@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -63,6 +63,8 @@ class ArraySpec:
             `high - low + 1` integers; an action travels from 0. "binary": each element is 0 or 1.
         role: "value"; "action_mask" for a binary observation that says which discrete actions are allowed.
         source_dtype: of the environment's own space; `dtype` unless given.
+        median: of the pixels of an image, when it was looked at; None: nobody has. No part of the contract: specs that
+            differ in it alone are equal.
 
     Raises:
         SpecError: one of them is impossible. Nothing here costs more than the bounds are long, whatever the shape says:
@@ -77,6 +79,7 @@ class ArraySpec:
     kind: Kind = "box"
     role: Role = "value"
     source_dtype: str = ""
+    median: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         self._require(self.dtype in DTYPES, f"a dtype out of {', '.join(DTYPES)}", repr(self.dtype))
@@ -97,6 +100,7 @@ class ArraySpec:
         self._require(self.source_dtype in TRAVELS_AS, sources, repr(self.source_dtype))
         ordered = all(low <= high and low < math.inf and high > -math.inf for low, high in self.bound_pairs)
         self._require(ordered, "low <= high", str(self))
+        self._require(self.median is None or math.isfinite(self.median), "a finite median", str(self.median))
         if self.kind != "box":
             self._check_integers()
 
@@ -197,7 +201,7 @@ class ArraySpec:
 
     def to_json(self) -> dict[str, Any]:
         """The JSON form; null stands for an infinite bound."""
-        return {
+        fields: dict[str, Any] = {
             "name": self.name,
             "dtype": self.dtype,
             "shape": list(self.shape),
@@ -207,6 +211,7 @@ class ArraySpec:
             "role": self.role,
             "source_dtype": self.source_dtype,
         }
+        return fields | ({} if self.median is None else {"median": self.median})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ArraySpec:

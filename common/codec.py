@@ -19,7 +19,7 @@ from seedbed.common.timestep import (
 from seedbed.proto import seedbed_pb2 as pb
 
 PROTOCOL_MAJOR = 2
-PROTOCOL_MINOR = 0
+PROTOCOL_MINOR = 1
 
 _DTYPE_CODES = {
     "uint8": pb.DTYPE_UINT8,
@@ -166,6 +166,7 @@ def _array_spec_to_message(spec: ArraySpec) -> pb.ArraySpec:
         role=_ROLE_CODES[spec.role],
         kind=_KIND_CODES[spec.kind],
         source_dtype=spec.source_dtype,
+        median=spec.median,
     )
 
 
@@ -186,4 +187,5 @@ def _array_spec_from_message(message: pb.ArraySpec) -> ArraySpec:
         kind=_KIND_NAMES[message.kind],
         role=_ROLE_NAMES[message.role],
         source_dtype=message.source_dtype,
+        median=message.median if message.HasField("median") else None,
     )

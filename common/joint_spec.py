@@ -144,15 +144,21 @@ def _fills_up(array: ArraySpec, wanted: ArraySpec) -> bool:
 def _common_observation(arrays: Sequence[ArraySpec], names: Sequence[str]) -> ArraySpec:
     """The array that all of these fit into."""
     first = arrays[0]
+    medians = {array.median for array in arrays}
+    median = medians.pop() if len(medians) == 1 else None
     if all(array == first for array in arrays):
-        return first
+        return replace(first, median=median)
     largest = max(arrays, key=lambda array: array.shape)
     low, high = min(min(array.low) for array in arrays), max(max(array.high) for array in arrays)
     if any(array.shape != first.shape for array in arrays):  # what is filled up is zero
         low, high = min(low, 0.0), max(high, 0.0)
     sources = {array.source_dtype for array in arrays}
     common = replace(
-        largest, low=(low,), high=(high,), source_dtype=sources.pop() if len(sources) == 1 else largest.dtype
+        largest,
+        low=(low,),
+        high=(high,),
+        source_dtype=sources.pop() if len(sources) == 1 else largest.dtype,
+        median=median,
     )
     for array, name in zip(arrays, names, strict=True):
         if not _fits(array, common):

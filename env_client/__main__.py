@@ -179,7 +179,8 @@ def _step_for_server(config: EnvConfig, servers: Servers, choices: Sequence[_Cho
     if len(choices) > 1:  # which of them, is known when the server has chosen
         specs = choices[0].care.served
     else:
-        if config.chooses_indices and not config.care.isolate:  # no need to build another one only to look at it
+        knows = bool(choices[0].care.served)  # else it learns from this client what its environment shows
+        if knows and config.chooses_indices and not config.care.isolate:  # no need to build one only to look at it
             groups += [choices[0].make(indices, config.environment.seed) for indices in config.group_indices]
         specs = (groups[0].spec if groups else choices[0].describe(),)
     if not config.exit_with_parent and (remark := cost_remark(specs[0])) is not None:  # else the server has said it

@@ -65,7 +65,7 @@ class ProtocolVersion(_message.Message):
     def __init__(self, major: _Optional[int] = ..., minor: _Optional[int] = ...) -> None: ...
 
 class ArraySpec(_message.Message):
-    __slots__ = ("name", "dtype", "shape", "low", "high", "role", "kind", "source_dtype")
+    __slots__ = ("name", "dtype", "shape", "low", "high", "role", "kind", "source_dtype", "median")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +74,7 @@ class ArraySpec(_message.Message):
     ROLE_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     SOURCE_DTYPE_FIELD_NUMBER: _ClassVar[int]
+    MEDIAN_FIELD_NUMBER: _ClassVar[int]
     name: str
     dtype: DType
     shape: _containers.RepeatedScalarFieldContainer[int]
@@ -82,7 +83,8 @@ class ArraySpec(_message.Message):
     role: Role
     kind: Kind
     source_dtype: str
-    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., low: _Optional[_Iterable[float]] = ..., high: _Optional[_Iterable[float]] = ..., role: _Optional[_Union[Role, str]] = ..., kind: _Optional[_Union[Kind, str]] = ..., source_dtype: _Optional[str] = ...) -> None: ...
+    median: float
+    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., low: _Optional[_Iterable[float]] = ..., high: _Optional[_Iterable[float]] = ..., role: _Optional[_Union[Role, str]] = ..., kind: _Optional[_Union[Kind, str]] = ..., source_dtype: _Optional[str] = ..., median: _Optional[float] = ...) -> None: ...
 
 class EnvironmentSpec(_message.Message):
     __slots__ = ("environment", "preset", "observations", "actions", "frames_per_step")

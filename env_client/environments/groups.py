@@ -12,6 +12,7 @@ from seedbed.common.errors import UsageError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.env_client.environments import rows
 from seedbed.env_client.environments.batched import BatchedEnvironments
+from seedbed.env_client.environments.images import with_medians
 from seedbed.env_client.environments.interface import Asides, Group
 from seedbed.env_client.environments.registry import environment_seed
 from seedbed.env_client.environments.rows import Care, make_environments, some_action
@@ -41,10 +42,10 @@ def describe(environment: str, preset: str, care: Care | None = None) -> Environ
         shown = group.reset()
         random = np.random.default_rng(0)
         actions = [some_action(group.spec, tuple(array[row] for array in shown.observations), random) for row in (0, 1)]
-        group.step(tuple(map(np.stack, zip(*actions, strict=True))))
+        shown = group.step(tuple(map(np.stack, zip(*actions, strict=True))))
+        return with_medians(group.spec, tuple(array[0] for array in shown.observations))
     finally:
         group.close()
-    return group.spec
 
 
 def _batched(environment: str, preset: str, seeds: Mapping[int, int], care: Care) -> BatchedEnvironments:

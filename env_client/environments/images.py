@@ -16,12 +16,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedbed.common.errors import SpecError
-from seedbed.common.image_layout import ImageLayout
-from seedbed.common.specs import ArraySpec
+from seedbed.common.image_layout import ImageLayout, image_layout
+from seedbed.common.specs import ArraySpec, EnvironmentSpec
+from seedbed.env_client.environments.interface import Row
 
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 _OPENCV_CHANNELS = 4  # most that it takes
+
+
+def with_medians(spec: EnvironmentSpec, row: Row) -> EnvironmentSpec:
+    """The spec, with the median of each image that a row shows."""
+    looked_at = [
+        array if image_layout(array) is None else replace(array, median=_median(pixels))
+        for array, pixels in zip(spec.observations, row, strict=True)
+    ]
+    return replace(spec, observations=tuple(looked_at))
+
+
+def _median(pixels: NDArray[Any]) -> float:
+    """One of the pixels' own values: a byte's is exact in every precision."""
+    return float(np.quantile(pixels, 0.5, method="lower"))
+
 
 Shrink = Callable[[NDArray[Any], NDArray[Any]], None]
 """(image as it is shown, where to write the smaller one)."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from seedbed.common.environment_name import EnvironmentName
 from seedbed.common.errors import BrokenError, SeedbedError, SpecError
+from seedbed.common.image_layout import image_layout
 from seedbed.common.plugins import NOTHING_TYPED, Trust
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import (
@@ -29,6 +30,7 @@ from seedbed.common.timestep import (
     Timesteps,
 )
 from seedbed.env_client.environments.filled_up import FilledUp, fits_among
+from seedbed.env_client.environments.images import with_medians
 from seedbed.env_client.environments.interface import Asides, Environment, Limits, Row, Status, info_of
 from seedbed.env_client.environments.isolated import EnvironmentProcessError, IsolatedEnvironment
 from seedbed.env_client.environments.isolated_process import Recipe
@@ -221,7 +223,7 @@ def make_environments(
 
 
 def describe(environment: str, preset: str, care: Care | None = None) -> EnvironmentSpec:
-    """The spec of an environment, found out by building one. Of somebody else's what it shows is looked at, too.
+    """The spec of an environment, found out by building one and, of somebody else's and of images, by looking at it.
 
     Raises:
         SpecError, UsageError, MissingExtraError: as in `make_environments`, or it shows something else than it says.
@@ -232,9 +234,9 @@ def describe(environment: str, preset: str, care: Care | None = None) -> Environ
     seat = Supervised(0, lambda _: build(0, 0), limits=care.limits, watchdog=care.watchdog)
     assert seat.environment is not None
     try:
-        if not is_ours(environment):
-            _try_out(seat.environment)
-        return seat.environment.spec
+        if is_ours(environment) and not any(map(image_layout, seat.environment.spec.observations)):
+            return seat.environment.spec
+        return with_medians(seat.environment.spec, _try_out(seat.environment))
     except EnvironmentProcessError as error:
         raise BrokenError(f"cannot build {environment}: {error}") from error
     except SeedbedError:
@@ -246,12 +248,13 @@ def describe(environment: str, preset: str, care: Care | None = None) -> Environ
         seat.close()
 
 
-def _try_out(environment: Environment) -> None:
-    """A reset and one step: the environment looks itself at what it shows then."""
+def _try_out(environment: Environment) -> Row:
+    """What is shown after a reset and one step; the environment looks at it itself, too."""
     spec = environment.spec
     row = tuple(np.zeros(array.shape, array.numpy_dtype) for array in spec.observations)
     environment.reset(row)
     environment.step(some_action(spec, row, np.random.default_rng(0)), row)
+    return row
 
 
 def some_action(spec: EnvironmentSpec, observation: Row, rng: np.random.Generator) -> Row:

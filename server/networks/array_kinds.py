@@ -50,7 +50,13 @@ def image_of(spec: ArraySpec) -> Image | None:
 
 def shows_pixels(shown: Sequence[ArraySpec]) -> bool:
     """Whether one of the arrays is an image of `SMALL` pixels a side or more: then steps and updates are dear."""
-    return any(image is not None and not image.small for image in map(image_of, shown))
+    return any(map(is_pixels, shown))
+
+
+def is_pixels(spec: ArraySpec) -> bool:
+    """Whether an array is an image of `SMALL` pixels a side or more."""
+    image = image_of(spec)
+    return image is not None and not image.small
 
 
 def shows_images(shown: Sequence[ArraySpec]) -> bool:
@@ -98,8 +104,7 @@ def computes_in_half(spec: ArraySpec) -> bool:
 
     Whole numbers up to 256 are exact in it, and 10 and 10.03 are the same.
     """
-    image = image_of(spec)
-    return image is not None and spec.dtype == "uint8" and not image.small
+    return spec.dtype == "uint8" and is_pixels(spec)
 
 
 def describe(spec: ArraySpec) -> str:

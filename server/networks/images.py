@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from seedbed.common.errors import SpecError
 from seedbed.common.specs import ArraySpec
-from seedbed.server.networks.array_kinds import computes_in_half
+from seedbed.server.networks.array_kinds import computes_in_half, is_pixels
 from seedbed.server.networks.layers import HIDDEN_GAIN, Conv2d, Linear, channel_norm, initialise, layer_norm
 from seedbed.server.networks.observations import (
     block_shape,
@@ -48,15 +48,16 @@ class ImageTorso(Torso):
 
     Attributes:
         dtype: of computation and features.
-        background: value of the pixels that means nothing; see `read_pixels`.
+        background: value of the pixels that means nothing; see `read_pixels`. Values of small images may be names.
     """
 
     def __init__(self, shown: Sequence[ArraySpec], config: NetworkConfig, frame_stacks: Sequence[int]) -> None:
         """See `Torso`."""
         super().__init__(shown, config, frame_stacks)
-        half = computes_in_half(single_image(shown)) and config.precision != "float32"
+        image = single_image(shown)
+        half = computes_in_half(image) and config.precision != "float32"
         self.dtype = torch.bfloat16 if half else torch.float32
-        self.background = config.background
+        self.background = config.background if is_pixels(image) else 0.0
 
     def store_for_acting(self) -> None:
         """See `Torso`: spares a cast in every forward."""

@@ -55,7 +55,10 @@ class NetworkConfig:
     )
     activation: Literal["tanh", "relu"] = option("tanh", "activation of these layers", fixed=True)
     background: float = option(
-        0.0, "value subtracted from the pixels of images: what means nothing should be 0", fixed=True
+        0.0,
+        "value subtracted from the pixels of images of 32 pixels a side or more: what means nothing should be 0 "
+        "(default: the median of their pixels)",
+        fixed=True,
     )
     frame_stack: int | None = option(
         None,

@@ -16,7 +16,6 @@ TASK: Mapping[str, Any] = {
     "network.frame_stack": 4,
     "network.precision": "bfloat16",
     "network.normalise_observations": "off",
-    "network.background": 87.0,  # the colour of the field; without it most filters die in the first minute
     "learning.reward_clipping": "abs_one",
     "run.log_interval_s": 10.0,
     "run.target_return": 18.0,

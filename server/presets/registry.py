@@ -42,7 +42,6 @@ OF_ITS_OWN = (
     "network.torso",
     "network.frame_stack",
     "network.precision",
-    "network.background",
     "network.normalise_observations",
 )
 """Options that a preset sets for the environment of the task alone; another has the rules of its own."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.server.networks.array_kinds import computes_in_half, frame_stacks, shows_pixels
+from seedbed.server.networks.array_kinds import computes_in_half, frame_stacks, is_pixels, shows_pixels
 
 _WITH_PIXELS: Mapping[str, Any] = {
     "fleet.num_envs": 64,
@@ -29,12 +29,15 @@ _WITHOUT: Mapping[str, Any] = {
 def rules(spec: EnvironmentSpec) -> Mapping[str, Any]:
     """Dotted option -> value, by what an environment shows."""
     stacks = set(frame_stacks(spec.shown, None))
+    medians = {array.median for array in spec.shown if is_pixels(array)}
     by_kind = _WITH_PIXELS if shows_pixels(spec.shown) else _WITHOUT
     return {
         **by_kind,
         "fleet.num_envs": -(-by_kind["fleet.num_envs"] // spec.num_tasks) * spec.num_tasks,  # as many of each task
         "network.frame_stack": stacks.pop() if len(stacks) == 1 else None,
         "network.precision": "bfloat16" if any(map(computes_in_half, spec.shown)) else "float32",
+        # What is mostly one colour: with that at 0 only what differs from it moves the first filters.
+        "network.background": (medians.pop() if len(medians) == 1 else None) or 0.0,
         "network.normalise_observations": "off",
         # Scores of Atari games differ by a factor of a thousand; whoever made another environment chose its rewards.
         "learning.reward_clipping": "abs_one" if spec.preset else "none",

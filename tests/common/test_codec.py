@@ -20,7 +20,7 @@ from seedbed.common.codec import (
     spec_to_message,
 )
 from seedbed.common.errors import SpecError, UnavailableError, VersionError
-from seedbed.common.specs import DTYPES, ArraySpec, Kind, Role, action_mask
+from seedbed.common.specs import DTYPES, ArraySpec, EnvironmentSpec, Kind, Role, action_mask
 from seedbed.common.timestep import Timesteps
 from seedbed.proto import seedbed_pb2 as pb
 from tests.reference.two_arrays import SPEC, rows
@@ -85,6 +85,23 @@ def test_specs_of_every_kind_cross_the_wire(spec: ArraySpec) -> None:
     whole = replace(SPEC, observations=(*SPEC.observations, spec))
     message = pb.EnvironmentSpec.FromString(spec_to_message(whole).SerializeToString())
     assert spec_from_message(message) == whole
+
+
+def test_the_median_of_an_image_travels_and_is_no_part_of_the_contract() -> None:
+    image = ArraySpec(name="image", dtype="uint8", shape=(84, 84), median=0.0)
+    seen, unseen = (
+        spec_from_message(spec_to_message(replace(SPEC, observations=(one,))))
+        for one in (image, replace(image, median=None))
+    )
+    assert [spec.observations[0].median for spec in (seen, unseen)] == [0.0, None]
+    assert seen == unseen
+    assert seen.differences(unseen) == []
+    assert EnvironmentSpec.from_json(seen.to_json()).observations[0].median == 0.0
+    assert "median" not in unseen.observations[0].to_json()
+    sent = spec_to_message(SPEC)
+    sent.observations[0].median = math.nan
+    with pytest.raises(SpecError, match="'image': expected a finite median, got nan"):
+        spec_from_message(sent)
 
 
 def test_every_code_of_the_wire_has_a_name() -> None:

@@ -36,6 +36,18 @@ def test_a_smaller_task_gets_channels_and_a_mask() -> None:
     assert [spec.environment for spec in (small, large)] == ["a", "b"]
 
 
+def test_tasks_have_a_median_in_common_or_none() -> None:
+    def seen(name: str, median: float) -> EnvironmentSpec:
+        array = ArraySpec(name="observation", dtype="uint8", shape=(84, 84), median=median)
+        return replace(task(name), observations=(array,))
+
+    def common(*medians: float) -> float | None:
+        specs = [seen(str(number), median) for number, median in enumerate(medians)]
+        return join(specs, "all").observations[0].median
+
+    assert (common(87, 87), common(87, 0)) == (87, None)
+
+
 def test_an_actions_own_start_and_a_boxs_own_bounds_stay() -> None:
     low = replace(task("a"), actions=(discrete("action", 4, start=-2),))
     small, _ = served(join([low, task("b", actions=6)], "both"))

@@ -112,6 +112,7 @@ def test_signals_end_it_politely_and_soon(server: EchoServer, number: signal.Sig
 
 
 def test_a_client_that_knows_its_indices_builds_no_environment_only_to_look_at_it(server: EchoServer) -> None:
+    """Unless the server does not know yet what it looks like, and what kind of pixels it shows."""
     program = (
         "import sys\n"
         "import seedbed.env_client.__main__ as client\n"
@@ -121,7 +122,11 @@ def test_a_client_that_knows_its_indices_builds_no_environment_only_to_look_at_i
         "sys.exit(client.main(sys.argv[1:]))\n"
     )
     options = ["--server", f"127.0.0.1:{server.port}", "--env", "seedbed/Echo-v0,check=1", "--first-index", "40"]
-    client = subprocess.Popen([sys.executable, "-c", program, *options], stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", program, *options]
+    ignorant = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=20)
+    assert "built one more" in ignorant.stderr
+    server.specs = [spec_to_message(describe("seedbed/Echo-v0,check=1", ""))]
+    client = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: len(server.tape) > 20 or client.poll() is not None)
     client.terminate()
     _, log = client.communicate(timeout=10)

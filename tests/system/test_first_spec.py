@@ -13,6 +13,9 @@ from tests.system.processes import FAST, Program
 
 pytestmark = pytest.mark.system
 
+ENVIRONMENT = "seedbed/Synthetic-v0"
+"""Shows an image: the client has looked at one when it brings its spec."""
+
 
 @pytest.fixture
 def port() -> int:
@@ -34,17 +37,18 @@ def test_the_first_client_brings_the_environment(port: int, server: Program, tmp
         with Program("env", "--server", address, "--num-envs", 2) as follower:
             follower.eventually(lambda: "has no environment yet" in follower.stderr, "the follower to ask")
             assert not (tmp_path / "run").exists()
-            with Program("env", "--server", address, "--num-envs", 6, "--env", "seedbed/Catch-v0") as bringer:
+            with Program("env", "--server", address, "--num-envs", 6, "--env", ENVIRONMENT) as bringer:
                 server.eventually(lambda: "connected to" in bringer.stderr, "the bringer to come back")
                 server.eventually(lambda: "connected to" in follower.stderr, "the follower to be let in")
                 assert "the server restarts" in bringer.stderr
-                assert "the server serves seedbed/Catch-v0" in follower.stderr
+                assert f"the server serves {ENVIRONMENT}" in follower.stderr
                 begun = tmp_path / "run" / "config.json"
                 server.eventually(begun.exists, "the first step: before it there is no directory")
                 server.send(signal.SIGTERM)
                 assert server.wait() == 0
         config = json.loads((tmp_path / "run" / "config.json").read_text())
-        assert config["spec"]["environment"] == config["config"]["environment"]["env"] == "seedbed/Catch-v0"
+        assert config["spec"]["environment"] == config["config"]["environment"]["env"] == ENVIRONMENT
+        assert config["config"]["network"]["background"] == config["spec"]["observations"][0]["median"] > 100
         server.assert_alone()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,3 +115,18 @@ def test_environments_whose_reset_takes_no_seed_are_as_reproducible_as_their_ran
     )
     np.testing.assert_array_equal(first, same)
     assert (first != other).all()
+
+
+@pytest.mark.parametrize("ways", [{}, {"isolate": True}, {"vector": "gymnasium"}], ids=str)
+def test_images_have_a_median_where_they_are_described(ways: dict[str, Any]) -> None:
+    """One of the pixels' own values: of two in the middle the lower one."""
+    array = describe(f"{MODULE}:Posts", "", replace(CARE, **ways)).observations[0]
+    assert array.median == 60.0
+    assert describe("CartPole-v1", "").observations[0].median is None
+
+
+@pytest.mark.parametrize(("preset", "field"), [("paper", 87.0), ("modern", 87.0)])
+def test_the_median_of_a_game_is_the_colour_of_its_field(preset: str, field: float) -> None:
+    pytest.importorskip("ale_py")
+    assert describe("ALE/Pong-v5", preset).observations[0].median == field
+    assert describe("ALE/Breakout-v5", preset).observations[0].median == 0.0

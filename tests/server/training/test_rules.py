@@ -53,6 +53,20 @@ def test_images_and_vectors_have_defaults_of_their_own() -> None:
     assert values_of(spec_of(STATE), "--num-envs", "5")["fleet.num_envs"] == 5
 
 
+def test_the_median_of_pixels_is_the_background() -> None:
+    def background(*medians: float | None, **changes: Any) -> float:
+        arrays = [
+            dataclasses.replace(SCREEN, name=f"{i}", median=median, **changes) for i, median in enumerate(medians)
+        ]
+        return float(values_of(spec_of(*arrays, STATE))["network.background"])
+
+    assert background(87.0) == background(87.0, 87.0) == 87.0
+    assert background(None) == background(87.0, 12.0) == background(87.0, shape=(7, 7, 3)) == 0.0
+    seen = spec_of(dataclasses.replace(SCREEN, median=87.0), preset="paper")
+    assert values_of(seen, "--preset", "pong")["network.background"] == 87.0, "a preset has none of its own"
+    assert values_of(seen, "--preset", "pong", "--background", "0")["network.background"] == 0.0
+
+
 def test_only_the_presets_of_atari_clip_rewards() -> None:
     assert values_of(spec_of(SCREEN, preset="modern"))["learning.reward_clipping"] == "abs_one"
     assert values_of(spec_of(SCREEN))["learning.reward_clipping"] == "none"
@@ -137,7 +151,8 @@ def test_presets_depend_on_no_rule(preset: str, shown: tuple[ArraySpec, ...]) ->
     for algorithm in ALGORITHMS:
         other = values_of(spec_of(*shown), "--preset", preset, "--algorithm", algorithm)
         named = {*PRESETS[preset][0], *PRESETS[preset][1].get(algorithm, {})}
-        assert set(rules(spec_of())) - named <= ({"learning.batch_size"} if preset == "pong" else set())
+        free = {"network.background"} | ({"learning.batch_size"} if preset == "pong" else set())
+        assert set(rules(spec_of())) - named <= free
         assert other["learning.reward_clipping"] == ("none" if algorithm == "r2d2" else clipping)
 
 
@@ -152,6 +167,6 @@ def test_a_preset_beside_another_environment_keeps_its_settings_and_gives_up_wha
     assert given("--preset", "cartpole", "--env", "CartPole-v1").directory.path == Path("runs/cartpole")
     assert values_of(spec_of(STATE), *argv, "--target-return", "200")["run.target_return"] == 200
     game = values_of(spec_of(SCREEN, preset="paper"), "--preset", "pong", "--env", "ALE/Breakout-v5")
-    assert (game["network.background"], game["learning.batch_size"]) == (0, 8), "Pong's field has a colour, others not"
+    assert game["learning.batch_size"] == 8
     assert game["learning.reward_clipping"] == "abs_one"
     assert values_of(spec_of(STATE), "--preset", "catch", "--env", "x")["learning.reward_clipping"] == "none"
