@@ -231,11 +231,11 @@ def _return(status: Status) -> str:
 
 
 def _target(status: Status) -> str:
-    """With how far the newest cohort is on the way from the first one."""
+    """With how far the newest cohort is on the way from the first one, once there are two."""
     target, first, newest = status.target_return, status.cohorts.first, status.cohorts.newest
     if target is None:
         return "-"
-    if first is None or newest is None or first.mean >= target:
+    if first is None or newest is None or newest == first or first.mean >= target:
         return f"{target:g}"
     return f"{target:g} ({max(0.0, (newest.score - first.mean) / (target - first.mean)):.0%} of the way)"
 

@@ -71,6 +71,8 @@ def test_description_before_and_after_the_first_episode() -> None:
     waiting = replace(STATUS, episode_return_mean=None, episodes=0, agent_steps=6400, environments=32)
     assert dict(describe(waiting))["return"] == "none: 200 steps into the first episodes"
     assert dict(describe(replace(STATUS, episodes=1)))["return"] == "-12.35 (1 episode)"
+    start = CohortRecord(judged=1, first=STATUS.cohorts.first, newest=STATUS.cohorts.first, best=STATUS.cohorts.first)
+    assert dict(describe(replace(STATUS, cohorts=start)))["target"] == "20", "nobody has come anywhere yet"
 
 
 def test_description_of_a_run_that_waits() -> None:
