@@ -156,8 +156,12 @@ class ActorCriticAlgorithm(Algorithm):
         if (statistics := value_moments(learnt)) is not None:
             moments[VALUE_TARGETS] = statistics.sums(targets.values, seen.valid, task_of(batch))
             if targets.spreads is None:
-                targets = targets._replace(spreads=spreads_of(statistics.scale(moments[VALUE_TARGETS]), batch))
+                sums = self.everybodys({VALUE_TARGETS: moments[VALUE_TARGETS]})
+                targets = targets._replace(spreads=spreads_of(statistics.scale(sums[VALUE_TARGETS]), batch))
         values, wanted, advantages = in_units_of(targets.spreads, seen.values[:-1], targets.values, targets.advantages)
+        if targets.normal is not None:
+            mean, deviation = targets.normal
+            advantages = (advantages - mean) / (deviation + 1e-8)
         policy = self.policy_loss(seen, advantages)
         root = None if seen.weights is None else seen.weights.sqrt()  # errors are squared
         baseline = baseline_loss(
@@ -181,6 +185,15 @@ class ActorCriticAlgorithm(Algorithm):
         log_rho = torch.where(seen.valid, seen.log_ratios.detach(), torch.nan)
         weight = weight_of(seen.valid, config.reduction)
         return Step(total, EVERYTHING, weight, metrics, moments=moments, histograms={"log_rho": log_rho})
+
+    def everybodys(self, sums: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Sums over the batches of all learners."""
+        return sums if self.over_learners is None else self.over_learners(sums)
+
+    def no_sums(self, learnt: nn.Module) -> Mapping[str, Tensor]:
+        """See the base class: errors are divided by a spread that takes in the batch at hand."""
+        statistics = value_moments(learnt)
+        return {} if statistics is None else {VALUE_TARGETS: statistics.no_sums()}
 
     def no_moments(self, learnt: nn.Module) -> Mapping[str, Tensor]:
         """See the base class; those of rewards, value targets and tasks, too, where they are kept."""

@@ -11,7 +11,7 @@ Shapes: N rows of an inference batch, L = T + 1 rows and B unrolls of a train ba
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -60,6 +60,8 @@ class Algorithm(ABC):
             statistics.
         draws_rows: what an update learns from is drawn anew within it, which no recording of it would do.
         sums: losses are sums over what is learnt from, not means: several learners add their gradients up.
+        over_learners: adds sums up over all learners, for losses that depend on moments of the whole batch: to be asked
+            once in an update, within its first step, with all that `no_sums` names. None: there is no other learner.
     """
 
     Options: ClassVar[type[Any]]
@@ -77,6 +79,7 @@ class Algorithm(ABC):
     gossips: ClassVar[bool] = False
     serves: ClassVar[bool] = False
     draws_rows: ClassVar[bool] = False
+    over_learners: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
 
     def __init__(self, config: ServerConfig, spec: EnvironmentSpec) -> None:
         """Prepares to learn.
@@ -202,6 +205,10 @@ class Algorithm(ABC):
         """
         moments = moments_within(learnt)
         return {} if moments is None else moments.no_sums()
+
+    def no_sums(self, learnt: nn.Module) -> Mapping[str, Tensor]:
+        """Zeros for all that `over_learners` is asked for in an update; empty where it is not."""
+        return {}
 
     def mixable(self, learnt: nn.Module) -> Sequence[ScaledHead]:
         """The heads that are scaled by moments of their own: learners that are mixed mix what such heads say."""

@@ -5,9 +5,10 @@ The agent state of an unroll is the one that was stored before its first row, so
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from seedbed.server.algorithms.interface import EVERYTHING
 from seedbed.server.algorithms.update_steps import Step
@@ -23,19 +24,23 @@ def plan_of(epochs: int, minibatches: int) -> Sequence[str]:
     return (EVERYTHING,) * (epochs * minibatches)
 
 
-def minibatches_of(batch: TrainBatch, *, epochs: int, minibatches: int) -> Iterator[TrainBatch | None]:
-    """All unrolls in random order, as many times as there are epochs; draws of the global generator.
+def orders_of(batch: TrainBatch, epochs: int) -> list[Tensor]:
+    """The order of a batch's unrolls in each epoch, `[B]`, drawn of the global generator."""
+    return [torch.randperm(len(batch.provenance)) for _ in range(epochs)]
+
+
+def minibatches_of(batch: TrainBatch, *, orders: Iterable[Tensor], minibatches: int) -> Iterator[TrainBatch | None]:
+    """All unrolls in some order, as many times as there are orders.
 
     Args:
         batch: B unrolls with all that a step wants to know of them among its fields.
-        epochs: times that it is gone through.
+        orders: of each epoch, see `orders_of`.
         minibatches: steps in an epoch.
 
     Yields:
         What each step learns from; None where there are fewer unrolls than minibatches.
     """
-    for _ in range(epochs):
-        order = torch.randperm(len(batch.provenance))
+    for order in orders:
         there = put(order, batch.valid.device)
         for unrolls, index in zip(order.tensor_split(minibatches), there.tensor_split(minibatches), strict=True):
             yield batch.select(unrolls, index) if len(unrolls) else None

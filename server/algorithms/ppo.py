@@ -22,15 +22,17 @@ from seedbed.server.algorithms.actor_critic import (
     return_targets,
 )
 from seedbed.server.algorithms.actor_critic_options import ActorCriticOptions
-from seedbed.server.algorithms.minibatches import NO_ROWS, minibatches_of, plan_of
+from seedbed.server.algorithms.minibatches import NO_ROWS, minibatches_of, orders_of, plan_of
 from seedbed.server.algorithms.requirements import has_one_discrete_action
 from seedbed.server.algorithms.seen import Seen, Targets
-from seedbed.server.algorithms.task_losses import spreads_of, task_of, value_moments, weighted
+from seedbed.server.algorithms.task_losses import VALUE_TARGETS, spreads_of, task_of, value_moments, weighted
 from seedbed.server.algorithms.update_steps import Step
 from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.experience.transfer import put
 from seedbed.server.losses.energy import energy_step_loss
 from seedbed.server.losses.ppo import clipped_surrogate_loss, normalise
 from seedbed.server.networks.array_kinds import shows_images, shows_pixels
+from seedbed.server.networks.value_head import Scale, sums_of
 from seedbed.server.options.config import ServerConfig
 
 
@@ -58,6 +60,10 @@ class PPOOptions(ActorCriticOptions):
             raise UsageError(f"expected --energy-step of more than 0, got {self.energy_step}")
         if self.temperature < 0:
             raise UsageError(f"expected --temperature of at least 0, got {self.temperature}")
+
+
+ADVANTAGES = "advantages"
+"""Name of the sums over each minibatch's advantages among those of all learners."""
 
 
 class PPO(ActorCriticAlgorithm):
@@ -119,16 +125,63 @@ class PPO(ActorCriticAlgorithm):
             seen = self.see(learnt, batch)
             targets = return_targets(seen, self._options.lambda_)
         fields = {**batch.fields, "value_target": targets.values, "advantage": targets.advantages}
+        orders = orders_of(batch, self._options.epochs)
+        sums, scale = self._sums(learnt, targets, orders, batch), None
         if (statistics := value_moments(learnt)) is not None:
-            scale = statistics.scale(statistics.sums(targets.values, seen.valid, task_of(batch)))
+            scale = statistics.scale(sums[VALUE_TARGETS])
             fields["value_spread"] = spreads_of(scale, batch).expand_as(targets.values)
         batch = replace(batch, fields=fields)
-        yield from minibatches_of(batch, epochs=self._options.epochs, minibatches=self._options.minibatches)
+        parts = minibatches_of(batch, orders=orders, minibatches=self._options.minibatches)
+        if ADVANTAGES not in sums:
+            yield from parts
+            return
+        for part, (mean, deviation) in zip(parts, normals_of(sums[ADVANTAGES], scale), strict=True):
+            normal = {"advantage_mean": mean, "advantage_deviation": deviation}
+            yield None if part is None else replace(part, fields={**part.fields, **normal})
+
+    def _sums(
+        self, learnt: nn.Module, targets: Targets, orders: Sequence[Tensor], batch: TrainBatch
+    ) -> Mapping[str, Tensor]:
+        """Of value targets, and of several learners those of each minibatch's advantages: its rows of all learners are
+        normalised together.
+        """
+        sums, task = {}, task_of(batch)
+        if (statistics := value_moments(learnt)) is not None:
+            sums[VALUE_TARGETS] = statistics.sums(targets.values, batch.valid, task)
+        if self._normalises_together:
+            parts = [part for order in orders for part in order.tensor_split(self._options.minibatches)]
+            sums[ADVANTAGES] = torch.stack(
+                [
+                    sums_of(
+                        targets.advantages[:, part],
+                        batch.valid[:, part],
+                        None if task is None else task[:, part],
+                        self._spec.num_tasks,
+                    )
+                    for part in (put(part, batch.valid.device) for part in parts)
+                ]
+            )
+        return self.everybodys(sums)
+
+    def no_sums(self, learnt: nn.Module) -> Mapping[str, Tensor]:
+        """See the base class; those of advantages, too."""
+        found = dict(super().no_sums(learnt))
+        if self._normalises_together:
+            like = next(learnt.parameters())
+            steps = self._options.epochs * self._options.minibatches
+            found[ADVANTAGES] = like.new_zeros((steps, 3, self._spec.num_tasks), dtype=torch.float64)
+        return found
+
+    @property
+    def _normalises_together(self) -> bool:
+        """Whether advantages are normalised by moments of all learners' rows."""
+        return self.over_learners is not None and self._options.policy_step == "clipped"
 
     def targets(self, seen: Seen, batch: TrainBatch) -> Targets:
         """Those of the parameters that acted."""
         fields = batch.fields
-        return Targets(fields["value_target"], fields["advantage"], fields.get("value_spread"))
+        normal = (fields["advantage_mean"], fields["advantage_deviation"]) if self._normalises_together else None
+        return Targets(fields["value_target"], fields["advantage"], fields.get("value_spread"), normal)
 
     def policy_loss(self, seen: Seen, advantages: Tensor) -> Tensor:
         """The clipped surrogate, advantages normalised within the minibatch; or the energies' step, as they are."""
@@ -146,8 +199,26 @@ class PPO(ActorCriticAlgorithm):
             )
         return clipped_surrogate_loss(
             log_ratios=seen.log_ratios,
-            advantages=weighted(normalise(advantages, seen.valid), seen.weights),
+            advantages=weighted(
+                advantages if self._normalises_together else normalise(advantages, seen.valid), seen.weights
+            ),
             valid=seen.valid,
             clip_ratio=self._options.clip_ratio,
             reduction=self._options.reduction,
         )
+
+
+def normals_of(sums: Tensor, scale: Scale | None) -> list[tuple[Tensor, Tensor]]:
+    """Mean and deviation of each minibatch's advantages in units of their spreads, float32.
+
+    Args:
+        sums: of advantages of each task, float64 `[minibatches, 3, K]`.
+        scale: of each task's values; None: they are not scaled.
+    """
+    spread = 1.0 if scale is None else scale.spread.float().double()
+    counts, totals, squares = sums.unbind(1)
+    count = counts.sum(1).clamp(min=1.0)
+    mean = (totals / spread).sum(1) / count
+    second = (squares / spread**2).sum(1) / count
+    deviation = (second - mean.square()).clamp(min=0.0).sqrt()
+    return list(zip(mean.float(), deviation.float(), strict=True))

@@ -25,7 +25,7 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.acting import Acting
 from seedbed.server.algorithms.batch_reading import batch_inputs, mask_of
 from seedbed.server.algorithms.exploration import falling_epsilon
-from seedbed.server.algorithms.minibatches import NO_ROWS, minibatches_of, plan_of
+from seedbed.server.algorithms.minibatches import NO_ROWS, minibatches_of, orders_of, plan_of
 from seedbed.server.algorithms.published import dqn_torso
 from seedbed.server.algorithms.q_learning import QLearning
 from seedbed.server.algorithms.update_steps import Step
@@ -106,7 +106,8 @@ class PQN(QLearning):
             best = only_allowed(q_values, mask_of(batch)).amax(-1)
             targets = self.returns(batch, best, self._options.lambda_)
         batch = replace(batch, fields={**batch.fields, _TARGET: targets})
-        yield from minibatches_of(batch, epochs=self._options.epochs, minibatches=self._options.minibatches)
+        orders = orders_of(batch, self._options.epochs)
+        yield from minibatches_of(batch, orders=orders, minibatches=self._options.minibatches)
 
     def _step(self, network: PolicyNetwork, batch: TrainBatch) -> Step:
         inputs = batch_inputs(batch).map(lambda x: x[:-1])

@@ -24,11 +24,13 @@ class Targets(NamedTuple):
         values: `[T, B]`.
         advantages: `[T, B]`, with whatever importance weights they need.
         spreads: of the values, `[T, B]` or a single number; None: they are not scaled.
+        normal: mean and deviation of advantages in units of spreads, over several learners; None: nobody else's count.
     """
 
     values: Tensor
     advantages: Tensor
     spreads: Tensor | None = None
+    normal: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True)

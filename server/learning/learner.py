@@ -78,6 +78,9 @@ class Learner:
         self.optimiser_steps = 0
         self.checks_late = REGIMES[algorithm.regime].on_policy and device.type != "cpu"
         self._algorithm = algorithm
+        if self.exchange.joint:
+            algorithm.over_learners = self._over_learners
+        self._has_summed = False
         self._config = config
         self._groups = dict(algorithm.groups(self.learnt))
         check_disjoint(self._groups)
@@ -122,7 +125,9 @@ class Learner:
         taken: list[Step] = []
         metrics: list[Mapping[str, Tensor]] = []
         moments: Mapping[str, Tensor] = {}
+        self._has_summed = False
         for group, step in zip(plan, self._algorithm.steps(self.learnt, self.target, batch), strict=True):
+            self._sum_nothing()  # where the first step did not ask
             assert step.group == group, f"planned {plan}, got {step.group} as number {len(taken)}"
             taken.append(step._replace(loss=None))
             if len(taken) == len(plan):  # before the last step: one that is not shared by all is not made
@@ -184,6 +189,8 @@ class Learner:
         """Walks through the steps of an update without rows, so that others can make it of their batches alone."""
         moments: Mapping[str, Tensor] = {}
         plan = self._algorithm.plan(self.num_updates)
+        self._has_summed = False
+        self._sum_nothing()
         for number, group in enumerate(plan, start=1):
             if number == len(plan):
                 moments = self._shared([])
@@ -214,6 +221,17 @@ class Learner:
         self.optimiser_steps += 1
         norms = {"gradient_norm": norm, **shared, **(made or {})}
         return norms if len(self._groups) == 1 else norms | {f"gradient_norm_{name}": norm}
+
+    def _over_learners(self, given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Sums that a loss needs, over all learners; see `Algorithm.over_learners`."""
+        assert not self._has_summed, "expected sums over learners to be asked for once in an update"
+        self._has_summed = True
+        return self.exchange.moments(given, lambda: self._algorithm.no_sums(self.learnt))
+
+    def _sum_nothing(self) -> None:
+        """Takes part in the others' sums of this update without rows, unless it has taken part."""
+        if self.exchange.joint and not self._has_summed:
+            self._over_learners({})
 
     def _shared(self, given: Iterable[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
         """The moments of an update, added up over its steps and over all learners."""

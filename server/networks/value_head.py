@@ -69,6 +69,26 @@ class ValueHead(nn.Linear):
         self.spread.copy_(spread)
 
 
+def sums_of(values: Tensor, valid: Tensor, task: Tensor | None, num_tasks: int) -> Tensor:
+    """Count, sum and sum of squares of valid values that are finite, of each task.
+
+    Args:
+        values: `[T, B]`.
+        valid: bool `[T, B]`.
+        task: int64 `[T, B]`; None with a single one.
+        num_tasks: K.
+
+    Returns:
+        float64 `[3, K]`.
+    """
+    kept = valid & values.isfinite()
+    values = torch.where(kept, values, 0.0).double()
+    if task is None:
+        return torch.stack((kept.sum().double(), values.sum(), values.square().sum()))[:, None]
+    rows = torch.stack((kept.double(), values, values.square())).flatten(1)
+    return rows @ F.one_hot(task.flatten(), num_tasks).double()  # unlike a scatter, in one order on a GPU
+
+
 class ValueMoments(nn.Module):
     """Running moments of value targets: what is learnt beside the network.
 
@@ -105,12 +125,7 @@ class ValueMoments(nn.Module):
         Returns:
             float64 `[3, K]`.
         """
-        kept = valid & targets.isfinite()
-        values = torch.where(kept, targets, 0.0).double()
-        if task is None:
-            return torch.stack((kept.sum().double(), values.sum(), values.square().sum()))[:, None]
-        rows = torch.stack((kept.double(), values, values.square())).flatten(1)
-        return rows @ F.one_hot(task.flatten(), len(self.mean)).double()  # unlike a scatter, in one order on a GPU
+        return sums_of(targets, valid, task, len(self.mean))
 
     def no_sums(self) -> Tensor:
         """What no targets add."""

@@ -54,7 +54,6 @@ class AllReduce(Exchange):
         self._patience_s = patience_s
         self._clock = clock
         self._flat: dict[tuple[int, ...], FlatGradients] = {}
-        self._zeros: Mapping[str, Tensor] | None = None
         self._asked_s: float | None = None  # when it began to wait for the batch that it waits for
         self._nobody_has = True
 
@@ -121,10 +120,9 @@ class AllReduce(Exchange):
 
     def moments(self, given: Mapping[str, Tensor], zeros: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
         """One all-reduce, none for an algorithm without moments; see the base class."""
-        if self._zeros is None:
-            self._zeros = zeros()
-        flat = flattened(given, self._zeros)
+        expected = zeros()
+        flat = flattened(given, expected)
         if not len(flat):
             return {}
         self._link.sum(flat)
-        return unflattened(flat, self._zeros)
+        return unflattened(flat, expected)

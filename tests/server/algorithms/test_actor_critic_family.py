@@ -14,12 +14,14 @@ from seedbed.common.errors import UsageError
 from seedbed.server.algorithms.a3c import A2C, A3C
 from seedbed.server.algorithms.actor_critic import ActorCriticAlgorithm
 from seedbed.server.algorithms.interface import Algorithm
-from seedbed.server.algorithms.ppo import PPO
+from seedbed.server.algorithms.ppo import PPO, normals_of
 from seedbed.server.algorithms.update_steps import Step
 from seedbed.server.algorithms.vtrace import VTrace
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.learning.learner import Learner
+from seedbed.server.losses.ppo import normalise
 from seedbed.server.networks.interface import PolicyNetwork
+from seedbed.server.networks.value_head import Scale, sums_of
 from seedbed.server.options.learning import OptimiserConfig
 from seedbed.server.options.network import NetworkConfig
 from tests.reference.acting import CPU, World
@@ -230,3 +232,17 @@ def test_what_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=expected):
         algorithm.Options(**{name: value})
+
+
+def test_moments_of_two_halves_normalise_as_the_whole_does() -> None:
+    """Advantages of two tasks with spreads of their own, in two learners' rows: counts, sums and squares are enough."""
+    generator = torch.Generator().manual_seed(1)
+    advantages = 5 + 3 * torch.randn(6, 8, generator=generator)
+    valid, task = torch.rand(6, 8, generator=generator) < 0.7, torch.randint(2, (6, 8), generator=generator)
+    scale = Scale(torch.zeros(2, dtype=torch.float64), torch.tensor([0.5, 20.0], dtype=torch.float64))
+    sums = sum(sums_of(advantages[:, half], valid[:, half], task[:, half], 2) for half in (slice(3), slice(3, 8)))
+    assert isinstance(sums, torch.Tensor)
+    ((mean, deviation),) = normals_of(sums[None], scale)
+    scaled = advantages / scale.spread.float()[task]
+    found = torch.where(valid, (scaled - mean) / (deviation + 1e-8), 0.0)
+    torch.testing.assert_close(found, normalise(scaled, valid), rtol=1e-5, atol=1e-6)

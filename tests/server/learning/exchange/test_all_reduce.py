@@ -36,6 +36,7 @@ from tests.reference.unequal import a_batch, algorithm_of, make, numbers, part, 
 
 MEAN: Mapping[str, Any] = {"algorithm_options.popart": "off"}
 SUM: Mapping[str, Any] = {**MEAN, "algorithm_options.reduction": "sum"}
+ONE_MINIBATCH: Mapping[str, Any] = {"algorithm_options.epochs": 3, "algorithm_options.minibatches": 1}
 SHARES = ([0, 1, 2], [3, 4, 5, 6, 7])
 Empties = TrainBatch | Empty
 
@@ -58,13 +59,18 @@ def far(ours: list[Tensor], theirs: list[Tensor]) -> float:
     [
         ("vtrace", MEAN),
         ("vtrace", SUM),
+        ("vtrace", {"algorithm_options.popart": "on"}),
         ("a2c", MEAN),
+        ("ppo", {**MEAN, **ONE_MINIBATCH}),
+        ("ppo", {"algorithm_options.popart": "on", **ONE_MINIBATCH}),
         ("r2d2", {"algorithm_options.burn_in": 0, "algorithm_options.period": 3}),
     ],
-    ids=["vtrace", "sum", "a2c", "r2d2"],
+    ids=["vtrace", "sum", "popart", "a2c", "ppo", "ppo-popart", "r2d2"],
 )
 def test_learners_are_one_with_all_their_batches(name: str, changes: Mapping[str, Any]) -> None:
-    """Their weights differ, so the plain mean of their gradients is another one."""
+    """Their weights differ, so the plain mean of their gradients is another one, and so do moments within a loss: the
+    spread of value targets, and the mean and deviation that PPO normalises advantages by. The third has no rows.
+    """
     whole = make(name, changes)
     batches = []
     for seed in range(3):
@@ -74,12 +80,16 @@ def test_learners_are_one_with_all_their_batches(name: str, changes: Mapping[str
     def learn(link: Link) -> list[Tensor]:
         learner = make(name, changes, AllReduce(link, 10.0))
         for batch in batches:
-            learner.update(part(batch, SHARES[link.rank]), 0.1)
+            if link.rank == 2:
+                learner.update_without_batch(0.1)
+            else:
+                learner.update(part(batch, SHARES[link.rank]), 0.1)
         assert learner.num_updates == 3
         return numbers(learner.get_state())
 
-    ours, theirs = well(together(2, learn))
+    ours, theirs, idle = well(together(3, learn))
     assert same(ours, theirs)
+    assert same(ours, idle)
     assert far(ours, numbers(whole.get_state())) < 1e-6
 
 
