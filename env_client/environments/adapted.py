@@ -9,6 +9,7 @@ import numpy as np
 from seedbed.common.environment_name import EnvironmentName
 from seedbed.common.errors import SpecError
 from seedbed.common.image_layout import image_layout
+from seedbed.common.specs import EnvironmentSpec
 from seedbed.env_client.environments.images import Shrink, shrinking
 from seedbed.env_client.environments.interface import Environment, Row, Status
 from seedbed.env_client.environments.wrapper import Wrapper
@@ -30,21 +31,8 @@ class Adapted(Wrapper):
         self._max_steps = wanted.max_steps
         self._steps = 0
         self._goes_on = False  # a life was lost: the next reset begins no real episode
-        spec = environment.spec
-        self._shrinks: list[Shrink | None] = []
-        shown = []
-        wants_images = wanted.image_size is not None or wanted.grey
-        for array in spec.observations:
-            small, shrink = array, None
-            if wants_images and (layout := image_layout(array)) is not None:
-                small, shrink = shrinking(array, layout, wanted.image_size, wanted.grey)
-            shown.append(small)
-            self._shrinks.append(shrink)
-        if wants_images and not any(self._shrinks):
-            seen = ", ".join(f"{array.name!r} {array}" for array in spec.shown)
-            raise SpecError(f"{spec.environment}: expected an image for --image-size and --grey, got {seen}")
-        self._before = [np.zeros(array.shape, array.numpy_dtype) for array in spec.observations]
-        self.spec = replace(spec, environment=wanted.around(spec.environment), observations=tuple(shown))
+        self.spec, self._shrinks = adapted_spec(environment.spec, wanted)
+        self._before = [np.zeros(array.shape, array.numpy_dtype) for array in environment.spec.observations]
 
     def reset(self, observation: Row) -> None:
         """See `Environment`."""
@@ -75,3 +63,31 @@ class Adapted(Wrapper):
         for large, target, shrink in zip(row, observation, self._shrinks, strict=True):
             if shrink is not None:
                 shrink(large, target)
+
+
+def adapted_spec(spec: EnvironmentSpec, wanted: EnvironmentName) -> tuple[EnvironmentSpec, list[Shrink | None]]:
+    """The contract of an environment as it was asked for, and what makes each of its images smaller.
+
+    Args:
+        spec: of the environment as it is made.
+        wanted: what is asked for; its id and keyword arguments do not matter here.
+
+    Returns:
+        The contract; for each observation array what shrinks one row of it, None where it stays as it is.
+
+    Raises:
+        SpecError: it shows no image that could be made smaller, or grey.
+    """
+    shrinks: list[Shrink | None] = []
+    shown = []
+    wants_images = wanted.image_size is not None or wanted.grey
+    for array in spec.observations:
+        small, shrink = array, None
+        if wants_images and (layout := image_layout(array)) is not None:
+            small, shrink = shrinking(array, layout, wanted.image_size, wanted.grey)
+        shown.append(small)
+        shrinks.append(shrink)
+    if wants_images and not any(shrinks):
+        seen = ", ".join(f"{array.name!r} {array}" for array in spec.shown)
+        raise SpecError(f"{spec.environment}: expected an image for --image-size and --grey, got {seen}")
+    return replace(spec, environment=wanted.around(spec.environment), observations=tuple(shown)), shrinks

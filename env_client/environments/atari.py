@@ -285,8 +285,13 @@ def _import_emulator() -> tuple[Any, Any]:
     return ale_py, cv2
 
 
-def make_vector_env(like: AtariEnvironment, num_envs: int, threads: int) -> Any:
+def make_vector_env(like: AtariEnvironment, num_envs: int, threads: int, max_steps: int | None = None) -> Any:
     """The ALE's own vector environment, which plays as one environment does; see `vectors.AtariVector`.
+
+    Args:
+        like: one environment, of the same game and preset.
+        num_envs, threads: how many, and by how many threads they are stepped.
+        max_steps: steps after which an episode is truncated, where no no-op frames come before the first.
 
     Raises:
         MissingExtraError: this ale-py has none, or Gymnasium is missing, which it needs.
@@ -301,11 +306,12 @@ def make_vector_env(like: AtariEnvironment, num_envs: int, threads: int) -> Any:
     except ImportError as error:
         raise missing_extra("atari", f"--vector ale needs it ({error})") from error
     preset = like.preset
+    limits = [preset.max_frames, 0 if max_steps is None else max_steps * preset.frame_skip]  # 0: none
     return AtariVectorEnv(
         like.rom,
         num_envs,
         num_threads=threads,
-        max_num_frames_per_episode=preset.max_frames,
+        max_num_frames_per_episode=min(filter(None, limits), default=0),
         repeat_action_probability=preset.repeat_action_probability,
         full_action_space=preset.full_action_space,
         img_height=SCREEN_SIZE,

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from seedbed.common.containers import Containers
+from seedbed.common.environment_name import EnvironmentName
 from seedbed.common.errors import BrokenError, SeedbedError, SpecError
 from seedbed.common.timestep import (
     DISCOUNT_DTYPE,
@@ -27,6 +27,7 @@ from seedbed.common.timestep import (
     StepType,
     Timesteps,
 )
+from seedbed.env_client.environments.adapted import adapted_spec
 from seedbed.env_client.environments.info import info_of_row, info_reader
 from seedbed.env_client.environments.interface import Limits
 from seedbed.env_client.environments.making import told
@@ -44,18 +45,20 @@ class BatchedEnvironments:
 
     Args:
         make: makes it.
+        wanted: what is asked for: images are made smaller here, a row at a time; limits of steps are the vector's.
         indices: stable indices.
         seeds: of the environments.
         limits, watchdog: see `Supervised`.
         info_keys: which numbers of `info` are told; see `info.py`.
 
     Raises:
-        SpecError: it cannot be made, or its spaces are not supported.
+        SpecError: it cannot be made, its spaces are not supported, or it shows no image that could be made smaller.
     """
 
     def __init__(
         self,
         make: VectorMaker,
+        wanted: EnvironmentName,
         indices: Sequence[int],
         seeds: Sequence[int],
         *,
@@ -66,10 +69,14 @@ class BatchedEnvironments:
         self._limits, self._watchdog = limits or Limits(), watchdog or Watchdog()
         self._seeds: Sequence[int] | None = tuple(seeds)
         self.indices = tuple(indices)
-        self._watchdog.watch("building a vector of environments", self._limits.reset_s)
-        self._vector = make(seeds)
-        self._watchdog.rest()
-        self.spec = self._vector.spec
+        self._name = str(wanted)
+        self._vector = self._careful("building the vector", self._limits.reset_s, lambda: make(seeds))
+        before = self._vector.spec.observations
+        try:
+            self.spec, self._shrinks = adapted_spec(self._vector.spec, wanted)
+        except SpecError:
+            self.close()
+            raise
         self._read_info = info_reader(info_keys)
         count = len(indices)
         self._step_type = np.full(count, StepType.LAST, STEP_TYPE_DTYPE)
@@ -78,7 +85,10 @@ class BatchedEnvironments:
         self._observations: tuple[Array, ...] = tuple(
             np.zeros((count, *array.shape), array.numpy_dtype) for array in self.spec.observations
         )
-        self._containers = Containers([array.name for array in self.spec.observations])
+        self._before: tuple[Array, ...] = tuple(
+            target if shrink is None else np.zeros((count, *array.shape), array.numpy_dtype)
+            for array, target, shrink in zip(before, self._observations, self._shrinks, strict=True)
+        )
         self._returns = np.zeros(count)
         self._steps = np.zeros(count, np.int64)
         self._looked = 0
@@ -139,18 +149,23 @@ class BatchedEnvironments:
         """Copies what is shown; the first two times one row of it is compared with the spaces."""
         if self._looked < 2:
             self._looked += 1
-            one = self._containers.build(list(row_of(parts, 0)))
+            shown, containers = self._vector.shown, self._vector.containers
+            one = containers.build(list(row_of(parts[: len(shown)], 0)))
             try:
-                check_observation(one, self.spec.observations, self._containers, when)
+                check_observation(one, shown, containers, when)
             except SpecError as error:
-                raise SpecError(f"{self.spec.environment}: {error}") from None
-        for part, target, array in zip(parts, self._observations, self.spec.observations, strict=True):
+                raise SpecError(f"{self._name}: {error}") from None
+        for part, target, array in zip(parts, self._before, self._vector.spec.observations, strict=True):
             try:
                 write(np.asarray(part), target, array)
             except (TypeError, ValueError) as error:
                 self._fail(str(error))
             if target.dtype.kind == "f" and not np.isfinite(target).all():
                 self._fail(f"{array.name!r} is not finite")
+        for before, target, shrink in zip(self._before, self._observations, self._shrinks, strict=True):
+            if shrink is not None:
+                for large, small in zip(before, target, strict=True):
+                    shrink(large, small)
 
     def _careful(self, what: str, limit_s: float, call: Callable[[], _T]) -> _T:
         self._watchdog.watch(what, limit_s)
@@ -160,12 +175,12 @@ class BatchedEnvironments:
             raise
         except _FAULTS as fault:
             _log.debug("%s failed", what, exc_info=True)
-            raise BrokenError(f"{self.spec.environment}: {what} raised {told(fault)}") from fault
+            raise BrokenError(f"{self._name}: {what} raised {told(fault)}") from fault
         finally:
             self._watchdog.rest()
 
     def _fail(self, what: str) -> None:
-        raise BrokenError(f"{self.spec.environment}: {what}")
+        raise BrokenError(f"{self._name}: {what}")
 
     def _timesteps(self, ends: list[EpisodeEnd]) -> Timesteps:
         return Timesteps(self._step_type, self._reward, self._discount, self._observations, tuple(ends))

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from seedbed.common.environment_name import EnvironmentName
 from seedbed.common.errors import UsageError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.env_client.environments import rows
@@ -53,9 +54,12 @@ def _batched(environment: str, preset: str, seeds: Mapping[int, int], care: Care
     if len(care.served) > 1:
         raise UsageError(f"expected --vector none with {len(care.served)} tasks, got {care.vector}")
     if care.asides.film is not None:
-        raise UsageError(f"expected no video with --vector {care.vector}: a vector's environments are not filmed")
+        raise UsageError(
+            f"expected --vector none with a video, got {care.vector}: environments of a vector are not filmed"
+        )
     return BatchedEnvironments(
         vector_maker(environment, preset, care.vector, care.trust, care.vector_threads),
+        EnvironmentName.parse(environment),
         list(seeds),
         list(seeds.values()),
         limits=care.limits,

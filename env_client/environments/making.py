@@ -19,7 +19,7 @@ from typing import Any
 
 from seedbed.common import plugins
 from seedbed.common.environment_name import canonical
-from seedbed.common.errors import MissingExtraError, SeedbedError, SpecError
+from seedbed.common.errors import MissingExtraError, SeedbedError, SpecError, UsageError
 from seedbed.common.extras import missing_extra
 from seedbed.common.plugins import Trust, import_named, installed, is_module
 
@@ -67,7 +67,9 @@ def make(environment_id: str, kwargs: Mapping[str, Any], trust: Trust, render: s
     return env, name + canonical(kwargs)
 
 
-def make_vector(environment_id: str, num_envs: int, kwargs: Mapping[str, Any], trust: Trust) -> tuple[Any, str]:
+def make_vector(
+    environment_id: str, num_envs: int, kwargs: Mapping[str, Any], trust: Trust, max_steps: int | None = None
+) -> tuple[Any, str]:
     """Makes several environments that are stepped by one call.
 
     Args:
@@ -75,12 +77,14 @@ def make_vector(environment_id: str, num_envs: int, kwargs: Mapping[str, Any], t
             interface; or MODULE:NAME, which is called with `num_envs` and gives a `gymnasium.vector.VectorEnv`.
         num_envs: how many.
         kwargs, trust: as for `make`.
+        max_steps: steps after which an episode is truncated, where Gymnasium knows the id; None: as registered.
 
     Returns:
-        The vector; its name in the contract.
+        The vector; its name in the contract, without `max_steps`.
 
     Raises:
-        UsageError, MissingExtraError, SpecError: as for `make`.
+        UsageError: as for `make`, and `max_steps` for MODULE:NAME, whose vector begins episodes by itself.
+        MissingExtraError, SpecError: as for `make`.
     """
     prefix, wanted = "", environment_id
     if is_module(environment_id):
@@ -89,6 +93,11 @@ def make_vector(environment_id: str, num_envs: int, kwargs: Mapping[str, Any], t
         for part in wanted.split("."):
             found = getattr(found, part, None)
         if callable(found):
+            if max_steps is not None:
+                raise UsageError(
+                    f"expected no --max-episode-steps with --vector gymnasium --env {environment_id}, got {max_steps}: "
+                    "only what makes the vector can end its episodes (gymnasium.wrappers.TimeLimit); or --vector none"
+                )
             env = _call(environment_id, found, {**kwargs, "num_envs": num_envs})
             return _checked_vector(environment_id, env, num_envs), environment_id + canonical(kwargs)
         prefix += ":"
@@ -100,12 +109,20 @@ def make_vector(environment_id: str, num_envs: int, kwargs: Mapping[str, Any], t
         spec.disable_env_checker = True
         mode = "sync" if spec.vector_entry_point is None else "vector_entry_point"
         make_it = partial(gymnasium.make_vec, spec, num_envs=num_envs, vectorization_mode=mode)
-        env = _call(environment_id, make_it, kwargs)
+        env = _call(environment_id, make_it, _limited(kwargs, spec, max_steps))
     except gymnasium.error.DependencyNotInstalled as error:
         raise MissingExtraError(f"{environment_id}: {error}") from error
     except gymnasium.error.Error as error:
         raise SpecError(f"cannot make a vector of {environment_id!r}: {error}") from error
     return _checked_vector(environment_id, env, num_envs), prefix + spec.id + canonical(kwargs)
+
+
+def _limited(kwargs: Mapping[str, Any], spec: Any, max_steps: int | None) -> Mapping[str, Any]:
+    """Keyword arguments with the smaller of two limits: `max_steps`, and that of the arguments or of the registry."""
+    if max_steps is None:
+        return kwargs
+    own = kwargs.get("max_episode_steps", spec.max_episode_steps)
+    return {**kwargs, "max_episode_steps": max_steps if own in (None, -1) else min(own, max_steps)}
 
 
 def _checked_vector(name: str, env: Any, num_envs: int) -> Any:

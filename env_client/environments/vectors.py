@@ -15,19 +15,22 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seedbed.common.containers import ActionMapping, Containers
 from seedbed.common.environment_name import EnvironmentName, canonical
 from seedbed.common.errors import MissingExtraError, SpecError, UsageError
 from seedbed.common.plugins import Trust, check_trusted
-from seedbed.common.specs import EnvironmentSpec
+from seedbed.common.specs import EnvironmentSpec, action_mask
 from seedbed.common.timestep import Array
 from seedbed.env_client.environments.interface import Row
 from seedbed.env_client.environments.making import make_vector
 from seedbed.env_client.environments.spaces import action_specs, observation_specs
+from seedbed.env_client.environments.vector_masks import VectorMasks
 
 Kind = Literal["gymnasium", "ale", "envpool"]
 
@@ -60,13 +63,24 @@ class Vector:
         name: of the environment, in the contract.
         spaces: of one environment's observations and actions.
         spec: the contract, where it is not simply what the spaces say.
+        seeds: of the first reset, which then happens here if only that can tell whether there are action masks beside
+            the observations.
+
+    Attributes:
+        spec: the contract.
+        shown, containers: the part of it that an observation itself has, without a mask beside it, and its containers.
 
     Raises:
         SpecError: a space that is not supported, or autoreset in another step.
     """
 
     def __init__(
-        self, env: Any, name: str, spaces: tuple[Any, Any] | None = None, spec: EnvironmentSpec | None = None
+        self,
+        env: Any,
+        name: str,
+        spaces: tuple[Any, Any] | None = None,
+        spec: EnvironmentSpec | None = None,
+        seeds: Sequence[int] | None = None,
     ) -> None:
         self._env = env
         shown, taken = spaces or (env.single_observation_space, env.single_action_space)
@@ -75,8 +89,13 @@ class Vector:
         self.spec = spec or EnvironmentSpec(
             environment=name, observations=observation_specs(shown, actions), actions=actions
         )
-        self._containers = Containers([array.name for array in self.spec.observations])
+        self.shown = self.spec.observations
+        self.containers = Containers([array.name for array in self.shown])
         self._own_units = ActionMapping(self.spec.actions)
+        self._first: tuple[Any, Mapping[str, Any]] | None = None
+        self._masks: VectorMasks | None = None
+        if seeds is not None and self.spec.mask_position is None and self.spec.num_mask_entries:
+            self._look_for_masks(seeds)
 
     def reset(self, seeds: Sequence[int] | None) -> Sequence[Any]:
         """Begins an episode everywhere.
@@ -85,12 +104,8 @@ class Vector:
             seeds: of the environments; vectors in one piece take the first, of which they make the others. None: their
                 random numbers go on.
         """
-        given: Any = seeds
-        if seeds is not None:
-            given = [int(seed) for seed in seeds] if hasattr(self._env, "envs") else int(seeds[0])
-        observations, info = self._env.reset(seed=given)
-        self._refuse_masks(info)
-        return self._parts(observations)
+        (observations, info), self._first = self._first or self._reset(seeds), None
+        return self._with_masks(observations, info, np.zeros(self._env.num_envs, np.bool_))
 
     def step(self, sent: Row) -> Stepped:
         """One step, or the begin of an episode where one has ended.
@@ -99,7 +114,8 @@ class Vector:
             sent: `[E, ...]` for each action array, as they travel.
         """
         observations, reward, terminated, truncated, info = self._env.step(self._own_units.of_many(sent))
-        return Stepped(self._parts(observations), reward, terminated, truncated, info)
+        parts = self._with_masks(observations, info, np.logical_or(terminated, truncated))
+        return Stepped(parts, reward, terminated, truncated, info)
 
     def frames(self, row: int, steps: int) -> int:
         """Emulator frames of the episode that has just ended in a row, after so many steps."""
@@ -110,14 +126,26 @@ class Vector:
         self._env.close()
 
     def _parts(self, observations: Any) -> Sequence[Any]:
-        return self._containers.parts(observations)
+        return self.containers.parts(observations)
 
-    def _refuse_masks(self, info: Mapping[str, Any]) -> None:
-        if self.spec.num_mask_entries and self.spec.mask_position is None and "action_mask" in info:
-            raise SpecError(
-                f"{self.spec.environment}: expected an action mask in the observation, as a Dict's action_mask, got "
-                "one beside it: that is not read with --vector"
-            )
+    def _with_masks(self, observations: Any, info: Mapping[str, Any], over: NDArray[np.bool_]) -> Sequence[Any]:
+        parts = self._parts(observations)
+        return parts if self._masks is None else [*parts, self._masks(info, over)]
+
+    def _reset(self, seeds: Sequence[int] | None) -> tuple[Any, Mapping[str, Any]]:
+        given: Any = seeds
+        if seeds is not None:
+            given = [int(seed) for seed in seeds] if hasattr(self._env, "envs") else int(seeds[0])
+        observations, info = self._env.reset(seed=given)
+        return observations, info
+
+    def _look_for_masks(self, seeds: Sequence[int]) -> None:
+        """Only a reset tells. It is the one that the first episodes begin with."""
+        self._first = self._reset(seeds)
+        masks = VectorMasks(self._env, self._first[1], self.spec.actions, len(seeds))
+        if masks.found:
+            self._masks = masks
+            self.spec = replace(self.spec, observations=(*self.spec.observations, action_mask(self.spec.actions)))
 
 
 class AtariVector(Vector):
@@ -137,7 +165,12 @@ class AtariVector(Vector):
                 f"{full_id}: expected --atari-preset modern with --vector ale, got {preset}: a game cannot stand still "
                 "while a lost life is told"
             )
-        env = make_vector_env(one, num_envs, threads)
+        if name.max_steps is not None and one.preset.max_noops:
+            raise SpecError(
+                f"{full_id}: expected no --max-episode-steps with --vector ale and no-op starts, got {name.max_steps}: "
+                "emulator frames are counted there; say --env-kwargs '{\"max_noops\":0}', or --vector none"
+            )
+        env = make_vector_env(one, num_envs, threads, name.max_steps)
         super().__init__(env, full_id, spec=one.spec)
 
     def reset(self, seeds: Sequence[int] | None) -> Sequence[Any]:
@@ -182,7 +215,8 @@ def vector_maker(environment: str, preset: str, kind: Kind, trust: Trust, thread
     """What makes the vectors of a name.
 
     Args:
-        environment: its name with all that is asked for, as in the contract.
+        environment: its name with all that is asked for, as in the contract. Limits of steps are made here, smaller
+            images by whoever steps the vector.
         preset: of Atari preprocessing.
         kind: which vectors.
         trust: what may be imported.
@@ -193,10 +227,6 @@ def vector_maker(environment: str, preset: str, kind: Kind, trust: Trust, thread
     """
     name = EnvironmentName.parse(environment)
     check_trusted("--env", name.id, trust)
-    if name.around("") != "":
-        raise UsageError(
-            f"expected no --image-size, --grey and --max-episode-steps with --vector {kind}, got {environment}"
-        )
     if name.id.startswith("seedbed/"):
         raise UsageError(f"expected --vector none for {name.id}, whose environments come one by one, got {kind}")
     atari = name.id.startswith("ALE/") or name.id.isalnum()
@@ -206,7 +236,7 @@ def vector_maker(environment: str, preset: str, kind: Kind, trust: Trust, thread
         return lambda seeds: AtariVector(name, preset, len(seeds), threads)
     if kind == "envpool":
         return lambda seeds: _pool(name, seeds, threads)
-    return lambda seeds: Vector(*make_vector(name.id, len(seeds), name.kwargs, trust))
+    return lambda seeds: Vector(*make_vector(name.id, len(seeds), name.kwargs, trust, name.max_steps), seeds=seeds)
 
 
 def _pool(name: EnvironmentName, seeds: Sequence[int], threads: int) -> Vector:
@@ -217,6 +247,8 @@ def _pool(name: EnvironmentName, seeds: Sequence[int], threads: int) -> Vector:
             f"{name.id}: expected envpool to be installed (pip install envpool), {error}"
         ) from error
     given = {"num_threads": threads, **name.kwargs}
+    if name.max_steps is not None:
+        given["max_episode_steps"] = min(name.max_steps, name.kwargs.get("max_episode_steps", name.max_steps))
     seeds = [seed & 0x7FFFFFFF for seed in seeds]
     try:
         with warnings.catch_warnings():

@@ -40,30 +40,56 @@ TAKEN = spaces.Dict(
     }
 )
 MASKED = spaces.Dict({"arm": spaces.Box(-1, 1, (3,)), "action_mask": spaces.MultiBinary(5)})
+BOX = spaces.Box(-1, 1, (3,))
+NESTED = spaces.Dict({"go": spaces.Discrete(3, start=4), "more": spaces.Discrete(2)})
 KINDS = {
     "everything": (SHOWN, TAKEN),
     "masked": (MASKED, spaces.MultiDiscrete([3, 2])),
     "vector": (spaces.Box(-np.inf, np.inf, (3,), np.float32), spaces.Discrete(5)),
+    "masks told": (spaces.Box(-1, 1, (3,)), spaces.MultiDiscrete([3, 2])),
+    "masks told of each": (spaces.Box(-1, 1, (3,)), NESTED),
+    "masks asked for": (spaces.Box(-1, 1, (3,)), spaces.MultiDiscrete([3, 2])),
+    "colours": (spaces.Dict({"eye": spaces.Box(0, 255, (24, 20, 3), np.uint8), "arm": BOX}), spaces.Discrete(5)),
 }
 TRUST = Care(trust=Trust(allow_import=True))
 
 
 class Told(Recorder):
-    """Seeded by its resets; every other episode is truncated; numbers in its last info."""
+    """Seeded by its resets; every other episode is truncated; numbers in its last info, masks at times but the last."""
 
     def __init__(self, kind: str = "everything", **_: Any) -> None:
         super().__init__(*copy.deepcopy(KINDS[kind]))
+        self._kind = kind
+        if kind == "masks asked for":
+            self.action_masks = self._bits
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         if seed is not None:
             self.observation_space.seed(seed)
             self._random = np.random.default_rng(seed)
-        return super().reset(seed=seed)
+        observation, info = super().reset(seed=seed)
+        return observation, self._with_mask(info)
 
     def step(self, action: Any) -> Any:
         observation, reward, terminated, _, info = super().step(action)
         odd = self._episode % 2 == 1
-        return observation, reward, terminated and not odd, terminated and odd, {**info, "height": reward * 2}
+        info = {**info, "height": reward * 2}
+        info = info if terminated else self._with_mask(info)
+        return observation, reward, terminated and not odd, terminated and odd, info
+
+    def _bits(self) -> Any:
+        """Depends on what was shown: an entry for each value, one of each action allowed."""
+        seed = np.frombuffer(np.asarray(self.shown[-1][0]).tobytes(), np.uint32)
+        bits = np.random.default_rng(seed).integers(0, 2, 5).astype(np.int8)
+        bits[[1, 4]] = 1
+        return bits
+
+    def _with_mask(self, info: dict[str, Any]) -> dict[str, Any]:
+        if self._kind == "masks told":
+            return {**info, "action_mask": self._bits()}
+        if self._kind == "masks told of each":
+            return {**info, "action_mask": {"go": self._bits()[:3], "more": self._bits()[3:]}}
+        return info
 
 
 @pytest.fixture
@@ -126,6 +152,48 @@ def test_gymnasium_s_vector_shows_what_each_shows(told: None, kind: str) -> None
     assert {end[4] for end in ends} == {True, False}
     assert {end[2] for end in ends} == {1, 3, 4, 5}
     assert all("height" in end[5] for end in ends)
+    position = one_by_one.spec.mask_position
+    assert (position is not None) == kind.startswith("mask")
+    if position is not None:
+        masks = np.concatenate([step[3 + position] for step in right])
+        assert 0 < masks.mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "shapes"),
+    [("@12x10,grey,2steps", {(12, 10), (3,)}), ("@24x10", {(24, 10, 3), (3,)}), ("@3steps", {(24, 20, 3), (3,)})],
+)
+def test_smaller_images_and_shorter_episodes(told: None, asked: str, shapes: set[tuple[int, ...]]) -> None:
+    one_by_one, at_once = both(f'Told-v0{{"kind":"colours"}}{asked}', "gymnasium")
+    assert at_once.spec == one_by_one.spec
+    assert {array.shape for array in at_once.spec.observations} == shapes
+    left, right = play(one_by_one, 40), play(at_once, 40)
+    assert_equal(left, right)
+    ends = [end for step in right for end in step[-1]]
+    if "steps" in asked:
+        limit = int(asked[asked.index("steps") - 1])
+        assert max(end[2] for end in ends) == limit
+        assert any(end[4] and end[2] == limit for end in ends), "none was cut"
+
+
+def test_the_shorter_of_two_limits() -> None:
+    for name, steps in (('CartPole-v1{"max_episode_steps":5}@7steps', 5), ("CartPole-v1@3steps", 3)):
+        shown = play(make_group(name, "", range(2), 9, dataclasses.replace(TRUST, vector="gymnasium")), 12)
+        assert {end[2:5] for step in shown for end in step[-1]} == {(steps, steps, True)}
+
+
+@pytest.mark.parametrize("fault", ["length", "missing"])
+def test_masks_that_are_none(told: None, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Told, info: dict[str, Any]) -> dict[str, Any]:
+        if self._steps < 2:
+            return {**info, "action_mask": self._bits()}
+        return {**info, "action_mask": self._bits()[:4]} if fault == "length" else info
+
+    monkeypatch.setattr(Told, "_with_mask", broken)
+    group = make_group('Told-v0{"kind":"masks told"}', "", range(1), 9, dataclasses.replace(TRUST, vector="gymnasium"))
+    words = {"length": "raised ValueError: expected an action mask of 5 entries", "missing": "expected 'action_mask'"}
+    with pytest.raises(BrokenError, match=words[fault]):
+        play(group, 40)
 
 
 def test_a_reset_in_the_midst_begins_other_episodes(told: None) -> None:
@@ -156,7 +224,12 @@ def test_an_environment_s_own_vector() -> None:
 
 
 @pytest.mark.parametrize(
-    "game", [pytest.param("ALE/Breakout-v5", marks=pytest.mark.slow), 'ALE/Pong-v5{"max_frames":300}']
+    "game",
+    [
+        pytest.param("ALE/Breakout-v5", marks=pytest.mark.slow),
+        'ALE/Pong-v5{"max_frames":300}',
+        "ALE/Pong-v5@42x42,75steps",
+    ],
 )
 def test_ale_s_vector_plays_the_same_games(game: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit, but for the pictures with which games end."""
@@ -264,7 +337,13 @@ def test_a_vector_that_breaks_ends_the_client(own: Care, fault: str) -> None:
         ("seedbed/Catch-v0", "gymnasium", "expected --vector none for seedbed/Catch-v0"),
         ("CartPole-v1", "ale", "expected --vector ale for ALE"),
         ("ALE/Pong-v5", "gymnasium", "expected --vector ale for ALE"),
-        ("CartPole-v1@8x8", "gymnasium", "expected no --image-size"),
+        ("CartPole-v1@8x8", "gymnasium", "expected an image for --image-size"),
+        (
+            "own_vectors:make@9steps",
+            "gymnasium",
+            "expected no --max-episode-steps .* got 9: only what makes the vector",
+        ),
+        ('ALE/Pong-v5{"max_noops":3}@9steps', "ale", "no-op starts, got 9: .*max_noops"),
     ],
 )
 def test_names(own: Care, name: str, vector: Any, words: str) -> None:
@@ -290,7 +369,7 @@ def test_what_does_not_go_together() -> None:
         CareOptions(vector="gymnasium", isolate=True)
     with pytest.raises(UsageError, match="expected --render none"):
         CareOptions(vector="gymnasium", render="human")
-    with pytest.raises(UsageError, match="not filmed"):
+    with pytest.raises(UsageError, match="expected --vector none with a video"):
         make_group(
             "CartPole-v1", "", range(2), 0, dataclasses.replace(TRUST, vector="gymnasium", asides=Asides(film="x.mp4"))
         )
