@@ -15,7 +15,7 @@ from seedbed.server.training.command_line import read_command_line
 from seedbed.server.training.local_clients import credential_options
 from seedbed.server.training.place import place_of
 from seedbed.server.training.stop_signal import StopSignal
-from seedbed.server.verbs.learners import run_learners, take_learners
+from seedbed.server.verbs.learners import gossips, run_learners, take_learners
 from seedbed.server.verbs.seeds import run_seeds, take_seeds
 
 _DESCRIPTIONS = {
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
             if seeds:
                 return run_seeds(verb, everything, seeds, given.directory.path, stop)
             if learners > 1 and not given.dry_run:
-                return run_learners(verb, options, learners, stop)
+                return run_learners(verb, options, learners, stop, lambda: gossips(given.directory))
             if place.store is not None:
                 stop.at_end_of_input()
             from seedbed.server.verbs.train import train  # torch takes seconds: a wrong option is told before

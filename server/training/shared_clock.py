@@ -39,6 +39,12 @@ class SharedClock(RunClock):
         self._reports: Sequence[Report] = (Report(),) * place.world
         self._wish = Stop.NONE
         self._agreed = Stop.NONE
+        self._present: set[int] = set()
+
+    def miss(self, rank: int) -> None:
+        """See `Floor`: its environments owe no episode any more."""
+        for index in sorted(index for index in self._present if index // INDEX_STRIDE == rank):
+            self._note(Event(KINDS.index("left"), index), elsewhere=True)
 
     def tell(self, room: int) -> Told:
         """See `Floor`."""
@@ -66,8 +72,10 @@ class SharedClock(RunClock):
     def _note(self, event: Event, *, elsewhere: bool) -> None:
         kind, environment = KINDS[int(event.kind)], int(event.environment)
         if kind == "joined":
+            self._present.add(environment)
             super().joined([environment], [int(event.steps)])
         elif kind == "left":
+            self._present.discard(environment)
             self.cohorts.left([environment])
         elif kind == "lost":
             self.cohorts.lost(environment)

@@ -2,7 +2,8 @@
 
 Each is a server with a learner of its own. They find one another through a file in a folder that nobody else may enter,
 so nothing listens but what a server listens on, and gloo on loopback. When one dies the others end by themselves, the
-first of them with a checkpoint, and all are started again; what another start would not mend ends the run.
+first of them with a checkpoint, and all are started again; what another start would not mend ends the run. Learners
+that gossip go on without one that has died, unless it is the first, which writes the run.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from seedbed.common.errors import BrokenError, UsageError
+from seedbed.common.errors import BrokenError, ConfigError, UsageError
 from seedbed.common.logs import setup_logging
 from seedbed.common.report import passed_on
 from seedbed.common.restarts import RestartBudget
 from seedbed.common.stop_signals import STOP_SIGNALS
+from seedbed.server.run.directory import RunDirectory
 from seedbed.server.training.place import STORE_VARIABLE, place_of
 from seedbed.server.training.stop_signal import StopSignal
 from seedbed.server.verbs.seeds import patient_signal
@@ -57,7 +59,9 @@ def take_learners(argv: Sequence[str]) -> tuple[int, list[str]]:
     return int(text), words
 
 
-def run_learners(verb: str, argv: Sequence[str], num_learners: int, stop: StopSignal) -> int:
+def run_learners(
+    verb: str, argv: Sequence[str], num_learners: int, stop: StopSignal, goes_on: Callable[[], bool] = lambda: False
+) -> int:
     """Starts all replicas, again when one has died, until the run ends.
 
     Args:
@@ -65,6 +69,7 @@ def run_learners(verb: str, argv: Sequence[str], num_learners: int, stop: StopSi
         argv: the command line without `--learners`.
         num_learners: how many.
         stop: says when somebody asks to finish.
+        goes_on: whether the learners of this run go on when one of them has died; asked when one has.
 
     Returns:
         The exit code of the run.
@@ -77,9 +82,11 @@ def run_learners(verb: str, argv: Sequence[str], num_learners: int, stop: StopSi
     with tempfile.TemporaryDirectory(prefix="seedbed-") as folder:
         attempt = 0
         while True:
-            codes = _attempt(verb, argv, num_learners, Path(folder) / f"store-{attempt}", stop)
+            codes = _attempt(verb, argv, num_learners, Path(folder) / f"store-{attempt}", stop, goes_on)
             failed = [code for code in codes if code]
-            permanent = [code for code in failed if code > 0 and code != _RETRY]
+            permanent = [code for code in failed if _is_permanent(code)]
+            if not permanent and codes[0] == 0 and goes_on():  # the others came to the end of the run
+                return 0
             if not failed or permanent:
                 return permanent[0] if permanent else 0
             if stop.name is not None:  # one that had not begun ends by the signal, and the others miss it
@@ -95,17 +102,43 @@ def run_learners(verb: str, argv: Sequence[str], num_learners: int, stop: StopSi
             _sleep(wait_s, stop)
 
 
-def _attempt(verb: str, argv: Sequence[str], num_learners: int, store: Path, stop: StopSignal) -> list[int]:
+def gossips(directory: RunDirectory) -> bool:
+    """Whether the learners of the run in a directory go on without one that has died."""
+    try:
+        run = directory.read()
+    except ConfigError:
+        return False
+    replicas = {} if run is None else run.config.get("replicas", {})
+    return bool(replicas.get("exchange") == "gossip")
+
+
+def _attempt(
+    verb: str,
+    argv: Sequence[str],
+    num_learners: int,
+    store: Path,
+    stop: StopSignal,
+    goes_on: Callable[[], bool],
+) -> list[int]:
     """One start of all of them. Returns their exit codes, by rank."""
     with _started(verb, argv, num_learners, store) as replicas:
         told, failed_s = False, None
+        missed: set[int] = set()
         while any(replica.poll() is None for replica in replicas):
             time.sleep(_POLL_S)
-            if stop.name is not None and not told:
+            failed = {rank: code for rank, replica in enumerate(replicas) if (code := replica.poll())}
+            ends = stop.name is not None or (any(map(_is_permanent, failed.values())) and goes_on())
+            if ends and not told:
                 told = True
                 for replica in replicas:
                     replica.send_signal(patient_signal())
-            if failed_s is None and any(replica.poll() for replica in replicas):
+            for rank, code in failed.items():
+                if rank not in missed and rank and not told and goes_on():
+                    missed.add(rank)
+                    logger.warning(
+                        "learner %d ended with %d: the others go on; the next start has it again", rank, code
+                    )
+            if failed_s is None and failed.keys() - missed:
                 failed_s = time.monotonic()
             if failed_s is not None and time.monotonic() - failed_s > _LEAVE_S:
                 logger.error("a learner does not leave though another has, killing it")
@@ -143,6 +176,11 @@ def _start(verb: str, argv: Sequence[str], rank: int, world: int, store: Path) -
         pass_fds=descriptors,
         start_new_session=True,
     )
+
+
+def _is_permanent(code: int) -> bool:
+    """Whether another start would not mend it."""
+    return code > 0 and code != _RETRY
 
 
 def _told(codes: Sequence[int]) -> str:

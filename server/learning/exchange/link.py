@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,12 +30,21 @@ _MAIL_TIMEOUT = timedelta(days=30)  # a neighbour that has nothing to say is not
 _LOOPBACK = "127.0.0.1"
 
 
+class Made(NamedTuple):
+    """How a link was made, see `Link`."""
+
+    store: dist.Store
+    loopback: bool
+    timeout_s: float
+
+
 class Link:
     """Used by one thread at a time, in the same order by all learners.
 
     Attributes:
         rank, world: of this learner, and how many there are.
         wait_s: time in collectives so far.
+        made: how.
         away_s: the longest time so far from the end of one to the beginning of the next, since `begin`.
     """
 
@@ -63,7 +72,7 @@ class Link:
         self.rank, self.world = rank, world
         self.wait_s = self.away_s = 0.0
         self._left_s: float | None = None  # the newest collective
-        self._store, self._loopback = store, loopback
+        self.made = Made(store, loopback, timeout_s)
         self._timeout = timedelta(seconds=timeout_s)
         with self._watched():
             self._hosts: Any = _gloo(dist.PrefixStore("gloo", store), rank, world, self._timeout, loopback)
@@ -73,7 +82,7 @@ class Link:
         """Sums tensors of CUDA devices from now on by NCCL, each learner's on its own device."""
         if device.type == "cuda":
             with self._watched():
-                store = dist.PrefixStore("nccl", self._store)
+                store = dist.PrefixStore("nccl", self.made.store)
                 self._devices = _nccl(store, self.rank, self.world, self._timeout)
 
     def begin(self) -> None:
@@ -111,8 +120,8 @@ class Link:
     def mail(self) -> Mail:
         """Connections for messages from one learner to another, made by all of them at once."""
         with self._watched():
-            store = dist.PrefixStore("mail", self._store)
-            return Mail(_gloo(store, self.rank, self.world, _MAIL_TIMEOUT, self._loopback))
+            store = dist.PrefixStore("mail", self.made.store)
+            return Mail(_gloo(store, self.rank, self.world, _MAIL_TIMEOUT, self.made.loopback))
 
     def wait_for_all(self) -> None:
         """Returns when all learners have come here."""

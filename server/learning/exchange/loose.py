@@ -72,6 +72,10 @@ class Loose(Exchange):
     def _leave(self) -> None:
         """All have agreed to end, and meet no more."""
 
+    def _go_on(self, reason: PeerLostError) -> None:
+        """Another learner is gone, which ends this one, too, unless said otherwise."""
+        raise reason
+
     def _fail(self, error: SeedbedError) -> None:
         """A thread has met with this: the next turn raises it."""
         self._failure = self._failure or error
@@ -81,7 +85,11 @@ class Loose(Exchange):
         name_thread("meetings")
         try:
             while not self._ended.wait(_MEETING_S):
-                reports = self.meetings.meet(Standing.BATCH, self._batches)
+                try:
+                    reports = self.meetings.meet(Standing.BATCH, self._batches)
+                except PeerLostError as error:
+                    self._go_on(error)
+                    continue
                 if any(report.stop for report in reports):
                     self._ended.set()
         except SeedbedError as error:

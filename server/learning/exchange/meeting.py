@@ -98,7 +98,10 @@ class Floor(Protocol):
         """The newest numbers, and at most so many events, oldest first."""
 
     def hear(self, told: Sequence[Told]) -> None:
-        """What all learners told, by rank."""
+        """What all learners told, by rank; one that is gone tells the last it told, without environments."""
+
+    def miss(self, rank: int) -> None:
+        """A learner is gone, and the others go on."""
 
 
 class Silence:
@@ -109,6 +112,9 @@ class Silence:
         return Told(Report(), ())
 
     def hear(self, told: Sequence[Told]) -> None:
+        """See `Floor`."""
+
+    def miss(self, rank: int) -> None:
         """See `Floor`."""
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from seedbed.common.options import override
 from seedbed.common.timestep import EpisodeEnd
-from seedbed.server.learning.exchange.meeting import Report, Stop, from_row, to_row
+from seedbed.server.learning.exchange.meeting import Report, Stop, Told, from_row, to_row
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.cohorts import Cohorts
 from seedbed.server.run.state import RunState
@@ -148,3 +148,21 @@ def test_tasks_are_counted_over_all_replicas() -> None:
     assert [tasks[0][name]["agent_steps"] for name in "ab"] == [60 * 7] * 2  # those of the other one, by its episodes
     assert replicas[0].now().cohort_record.newest == replicas[1].now().cohort_record.newest
     assert replicas[0].episodes.take()[1].task == "b"
+
+
+def test_environments_of_a_learner_that_is_gone_owe_no_episode() -> None:
+    """Or a cohort would wait for them for ever."""
+    replicas = clocks(2)
+    indices = [[rank * INDEX_STRIDE + i for i in range(4)] for rank in range(2)]
+    for rank, one in enumerate(replicas):
+        one.joined(indices[rank], [0] * 4)
+    meet(replicas)
+    first = replicas[0]
+    assert first.cohorts.num_present == 8
+    first.miss(1)
+    assert first.cohorts.num_present == 4
+    for turn in range(40):
+        for index in indices[0]:
+            first.on_episode(index, end(float(turn)), "client")
+        first.hear([from_row(to_row(first.tell(64), 64)), Told(Report(), ())])
+    assert first.cohorts.record.judged > 0

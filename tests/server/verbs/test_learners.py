@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from seedbed.common.errors import UsageError
+from seedbed.server.run.directory import RunDirectory, RunFile
 from seedbed.server.training.stop_signal import StopSignal
 from seedbed.server.verbs import learners
-from seedbed.server.verbs.learners import run_learners, take_learners
+from seedbed.server.verbs.learners import gossips, run_learners, take_learners
+from tests.reference.unequal import SPEC
 
 
 def test_the_number_is_taken_from_the_command_line() -> None:
@@ -132,3 +136,63 @@ def test_told_to_stop_before_they_have_begun(monkeypatch: pytest.MonkeyPatch, tm
     stop = StopSignal()
     stop.name = "SIGTERM"
     assert run_learners("train", [], 2, stop) == 0
+
+
+GOES_ON = """
+if os.environ["RANK"] == "1":
+    os.kill(os.getpid(), signal.SIGKILL)
+(folder / os.environ["RANK"]).touch()
+while not (folder / "end").exists():
+    time.sleep(0.01)
+"""
+
+
+def test_learners_that_gossip_go_on_without_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However long: the others came to the end of the run, and so has the run."""
+    monkeypatch.setattr(learners, "_LEAVE_S", 0.1)
+    monkeypatch.setattr(learners, "setup_logging", lambda _: None)
+    replicas = Replicas(monkeypatch, tmp_path, GOES_ON)
+    threading.Timer(1.0, (tmp_path / "end").touch).start()
+    begun_s = time.monotonic()
+    assert run_learners("train", [], 3, StopSignal(), lambda: True) == 0
+    assert time.monotonic() - begun_s >= 0.9
+    assert len(replicas.starts) == 3
+    assert "learner 1 ended with -9: the others go on" in caplog.text
+
+
+def test_learners_that_gossip_are_all_started_again_without_the_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = DIES_ONCE.replace('"1" and first', '"0" and first').replace('== "0" else 0', '== "1" else 0')
+    replicas = Replicas(monkeypatch, tmp_path, program)
+    assert run_learners("train", [], 2, StopSignal(), lambda: True) == 0
+    assert len(replicas.starts) == 4
+
+
+def test_what_another_start_would_not_mend_ends_learners_that_gossip(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In order: nobody else would end by itself."""
+    program = (
+        "signal.signal(signal.SIGHUP, lambda *_: ((folder / 'asked').touch(), sys.exit(0)));"
+        "(folder / os.environ['RANK']).touch()\n"
+        "while os.environ['RANK'] == '1' and not (folder / '0').exists():\n    time.sleep(0.01)\n"
+        "sys.exit(78) if os.environ['RANK'] == '1' else time.sleep(60)"
+    )
+    Replicas(monkeypatch, tmp_path, program)
+    monkeypatch.setattr(learners, "patient_signal", lambda: signal.SIGHUP)
+    assert run_learners("train", [], 2, StopSignal(), lambda: True) == 78
+    assert (tmp_path / "asked").exists()
+
+
+def test_a_run_that_gossips_says_so(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    assert not gossips(directory)
+    for exchange in ("all_reduce", "gossip"):
+        run = RunFile({"replicas": {"exchange": exchange}}, SPEC, "0")
+        directory.config_file.write_text(json.dumps(run.to_json()))
+        assert gossips(directory) is (exchange == "gossip")
+    directory.config_file.write_text("{")
+    assert not gossips(directory)

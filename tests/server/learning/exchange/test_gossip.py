@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from seedbed.server.learning.exchange.link import Link
 from seedbed.server.learning.exchange.meeting import Report, Silence, Stop, Told
 from seedbed.server.learning.exchange.mixture import Mixture
 from seedbed.server.learning.exchange.ring import Ring
+from seedbed.server.learning.exchange.survivors import Survivors
 from seedbed.server.learning.learner import Learner
 from seedbed.server.networks.value_head import ValueHead
 from seedbed.server.training.place import Place
@@ -241,26 +243,96 @@ def test_with_learning_rate_zero_learners_come_together() -> None:
     assert 0 < float(first.mean()) < 1
 
 
-def test_a_learner_that_is_gone_ends_the_others() -> None:
-    class Dies(Silence):
-        def tell(self, room: int) -> Told:
-            raise BrokenError("as if it were gone")
+class Mortal(Ends):
+    """Dies at a meeting, as if its process were gone, once it has made some updates.
 
-    def learn(link: Link) -> None:
-        exchange, learner = gossiping(link, threading.Event())
-        if link.rank == 1:
-            exchange.meetings.floor = Dies()
-        begun_s = time.monotonic()
+    Attributes:
+        missed: whom it was told to miss.
+        heard: of how many learners at the last meeting, and their environments.
+    """
+
+    def __init__(self, end: threading.Event, learner: Learner, dies: bool) -> None:
+        super().__init__(end)
+        self.missed: list[int] = []
+        self.heard: list[float] = []
+        self._learner, self._dies = learner, dies
+
+    def tell(self, room: int) -> Told:
+        if self._dies and self._learner.num_updates >= 10:
+            raise BrokenError("as if it were gone")
+        told = super().tell(room)
+        return told._replace(report=told.report._replace(live_rows=4.0))
+
+    def miss(self, rank: int) -> None:
+        self.missed.append(rank)
+
+    def hear(self, told: Sequence[Told]) -> None:
+        self.heard = [one.report.live_rows for one in told]
+
+
+def mourning(world: int, who: int) -> list[Any]:
+    """What becomes of learners one of which dies; those that go on end after fifty mixes without it."""
+    end = threading.Event()
+
+    def learn(link: Link) -> tuple[Mortal, int]:
+        exchange, learner = gossiping(link, end, settle_s=1.0)
+        exchange.meetings.floor = floor = Mortal(end, learner, link.rank == who)
+        del link
+        mixed = 0
         try:
             while isinstance(batch := exchange.turn(lambda _: a_batch(learner, 4)), TrainBatch):
-                learner.update(batch, 0.0)
-            raise AssertionError(f"went on for {time.monotonic() - begun_s:.1f} s")
+                metrics = learner.update(batch, 0.0).metrics
+                mixed += bool(floor.missed) and "gossip_distance" in metrics
+                after = exchange.meetings.floor is floor and floor.missed and learner.num_updates > 40
+                if after and (mixed >= 20 or world == 2):
+                    end.set()
         finally:
-            exchange._leave()  # a process would end here, and its threads with it
+            if link_of(exchange).rank == who:  # a process would end here, and its threads with it
+                exchange._ring = None
+        return floor, mixed
 
-    survivor, dead = together(2, learn, timeout_s=1.0)
-    assert isinstance(survivor, PeerLostError)
+    return together(world, learn, timeout_s=2.0)
+
+
+def link_of(exchange: Gossip) -> Link:
+    return exchange._link
+
+
+def test_when_one_dies_the_others_go_on_in_a_ring_of_their_own() -> None:
+    first, dead, third = mourning(3, 1)
     assert isinstance(dead, BrokenError)
+    for floor, mixed in (first, third):
+        assert floor.missed == [1]
+        assert floor.heard == [4, 0, 4]
+        assert mixed > 0
+
+
+def test_one_that_is_left_goes_on_alone() -> None:
+    (floor, mixed), dead = mourning(2, 1)
+    assert isinstance(dead, BrokenError)
+    assert (floor.missed, floor.heard, mixed) == ([1], [4, 0], 0)
+
+
+def test_without_the_first_which_writes_the_run_all_end() -> None:
+    dead, second, third = mourning(3, 0)
+    assert isinstance(dead, BrokenError)
+    assert isinstance(second, PeerLostError)
+    assert isinstance(third, PeerLostError)
+
+
+def test_survivors_agree_though_one_is_late() -> None:
+    """Whoever comes after the others have decided is not waited for, and ends."""
+
+    def run(link: Link) -> Sequence[int]:
+        survivors = Survivors(link, 0.3)
+        if link.rank == 2:
+            time.sleep(1.0)
+        survivors.find(PeerLostError("one is gone"))
+        return survivors.members
+
+    first, second, late = together(3, run)
+    assert (first, second) == ([0, 1], [0, 1])
+    assert isinstance(late, PeerLostError)
 
 
 def test_algorithms_that_remember_older_parameters_are_refused_by_name() -> None:
