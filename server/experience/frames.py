@@ -4,7 +4,8 @@ A stack of K frames ends with the newest. Frames of an earlier episode are zero 
 been cleared at the reset; `age`, the steps since FIRST, says how many belong to the present one.
 
 Consecutive frames of a slot lie one after the other in memory, so a stack is a window: it is gathered by one
-`index_select` over an overlapping view, without a copy of each frame to build it.
+`index_select` over an overlapping view, without a copy of each frame to build it. Of whole unrolls none of whose frames
+is stale the view itself will do, and a network may read each frame once (`networks.observations.frames_of`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,21 @@ def windows(frames: Tensor, frame_stack: int) -> Tensor:
     """
     count = frames.shape[0] - frame_stack + 1
     return frames.as_strided((count, frame_stack, *frames.shape[1:]), (frames.stride(0), *frames.stride()))
+
+
+def unroll_windows(frames: Tensor, frame_stack: int) -> Tensor:
+    """The stacks of unrolls none of whose frames is stale, as an overlapping view: no frame is copied.
+
+    Args:
+        frames: `[B, K - 1 + L, ...]`, contiguous.
+        frame_stack: K.
+
+    Returns:
+        `[L, B, K, ...]`. Never write to it.
+    """
+    count = frames.shape[1] - frame_stack + 1
+    between = (frames.stride(1), frames.stride(0), *frames.stride()[1:])
+    return frames.as_strided((count, frames.shape[0], frame_stack, *frames.shape[2:]), between)
 
 
 class StackIndex:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seedbed.server.experience.batch import TrainBatch, Windows, valid_transitions
-from seedbed.server.experience.frames import StackIndex
+from seedbed.server.experience.frames import StackIndex, unroll_windows
 from seedbed.server.experience.open_unrolls import OpenUnrolls
 from seedbed.server.experience.transfer import indices_to_device, put, to_device
 from seedbed.server.experience.unroll import Provenance, UnrollLayout, UnrollRows
@@ -140,10 +140,16 @@ class StoredUnrolls:
         return source, target
 
     def _stacks(self, places: Tensor, age: Tensor, rows: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Observations `[W, B, K, ...]` of all rows, or of `rows` `[W, B]`, gathered straight into time-major order."""
+        """Observations `[W, B, K, ...]` of all rows, or of `rows` `[W, B]`, gathered straight into time-major order.
+
+        On a CPU, where looking at ages costs nothing, unrolls without a stale frame are views of their frames.
+        """
         num_rows, stacks = self.layout.num_rows, dict[int, StackIndex]()
         if rows is None and self._is_elsewhere:
             return self._stacks_there(places, self._to_batch(age))
+        if rows is None and age.device.type == "cpu" and int(age.min()) >= max(self.layout.histories, default=0):
+            pairs = zip(self._rows.observations, self.layout.histories, strict=True)
+            return tuple(unroll_windows(kept.index_select(0, places), history + 1) for kept, history in pairs)
         if rows is None:
             rows = torch.arange(num_rows, device=self.device)[:, None]
         for history in set(self.layout.histories):

@@ -19,7 +19,7 @@ from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.interface import AgentState, Inputs
 from seedbed.server.networks.layers import HIDDEN_GAIN, initialise
 from seedbed.server.networks.normaliser import Normalisers, as_normalised, is_normalised
-from seedbed.server.networks.observations import AsRead, block_shape
+from seedbed.server.networks.observations import AsRead, block_shape, frames_of
 from seedbed.server.networks.registry import find_core, find_torso
 from seedbed.server.networks.torso import Torso
 from seedbed.server.options.network import NetworkConfig
@@ -81,17 +81,27 @@ class Body(nn.Module):
 
     def unroll(self, inputs: Inputs, state: AgentState) -> tuple[Tensor, AgentState]:
         """T rows of each of B environments to `[T, B, F]` and the state after the last."""
-        pairs = zip(self.as_read, inputs.observations, strict=True)
-        rows = tuple(as_read(x.flatten(0, 1)) for as_read, x in pairs)
-        if self.normalisers is not None:
-            rows = tuple(normaliser(x) for normaliser, x in zip(self.normalisers, rows, strict=True))
-        features = self.torso(rows).float().unflatten(0, inputs.step_type.shape)
+        features = self._see(inputs).float()
         if self.told is not None:
             assert inputs.task is not None, "where there are several tasks every row has one"
             task = F.one_hot(inputs.task, self._num_tasks).to(features.dtype)
             features = torch.relu(self.told(torch.cat((features, task), dim=-1)))
         outputs: tuple[Tensor, AgentState] = self.core(features, inputs, state)
         return outputs
+
+    def _see(self, inputs: Inputs) -> Tensor:
+        """What the torso makes of observations, `[T, B, its features]`."""
+        observations = inputs.observations
+        if len(observations) == 1 and self.normalisers is None:
+            frames = frames_of(observations[0])
+            features: Tensor | None = None if frames is None else self.torso.unrolls(frames)
+            if features is not None:
+                return features
+        rows = tuple(as_read(x.flatten(0, 1)) for as_read, x in zip(self.as_read, observations, strict=True))
+        if self.normalisers is not None:
+            rows = tuple(normaliser(x) for normaliser, x in zip(self.normalisers, rows, strict=True))
+        features = self.torso(rows)
+        return features.unflatten(0, inputs.step_type.shape)
 
     def store_for_acting(self) -> None:
         """Lets the torso store its weights in the dtype it computes in: the same outputs, without a cast each time.

@@ -112,14 +112,25 @@ class ConvTorso(ImageTorso):
     def forward(self, observations: tuple[Tensor, ...]) -> Tensor:
         """See `Torso`."""
         frames = self._in_blocks(observations[0])
+        return self._features(frames if keeps_frames_apart(frames) else stack_channels(frames))
+
+    def unrolls(self, frames: Tensor) -> Tensor | None:
+        """See `Torso`: the first convolution reaches over all rows of an unroll as it does over the frames of one."""
+        stored = self.blocks[0] > 1 and tuple(frames.shape[2:]) == self._frame_shape
+        if not stored or not keeps_frames_apart(frames) or type(self).forward is not ConvTorso.forward:
+            return None
+        features = self._features(frames)
+        return features.unflatten(0, (len(frames), -1)).transpose(0, 1).contiguous()
+
+    def _features(self, frames: Tensor) -> Tensor:
+        """`[N, C, h, w]`, or `[N, T + K - 1, h, w, c]` whose frames are kept apart, to `[N * T, F]`."""
         first, *others = self.convolutions
         assert isinstance(first, Conv2d)
-        apart = keeps_frames_apart(frames)
-        pixels = read_pixels(frames if apart else stack_channels(frames), self.dtype, self.background)
+        pixels = read_pixels(frames, self.dtype, self.background)
         if self._squashed:
             pixels = squash(pixels)
         first_norm, *other_norms = self.norms
-        x = torch.relu(first_norm(first.over_frames(pixels) if apart else first(pixels)))
+        x = torch.relu(first_norm(first.over_frames(pixels) if pixels.dim() == 5 else first(pixels)))
         for layer, norm in zip(others, other_norms, strict=True):
             x = torch.relu(norm(layer(x)))
         return torch.relu(self.hidden_norm(self.hidden(flatten_image(x))))

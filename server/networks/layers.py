@@ -47,15 +47,15 @@ class Conv2d(nn.Conv2d):
         """The same sums over frames that are not interleaved: a convolution that reaches over time as well.
 
         Args:
-            frames: `[N, K, h, w, c]`, oldest frame first, with K * c channels in all.
+            frames: `[N, K + T - 1, h, w, c]`, oldest frame first; K * c are the channels of this layer.
 
         Returns:
-            `[N, filters, h', w']`.
+            `[N * T, filters, h', w']`, of every K consecutive frames.
         """
         weight, bias = self._parameters_in(frames.dtype)
-        weight = weight.unflatten(1, (frames.shape[1], frames.shape[4])).movedim(1, 2)
+        weight = weight.unflatten(1, (-1, frames.shape[4])).movedim(1, 2)
         stride, padding = (1, *self.stride), (0, *self.padding)
-        return F.conv3d(frames.movedim(4, 1), weight, bias, stride, padding).squeeze(2)
+        return F.conv3d(frames.movedim(4, 1), weight, bias, stride, padding).movedim(2, 1).flatten(0, 1)
 
     def _parameters_in(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         weight = self.weight.to(dtype)

@@ -166,6 +166,18 @@ def keeps_frames_apart(frames: Tensor) -> bool:
     return frames.device.type == "cpu" and frames.dim() == 5 and frames.shape[-1] % 8 == 0 and not is_exported()
 
 
+def frames_of(stacks: Tensor) -> Tensor | None:
+    """The frames that stacks of unrolls are windows of, `[B, T + K - 1, ...]`, each once; None: stacks are copies.
+
+    Args:
+        stacks: `[T, B, K, ...]`.
+    """
+    (rows, unrolls, frame_stack), (row, unroll, frame) = stacks.shape[:3], stacks.stride()[:3]
+    if is_exported() or frame_stack == 1 or row != frame or not stacks[0, 0, 0].is_contiguous():
+        return None
+    return stacks.as_strided((unrolls, rows + frame_stack - 1, *stacks.shape[3:]), (unroll, *stacks.stride()[2:]))
+
+
 def read_pixels(frames: Tensor, dtype: torch.dtype, background: float) -> Tensor:
     """Pixels in the dtype of computation, the background at 0.
 

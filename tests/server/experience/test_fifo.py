@@ -105,6 +105,22 @@ def test_batches_have_time_first_and_stacks_behind() -> None:
     assert batch.valid.shape == (5, 2)
 
 
+def test_stacks_are_views_of_their_frames_where_none_is_stale() -> None:
+    scene = Scene(numbers_layout(6, 5, 4), capacity=4)
+    scene.streams = Streams(NUM_SLOTS, 0, end_probability=0.0)
+    slots = scene.fill(2)
+    views = []
+    for _ in range(2):
+        scene.fifo.put(scene.store, scene.store.provenance(slots))
+        batch = scene.fifo.get(2)
+        assert isinstance(batch, TrainBatch)
+        views.append([stacks.stride(0) == stacks.stride(2) for stacks in batch.observations[:2]])
+        scene.store.complete(slots)
+        for _ in range(scene.layout.period):
+            scene.streams.step(scene.store, slots)
+    assert views == [[False, False], [True, True]], "an episode starts in the first unroll"
+
+
 def test_first_in_first_out_through_many_turns_of_the_places() -> None:
     scene = simple_scene(capacity=4)
     slots = scene.fill(3)

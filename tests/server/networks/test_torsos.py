@@ -13,8 +13,17 @@ from torch import Tensor, nn
 
 from seedbed.common.errors import SpecError, UsageError
 from seedbed.common.specs import ArraySpec
+from seedbed.server.experience.frames import unroll_windows
+from seedbed.server.networks.images import ImpalaShallow
 from seedbed.server.networks.layers import Conv2d, Linear
-from seedbed.server.networks.observations import AsRead, block_shape, keeps_frames_apart, stack_channels, to_blocks
+from seedbed.server.networks.observations import (
+    AsRead,
+    block_shape,
+    frames_of,
+    keeps_frames_apart,
+    stack_channels,
+    to_blocks,
+)
 from seedbed.server.networks.registry import find_torso
 from seedbed.server.networks.torso import Torso
 from seedbed.server.options.network import NetworkConfig
@@ -163,6 +172,42 @@ def test_frames_in_blocks_are_the_same_to_a_torso(name: str, shape: tuple[int, .
     frames = random_frames(3, 2, *shape)
     blocked = torch.stack([to_blocks(frame, torso.blocks[0]) for frame in frames.unbind(1)], 1)
     assert torch.equal(torso((blocked,)), torso((frames,)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("name", "shape"), [("impala_shallow", (84, 84)), ("nature", (44, 36, 3))])
+def test_frames_read_once_are_the_same_as_their_stacks(
+    name: str, shape: tuple[int, ...], dtype: Literal["float32", "bfloat16"]
+) -> None:
+    """Features of whole unrolls, and the gradient of every weight."""
+    torch.manual_seed(0)
+    torso = make_torso(name, (image(*shape),), 4, dtype=dtype, background=87.0)
+    frames = to_blocks(random_frames(3 * 8, *shape), 4).unflatten(0, (3, 8))
+    stacks = unroll_windows(frames, 4)
+    assert stacks.shape[:3] == (5, 3, 4)
+    assert torch.equal(frames_of(stacks), frames)  # type: ignore[arg-type]
+    assert torch.equal(frames_of(stacks[2:]), frames[:, 2:])  # type: ignore[arg-type]
+    assert frames_of(stacks.contiguous()) is None
+    found = torso.unrolls(frames)
+    expected = torso((stacks.flatten(0, 1),)).unflatten(0, (5, 3))
+    assert found is not None
+    rtol, atol = (1e-4, 1e-5) if dtype == "float32" else (2e-2, 2e-2)
+    torch.testing.assert_close(found, expected, rtol=rtol, atol=atol)
+    weights = list(torso.parameters())
+    pull = torch.randn(found.shape).to(found.dtype)
+    for mine, theirs in zip(*(torch.autograd.grad(x, weights, pull) for x in (found, expected)), strict=True):
+        assert (mine - theirs).norm() <= (1e-4 if dtype == "float32" else 1e-2) * theirs.norm()
+
+
+def test_a_torso_of_its_own_reads_rows_unless_it_says_otherwise() -> None:
+    class Louder(ImpalaShallow):
+        def forward(self, observations: tuple[Tensor, ...]) -> Tensor:
+            return 2 * super().forward(observations)
+
+    frames = to_blocks(random_frames(8, 84, 84), 4)[None]
+    config = NetworkConfig(torso="mine")
+    assert ImpalaShallow((image(84, 84),), config, (4,)).unrolls(frames) is not None
+    assert Louder((image(84, 84),), config, (4,)).unrolls(frames) is None
 
 
 @pytest.mark.parametrize("name", IMAGE_TORSOS)
