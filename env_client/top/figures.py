@@ -27,6 +27,9 @@ STAGES = (
 
 _OF_A_THREAD = ("inference", "remember", "back_pressure", "batch_wait", "update")
 
+_TASK = "task/"
+"""What the names of gauges begin with that are a task's own: "task/NAME/NUMBER"."""
+
 _LEARNT = ("episode_return_mean", "policy_lag_mean", "policy_lag_max", "loss")
 
 
@@ -57,6 +60,29 @@ class ClientFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFigures:
+    """One of several tasks. None: not known yet.
+
+    Attributes:
+        name: of the task.
+        environments: that play it and count.
+        agent_steps: of the run so far.
+        share: of all frames of the run.
+        return_mean: of the latest 100 episodes.
+        cohort_return_mean: of the newest cohort.
+        score: human-normalised, 0 random play and 1 a person.
+    """
+
+    name: str
+    environments: int
+    agent_steps: int
+    share: float | None = None
+    return_mean: float | None = None
+    cohort_return_mean: float | None = None
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageFigures:
     """One stage: its mean duration, and the share of its thread's time; None where requests pass it side by side."""
 
@@ -80,6 +106,7 @@ class Figures:
         cores, memory_bytes: of each process of the server.
         verdict: what holds it up.
         learnt: return, lag and loss, where the server has them.
+        tasks: of a run of several, by name.
         clients: of the fleet; None if there are none, or the server tells nothing of them.
     """
 
@@ -98,6 +125,7 @@ class Figures:
     memory_bytes: Mapping[str, int]
     verdict: Verdict
     learnt: Mapping[str, float] = field(default_factory=dict)
+    tasks: Sequence[TaskFigures] = ()
     clients: Sequence[ClientFigures] | None = None
 
 
@@ -134,8 +162,30 @@ def figures_between(
         memory_bytes={name: use.rss_bytes for name, use in span.processes.items()},
         verdict=judge(figures_of(span, machine_busy=machine_busy, num_cores=cpu.NUM_CORES)),
         clients=[_client(one) for one in after.clients] or None,
+        tasks=_tasks(after.gauges),
         learnt={name: after.gauges[name] for name in _LEARNT if math.isfinite(after.gauges.get(name, math.nan))},
     )
+
+
+def _tasks(gauges: Mapping[str, float]) -> list[TaskFigures]:
+    numbers: dict[str, dict[str, float]] = {}
+    for key in gauges:
+        if key.startswith(_TASK):  # names of tasks may have slashes of their own
+            task, _, number = key.removeprefix(_TASK).rpartition("/")
+            numbers.setdefault(task, {})[number] = gauges[key]
+    frames = sum(one.get("frames", 0.0) for one in numbers.values())
+    return [
+        TaskFigures(
+            name=task,
+            environments=int(own.get("environments", 0)),
+            agent_steps=int(own.get("agent_steps", 0)),
+            share=own.get("frames", 0.0) / frames if frames else None,
+            return_mean=own.get("return_mean"),
+            cohort_return_mean=own.get("cohort_return_mean"),
+            score=own.get("human_normalised"),
+        )
+        for task, own in sorted(numbers.items())
+    ]
 
 
 def _client(message: pb.ClientStatus) -> ClientFigures:

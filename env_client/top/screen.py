@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from seedbed.common.counting import count
-from seedbed.env_client.top.figures import ClientFigures, Figures
+from seedbed.env_client.top.figures import ClientFigures, Figures, TaskFigures
 
 Style = Literal["title", "plain", "quiet", "mark"]
 SortKey = Literal["client", "host", "envs", "steps/s", "think", "state", "since", "reconnects", "seen"]
@@ -64,6 +65,8 @@ def draw(figures: Figures, where: str, order: Order, width: int, height: int | N
     """
     lines = [*_head(figures, where), Line(), *_verdict(figures, width), Line(), *_stages(figures), Line()]
     lines += _processes(figures)
+    if figures.tasks:
+        lines += [Line(), *_tasks(figures.tasks)]
     if figures.clients is not None:
         room = None if height is None else max(0, height - len(lines) - 3)
         lines += [Line(), *_fleet(figures.clients, order, room)]
@@ -121,6 +124,35 @@ def _processes(figures: Figures) -> Iterator[Line]:
 
 def _bar(share: float) -> str:
     return " " + "#" * min(40, round(20 * share)) if share >= 0.025 else ""
+
+
+_MOST_TASKS = 12
+
+
+def _tasks(tasks: Sequence[TaskFigures]) -> Iterator[Line]:
+    """All that there is room for; of more those that nobody plays first, then the lowest scores."""
+    shown = tasks
+    if len(tasks) > _MOST_TASKS:
+        shown = sorted(tasks, key=lambda one: (one.environments > 0, -math.inf if one.score is None else one.score))
+    shown = shown[:_MOST_TASKS]
+    left = "" if len(shown) == len(tasks) else f", the worst {len(shown)} of them"
+    title = f"TASK  {len(tasks)}{left}"
+    width = min(_LARGEST_NAME, max(columns_of(text) for text in (title, *(clean(one.name) for one in shown))))
+    people = any(one.score is not None for one in tasks)
+    head = f"{'envs':>6}{'steps':>14}{'share':>7}{'return':>10}{'cohort':>10}{'of people' if people else '':>11}"
+    yield Line(f"{pad(title, width, left=True)}{head}".rstrip(), "quiet")
+    for one in shown:
+        cells = (
+            f"{one.environments:>6}{one.agent_steps:>14,}{_or_dash(one.share, '.0%'):>7}"
+            f"{_or_dash(one.return_mean, '.2f'):>10}{_or_dash(one.cohort_return_mean, '.2f'):>10}"
+            f"{_or_dash(one.score, '.1%') if people else '':>11}"
+        )
+        line = f"{pad(clean(one.name), width, left=True)}{cells}".rstrip()
+        yield Line(line, "plain" if one.environments else "mark")
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 _CELLS: dict[SortKey, Callable[[ClientFigures], str]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from seedbed.common.codec import protocol_version
@@ -31,6 +32,7 @@ def status_message(
         gauges |= {name: device[name] for name in _LEARNT}
     gauges |= {"num_slots": config.num_slots, "frames_per_step": config.spec.frames_per_step}
     gauges |= {"hands_over": device["hands_over"]}
+    gauges |= {f"task/{task}/{number}": x for (number, task), x in vitals.numbers_of_tasks().items() if isfinite(x)}
     return pb.StatusResponse(
         protocol=protocol_version(),
         run_name=config.run_name,

@@ -97,8 +97,8 @@ def _task(name: str) -> Read:
     """A number of each of several tasks, by the task's name."""
 
     def read(facts: ServerFacts) -> Labelled:
-        found = ((*key.partition(":"), value) for key, value in facts.vitals.tasks.read().items())
-        return {task: value for number, _, task, value in found if number == name.removesuffix("_total")}
+        found = facts.vitals.numbers_of_tasks().items()
+        return {task: value for (number, task), value in found if number == name.removesuffix("_total")}
 
     return read
 

@@ -209,6 +209,11 @@ class VitalsTable(SharedTable):
         """A counter, or a gauge for which that makes sense, over all processes."""
         return sum(vitals[name] for vitals in self.processes.values())
 
+    def numbers_of_tasks(self) -> dict[tuple[str, str], float]:
+        """Those of `tasks`, by number and task; NaN for what is not known yet."""
+        parted = ((key.partition(":"), value) for key, value in self.tasks.read().items())
+        return {(number, task): value for (number, _, task), value in parted}
+
     def histogram(self, name: str) -> Histogram:
         """A stage over all processes."""
         parts = [vitals.histogram(name) for vitals in self.processes.values()]

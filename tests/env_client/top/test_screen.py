@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from seedbed.env_client.top.figures import ClientFigures, Figures, figures_between
+from seedbed.env_client.top.figures import ClientFigures, Figures, TaskFigures, figures_between
 from seedbed.env_client.top.screen import SORT_KEYS, Order, SortKey, columns_of, cut, draw, duration, ordered, pad
 from seedbed.proto import seedbed_pb2 as pb
 
@@ -125,3 +125,26 @@ def test_wide_letters_take_two_columns() -> None:
     assert pad("日本語", 5, left=True) == "日本 "
     assert pad("ab", 4, left=False) == "  ab"
     assert duration(3 * 86400 + 61) == "72:01:01"
+
+
+def test_several_tasks_have_a_line_each() -> None:
+    shared = {"task/ALE/Pong/frames": 300.0, "task/ALE/Pong/environments": 4, "task/ALE/Pong/agent_steps": 75}
+    shared |= {"task/Catch/frames": 100.0, "task/Catch/agent_steps": 100, "task/Catch/return_mean": 0.25}
+    found = figures_between(status(100, 8000), status(102, 16000, **shared), 2.0)
+    assert found is not None
+    page = {line.text.split()[0]: line for line in draw(found, "", Order(), 120) if line.text}
+    assert page["TASK"].text.split() == ["TASK", "2", "envs", "steps", "share", "return", "cohort"]
+    assert page["ALE/Pong"].text.split() == ["ALE/Pong", "4", "75", "75%", "-", "-"]
+    assert page["Catch"].text.split() == ["Catch", "0", "100", "25%", "0.25", "-"]
+    assert (page["ALE/Pong"].style, page["Catch"].style) == ("plain", "mark")
+
+
+def test_of_dozens_of_tasks_the_worst_are_shown() -> None:
+    tasks = [TaskFigures(name=f"t{n}", environments=1, agent_steps=1, score=n / 57) for n in range(57)]
+    lines = [line.text for line in draw(figures(tasks=tasks[::-1]), "", Order(), 120)]
+    heading = next(number for number, line in enumerate(lines) if line.startswith("TASK"))
+    assert "TASK  57, the worst 12 of them" in lines[heading]
+    assert lines[heading + 1].split()[0] == "t0"
+    assert lines[heading + 12].split()[0] == "t11"
+    assert len([line for line in lines[heading:] if line.startswith("t")]) == 12
+    assert not any(line.startswith("TASK") for line in (one.text for one in draw(figures(), "", Order(), 120)))

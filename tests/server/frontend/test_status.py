@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,3 +72,12 @@ def test_clients(tmp_path: Path) -> None:
     assert figures is not None
     assert figures.clients is not None
     assert figures.clients[0].client == "box"
+
+
+def test_tasks_are_told_with_what_is_known_of_them(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    assert not any(name.startswith("task/") for name in status_message(config_of(scene), scene.vitals).gauges)
+    scene.vitals.tasks.write({"return_mean:a/b": 2.0, "return_mean:c": math.nan, "agent_steps:c": 3.0})
+    gauges = status_message(config_of(scene), scene.vitals).gauges
+    told = {name: value for name, value in gauges.items() if name.startswith("task/")}
+    assert told == {"task/a/b/return_mean": 2.0, "task/c/agent_steps": 3.0}
