@@ -8,7 +8,6 @@ from __future__ import annotations
 import traceback
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seedbed.common.errors import UsageError
@@ -17,10 +16,10 @@ from seedbed.server.networks.array_kinds import as_read, frame_stacks
 from seedbed.server.networks.check import random_rows
 from seedbed.server.networks.distributions import ActionSpace
 from seedbed.server.networks.interface import AgentState, Inputs
-from seedbed.server.networks.layers import HIDDEN_GAIN, initialise
 from seedbed.server.networks.normaliser import Normalisers, as_normalised, is_normalised
 from seedbed.server.networks.observations import AsRead, block_shape, frames_of
 from seedbed.server.networks.registry import find_core, find_torso
+from seedbed.server.networks.task_input import TaskInput
 from seedbed.server.networks.torso import Torso
 from seedbed.server.options.network import NetworkConfig
 
@@ -36,7 +35,7 @@ class Body(nn.Module):
     Attributes:
         output_size: F.
         blocks: see `PolicyNetwork`.
-        told: a layer over features and the one-hot task of the row, with --task-input; else None.
+        told: the layer that knows the row's task, with --task-input; else None.
 
     Raises:
         SpecError: the observations are not what the torso can read.
@@ -60,12 +59,8 @@ class Body(nn.Module):
             )
         _try_out(self.torso, config.torso, random_rows(read, stacks, rows=1))
         size = self.torso.output_size
-        self._num_tasks = config.num_tasks
-        self.told = None
-        if config.task_input and config.num_tasks > 1:
-            # Linear heads right behind would get no more of it than a preference of each task, whatever is seen.
-            self.told = nn.Linear(size + config.num_tasks, size)
-            initialise(self.told, HIDDEN_GAIN)
+        # Linear heads right behind would get no more of it than a preference of each task, whatever is seen.
+        self.told = TaskInput(size, config.num_tasks) if config.task_input and config.num_tasks > 1 else None
         self.core = find_core(config.core)(size, space, config)
         self.output_size = self.core.output_size
         self.blocks = tuple(map(_stored_block, shown, self.torso.blocks))
@@ -84,8 +79,7 @@ class Body(nn.Module):
         features = self._see(inputs).float()
         if self.told is not None:
             assert inputs.task is not None, "where there are several tasks every row has one"
-            task = F.one_hot(inputs.task, self._num_tasks).to(features.dtype)
-            features = torch.relu(self.told(torch.cat((features, task), dim=-1)))
+            features = self.told(features, inputs.task)
         outputs: tuple[Tensor, AgentState] = self.core(features, inputs, state)
         return outputs
 

@@ -76,8 +76,8 @@ class NetworkConfig:
 
     task_input: bool = option(
         False,
-        "several tasks: the network is told which of them a row belongs to, one-hot beside the torso's features, with "
-        "a layer over both; without it one policy has to see what it plays",
+        "several tasks: the network is told which of them a row belongs to, by a layer over the torso's features with "
+        "a gain and a shift of each task; without it one policy has to see what it plays",
         fixed=True,
     )
     num_tasks: int = option(1, "tasks of the run", minimum=1, fixed=True, hidden=True)

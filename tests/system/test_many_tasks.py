@@ -60,10 +60,7 @@ def test_a_run_of_several_tasks_goes_on_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_with_popart_a_task_with_small_rewards_is_learnt_beside_one_with_large_ones(tmp_path: Path) -> None:
-    """They look alike and want opposite moves; without PopArt the small one is not learnt at all.
-
-    How far both come by then differs from run to run (docs/many-tasks.md): what is asked is which of them is learnt.
-    """
+    """They look alike and want opposite moves; without PopArt the small one is not learnt at all."""
     last = {}
     for popart in ("on", "off"):
         folder = tmp_path / popart
@@ -72,7 +69,7 @@ def test_with_popart_a_task_with_small_rewards_is_learnt_beside_one_with_large_o
         run("train", *mirrored, *options, within_s=1800.0).assert_well()
         last[popart] = read_metrics(folder)[-1]
     small, large = ("task/Catch,mirrored=1/cohort_return_mean", "task/Catch,reward_scale=100/cohort_return_mean")
-    assert last["on"][small] > 0
-    assert last["on"][large] > 30
+    assert last["on"][small] > 0.85
+    assert last["on"][large] > 85
     assert last["off"][small] < -0.3
     assert last["off"][large] > 30
