@@ -15,6 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 
 from seedbed.common.errors import SeedbedError, UsageError
@@ -61,6 +62,12 @@ class _FileHandler(logging.handlers.RotatingFileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Says nothing: it would be said for each line."""
+
+    def _open(self) -> TextIOWrapper:
+        """Waits at no pipe that stands in its place."""
+        if os.path.exists(self.baseFilename) and not os.path.isfile(self.baseFilename):
+            raise OSError(f"expected a file, got something else: {self.baseFilename}")
+        return super()._open()
 
 
 def stderr_is_kept() -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+from seedbed.server.shared.reading import open_regular
+
 MAX_POINTS = 500
+_MAX_READ_BYTES = 64 << 20  # at a time; the file may be anybody's
 _MAX_KEPT = 20_000  # lines; at one in ten seconds two days, then every second one is dropped
 
 
@@ -32,9 +36,9 @@ class Curves:
                 self._offset, self._lines = 0, []
             if size == self._offset:
                 return
-            with self._path.open("rb") as stream:
+            with open(open_regular(self._path, os.O_RDONLY), "rb") as stream:
                 stream.seek(self._offset)
-                data = stream.read()
+                data = stream.read(_MAX_READ_BYTES)
         except OSError:
             return
         whole = data.rfind(b"\n") + 1
@@ -42,9 +46,9 @@ class Curves:
         for text in data[:whole].splitlines():
             try:
                 line = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
-            if isinstance(line, dict) and "agent_steps" in line:
+            if isinstance(line, dict) and _is_number(line.get("agent_steps")):
                 self._lines.append(line)
         while len(self._lines) > _MAX_KEPT:
             del self._lines[-2::-2]  # the newest stays

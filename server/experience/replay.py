@@ -290,6 +290,25 @@ class Replay(Source):
         self._tree[np.arange(self.capacity)] = np.array(state["priority"])
         self._provenance[:] = [None if numbers is None else Provenance(*numbers) for numbers in state["provenance"]]
 
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """See `Contents`: files may be anybody's."""
+        numbers = [state[name] for name in ("next", "size", "inserts", "samples")]
+        generation, priority = np.array(state["generation"], np.int64), np.array(state["priority"], np.float64)
+        sources = [None if source is None else Provenance(*map(int, source)) for source in state["provenance"]]
+        lengths = [source.length for source in sources if source is not None]
+        np.random.default_rng(0).bit_generator.state = state["random"]
+        sizes = (generation.shape, priority.shape, (len(sources),))
+        sound = np.isfinite(priority) & (priority >= 0)
+        if (
+            not all(type(number) in (int, float) for number in numbers)
+            or not 0 <= state["next"] < self.capacity
+            or not 0 <= state["size"] <= self.capacity
+            or sizes != ((self.capacity,),) * 3
+            or not sound.all()
+            or not all(0 < length <= self._storage.layout.num_rows for length in lengths)
+        ):
+            raise ValueError(f"expected the state of a replay of {self.capacity} unrolls, got another")
+
     @property
     def tensors(self) -> Mapping[str, Tensor]:
         """The unrolls, by a name that is stable."""

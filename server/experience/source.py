@@ -39,6 +39,9 @@ class Contents(Protocol):
     def set_state(self, state: Mapping[str, Any]) -> None:
         """The inverse, before anybody puts or gets; `tensors` must have their contents already."""
 
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Raises ValueError, TypeError or KeyError where that is no state of such a source; changes nothing."""
+
 
 class Source(ABC):
     """Written by one thread and read by one other."""

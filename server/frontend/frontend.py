@@ -18,6 +18,7 @@ from typing import Any
 from seedbed.common import codec
 from seedbed.common.address import is_loopback
 from seedbed.common.errors import (
+    CapacityError,
     FencedError,
     InvalidMessageError,
     PipeliningError,
@@ -39,7 +40,7 @@ from seedbed.server.shared.vitals import VitalsTable
 
 logger = logging.getLogger(__name__)
 
-
+_SPARE_STREAMS = 64
 _DEFECTS = (InvalidMessageError, PipeliningError, SequenceError)
 """Errors after which a client's lease, if it has one, ends at once. A broken connection leaves it in grace."""
 
@@ -78,6 +79,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         self._channel = channel
         self._received_row_bytes = sum(spec.row_bytes for spec in config.spec.observations)
         self._sent_row_bytes = sum(spec.row_bytes for spec in config.spec.actions)
+        self._most_streams = _SPARE_STREAMS + 2 * config.num_slots  # each holds a row, or waits for one that is let go
         self._numbers = itertools.count()
         self._streams: dict[int, _Stream] = {}
         self._fleet: Fleet | None = None
@@ -114,6 +116,12 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
 
     async def Act(self, _: Any, context: Any) -> None:
         """One stream: agree, then read and answer until either side leaves."""
+        if len(self._streams) >= self._most_streams:
+            error = CapacityError(
+                f"expected fewer than {self._most_streams} streams, so many are open: come back later"
+            )
+            self._vitals.refuse(error)
+            await abort(context, error)
         stream = _Stream(next(self._numbers), self._loop.create_future(), self._loop.create_future())
         self._streams[stream.number] = stream
         self._vitals["streams"] = len(self._streams)

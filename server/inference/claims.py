@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from seedbed.common.timestep import EpisodeEnd, StepType
 from seedbed.server.inference.sinks import EpisodeListener
+from seedbed.server.shared.recent import Recent
 
 logger = logging.getLogger(__name__)
 
 _RELATIVE = 1e-4  # rewards travel as float32, and clients add them up in other ways
 _ABSOLUTE = 1e-3
+_MOST_DOUBTED = 4096  # clients that are remembered as those of which it was said
 
 Slots = NDArray[np.int64]
 
@@ -45,7 +47,7 @@ class Claims:
         self._on_episode = on_episode
         self._on_refusal = on_refusal
         self._claims: dict[int, _Claim] = {}
-        self._doubted: set[str] = set()
+        self._doubted: Recent[str] = Recent(_MOST_DOUBTED)
         self._return = np.zeros(num_slots)
         self._magnitude = np.zeros(num_slots)
         self._steps = np.zeros(num_slots, np.int64)
@@ -88,9 +90,8 @@ class Claims:
 
     def _refuse(self, slot: int, claim: _Claim) -> None:
         self._on_refusal()
-        if claim.client_id in self._doubted:
+        if self._doubted.add(claim.client_id) > 1:
             return
-        self._doubted.add(claim.client_id)
         logger.warning(
             "%s: an episode of %g over %d steps is not counted, its rows say %g over %d; more are only counted",
             claim.client_id,

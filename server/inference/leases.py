@@ -13,12 +13,13 @@ open unroll, but nobody waits for it. The same client may resume it until the gr
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seedbed.common.errors import CapacityError, FencedError, IndexTakenError, InvalidMessageError
 from seedbed.server.options.task_plan import TaskPlan
+from seedbed.server.shared.recent import Recent
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class LeaseTable:
         self._by_index: dict[int, Lease] = {}
         self._indices = indices
         self._serials = 0
-        self._retired: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._retired: Recent[tuple[str, int]] = Recent(_MAX_RETIRED)
 
     @property
     def num_clients(self) -> int:
@@ -136,9 +137,7 @@ class LeaseTable:
 
     def retire(self, client_id: str, run_id: int) -> None:
         """An incarnation has been replaced by a newer one and must not come back, or the two would take turns."""
-        self._retired[client_id, run_id] = None
-        if len(self._retired) > _MAX_RETIRED:
-            self._retired.popitem(last=False)
+        self._retired.add((client_id, run_id))
 
     def check_not_retired(self, key: LeaseKey) -> None:
         """Refuses an incarnation that has been replaced.

@@ -247,7 +247,9 @@ class PolicyServer:
         self.announce_stop()
         self.service.stop()
         if self._thread.is_alive():
+            self.vitals.device["joined_s"] = time.monotonic()
             self._thread.join()
+            self.vitals.device["joined_s"] = 0
         self.service.end_all()
         self.service.links.broadcast({"type": "stop", "reason": reason, "retry_after_ms": 1000, "grace_s": _DRAIN_S})
         self._frontends.join(_DRAIN_S + 5)

@@ -19,7 +19,7 @@ from typing import Any
 from seedbed.common.errors import ConfigError
 from seedbed.common.info_numbers import MAX_NUMBERS
 from seedbed.common.timestep import EpisodeEnd
-from seedbed.server.monitoring.line_file import LineFile, readable_lines, truncate
+from seedbed.server.monitoring.line_file import LineFile, read_lines, readable_lines, truncate
 from seedbed.server.run.directory import EPISODES_FILE, OLDER_EPISODES_FILE
 
 logger = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ class EpisodeLog:
             with contextlib.suppress(FileNotFoundError):  # an earlier try came no further than this
                 self._path.replace(self._older)
             self._file = LineFile(self._path)
-        except OSError as error:
+        except (OSError, ConfigError) as error:
             if not self._said_large:
                 logger.error("%s grows beyond its size: %s", self._path, error)
             self._said_large = True
@@ -215,4 +215,4 @@ def read_episodes(run_dir: Path | str) -> Iterator[dict[str, Any]]:
     found = [file for file in files if file.exists()]
     if not found:
         raise ConfigError(f"expected the folder of a run with {EPISODES_FILE}, got {run_dir}")
-    return (entry for file in found for _, entry in readable_lines(file, file.read_text()))
+    return (entry for file in found for _, entry in readable_lines(file, read_lines(file)))

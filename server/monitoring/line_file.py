@@ -11,8 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from seedbed.common.errors import ConfigError
+from seedbed.server.shared.reading import open_regular, read_regular
 
 logger = logging.getLogger(__name__)
+
+_MAX_BYTES = 4 << 30
+"""Of a file that is read as a whole; a month of lines has a tenth of it."""
+
+_PLACE = ("agent_steps", "wall_s")  # of a line, in the course of its run
 
 
 class LineFile:
@@ -23,8 +29,16 @@ class LineFile:
     """
 
     def __init__(self, path: Path) -> None:
+        """Opens it.
+
+        Raises:
+            ConfigError: it is no file, or cannot be written.
+        """
         self._path = path
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            self._file = open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        except OSError as error:
+            raise ConfigError(f"expected a file to add lines to, got {path} ({error})") from error
         self.size = os.fstat(self._file).st_size
         self._torn = False
         self._failed = False
@@ -58,30 +72,49 @@ class LineFile:
         os.close(self._file)
 
 
+def read_lines(path: Path) -> str:
+    """The text of such a file, which may be anybody's.
+
+    Raises:
+        ConfigError: it is no file, or larger than one of ours.
+    """
+    try:
+        return read_regular(path, at_most=_MAX_BYTES).decode(errors="replace")
+    except OSError as error:
+        raise ConfigError(f"expected a file of lines, got {path} ({error})") from error
+
+
 def complete_lines(path: Path, text: str) -> Iterable[tuple[str, dict[str, Any]]]:
     """Each complete line as it stands and as it reads; a last one that is not complete is left out.
 
     Raises:
-        ConfigError: one is no JSON object.
+        ConfigError: one is no JSON object, or says not where in the run it stands.
     """
     for number, line in enumerate(text.splitlines(keepends=True), start=1):
         if not line.endswith("\n"):
             return
-        try:
-            yield line, dict(json.loads(line))
-        except (ValueError, TypeError) as error:
-            raise ConfigError(f"{path}, line {number}: expected a JSON object, got {line!r:.100}") from error
+        entry = _entry(line)
+        if entry is None:
+            expected = f"a JSON object with {' and '.join(_PLACE)}"
+            raise ConfigError(f"{path}, line {number}: expected {expected}, got {line!r:.100}")
+        yield line, entry
 
 
 def readable_lines(path: Path, text: str) -> Iterable[tuple[str, dict[str, Any]]]:
     """The same without the lines that a full disk has torn."""
     for line in text.splitlines(keepends=True):
-        try:
-            value = json.loads(line) if line.endswith("\n") else None
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            yield line, value
+        if line.endswith("\n") and (entry := _entry(line)) is not None:
+            yield line, entry
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    """A line as it reads; None if it is none."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(value, dict) and all(isinstance(value.get(name), int | float) for name in _PLACE)
+    return value if whole else None
 
 
 Lines = Callable[[Path, str], Iterable[tuple[str, dict[str, Any]]]]
@@ -104,7 +137,7 @@ def truncate(
         return None
     kept = [
         (line, entry)
-        for line, entry in lines(path, path.read_text())
+        for line, entry in lines(path, read_lines(path))
         if entry["agent_steps"] <= resume_step and entry["wall_s"] <= resume_wall_s
     ]
     draft = path.with_suffix(".tmp")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from seedbed.common.errors import ConfigError
-from seedbed.server.monitoring.line_file import LineFile, complete_lines, truncate
+from seedbed.server.monitoring.line_file import LineFile, complete_lines, read_lines, truncate
 from seedbed.server.run.directory import METRICS_FILE
 
 _WINDOW = 100  # episodes
@@ -88,7 +88,8 @@ class MetricsWriter:
         path = run_dir / METRICS_FILE
         last = truncate(path, resume_step, resume_wall_s)
         self._file = LineFile(path)
-        self.resume_step = None if last is None else int(last["frames"])
+        frames = None if last is None else last.get("frames")
+        self.resume_step = frames if isinstance(frames, int) else None
 
     def write(self, metrics: Metrics) -> Metrics:
         """Writes one line, which can be read as soon as this returns; a full disk costs it.
@@ -187,13 +188,9 @@ def read_metrics(run_dir: Path | str) -> list[dict[str, Any]]:
         ConfigError: there is no such file, or a line in its midst is damaged.
     """
     path = Path(run_dir) / METRICS_FILE
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise ConfigError(
-            f"expected the folder of a run with {METRICS_FILE}, got {run_dir} ({error.strerror})"
-        ) from error
-    return [line for _, line in complete_lines(path, text)]
+    if not path.exists():
+        raise ConfigError(f"expected the folder of a run with {METRICS_FILE}, got {run_dir}")
+    return [line for _, line in complete_lines(path, read_lines(path))]
 
 
 def _finite(value: float | int | None) -> float | int | None:

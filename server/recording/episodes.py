@@ -16,11 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedbed.common.timestep import Array, StepType
+from seedbed.server.shared.recent import Recent
 from seedbed.server.shared.slots import SlotTable
 
 _GOLDEN_RATIO, _PLASTIC_RATIO = 0.6180339887498949, 0.7548776662466927
 _MOST_BYTES = 1 << 30
 """Of an episode; one that never ends must not fill the memory."""
+
+_MOST_ENVIRONMENTS = 1 << 16  # whose episodes are counted, so that the recorded ones are spread evenly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +105,8 @@ class EpisodeRecorder:
         self._task = np.zeros(slots.num_slots, np.int64)
         self._records = np.zeros(slots.num_slots, np.bool_)
         self._open: dict[int, _Open] = {}
-        self._begun: dict[int, int] = {}  # environment -> episodes
-        self._ended: dict[int, int] = {}  # environment -> real ones that are over
+        self._begun: Recent[int] = Recent(_MOST_ENVIRONMENTS)  # environment -> episodes
+        self._ended: dict[int, int] = {}  # environment that a quota asks for -> real ones that are over
         self.whole, self.cut, self.left_out = 0, 0, 0
         self.complete = threading.Event()
 
@@ -133,7 +136,8 @@ class EpisodeRecorder:
             self._copy(chosen, lost)
         for slot in ended:
             index = int(self._environment[slot])
-            self._ended[index] = self._ended.get(index, 0) + 1
+            if self._quota is not None and index < self._quota.num_envs:
+                self._ended[index] = self._ended.get(index, 0) + 1
         if ended and self._quota is not None and self._is_met(self._quota):
             self.complete.set()
 
@@ -145,7 +149,7 @@ class EpisodeRecorder:
     def _start(self, slot: int) -> None:
         self._drop(slot)
         index = int(self._environment[slot])
-        number = self._begun[index] = self._begun.get(index, 0) + 1
+        number = self._begun.add(index)
         wanted = self._quota is None or self._ended.get(index, 0) < self._quota.of(index)
         if wanted and (number * _GOLDEN_RATIO + index * _PLASTIC_RATIO) % 1.0 < self._share:
             self._records[slot] = True

@@ -29,7 +29,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from seedbed.common.errors import ConfigError, VersionError
-from seedbed.server.run.reading import read_regular
+from seedbed.server.shared.reading import read_regular
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from typing import Any
 from seedbed.common.errors import ConfigError, RunInUseError, SpecError
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.run.lock import LOCK_FILE, PATIENCE_S, locked
-from seedbed.server.run.reading import read_regular
+from seedbed.server.shared.reading import read_regular
 
 CONFIG_FILE = "config.json"
 CHECKPOINTS_FOLDER = "checkpoints"

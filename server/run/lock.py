@@ -13,6 +13,7 @@ import fcntl
 import logging
 import os
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,11 +77,15 @@ def _acquire(file: Path, patience_s: float, gives_up: Callable[[], bool]) -> int
 
 def _open(file: Path) -> int:
     try:
-        return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
     except FileNotFoundError as error:
         raise RunInUseError(f"expected {file.parent} to stay, a start that failed has taken it away again") from error
     except OSError as error:
         raise ConfigError(f"expected a run directory to write into, got {file.parent} ({error.strerror})") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ConfigError(f"expected a file to lock, got something else: {file}")
+    return descriptor
 
 
 def _try_lock(descriptor: int, file: Path) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,11 +22,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seedbed.server.shared.reading import open_regular, read_regular
+
 logger = logging.getLogger(__name__)
 
 FOLDER = "replay"
 _MANIFEST = "manifest.json"
 _PIECE = 64  # unrolls
+_MAX_MANIFEST_BYTES = 1 << 30  # numbers of millions of unrolls
 
 
 class Contents(Protocol):
@@ -40,6 +44,9 @@ class Contents(Protocol):
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """The inverse."""
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Raises ValueError, TypeError or KeyError where that is no state of such a replay; changes nothing."""
 
 
 class ReplayFiles:
@@ -76,11 +83,12 @@ class ReplayFiles:
         if self._contents is None or not self._folder.exists():
             return False
         try:
-            manifest = json.loads((self._folder / _MANIFEST).read_text())
+            manifest = json.loads(read_regular(self._folder / _MANIFEST, at_most=_MAX_MANIFEST_BYTES))
             if manifest["agent_steps"] != agent_steps:
                 raise ValueError(f"it belongs to {manifest['agent_steps']:,} agent steps, not to {agent_steps:,}")
             files = {name: _open(self._folder / f"{name}.npy", x) for name, x in self._contents.tensors.items()}
-        except (OSError, ValueError, KeyError) as error:
+            self._contents.check_state(manifest["state"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             logger.warning("starting with an empty replay, the one in %s cannot be used: %s", self._folder, error)
             return False
         for name, tensor in self._contents.tensors.items():
@@ -102,6 +110,7 @@ def _write(file: Path, tensor: Tensor) -> None:
 
 def _open(file: Path, like: Tensor) -> NDArray[Any]:
     """Maps a file into memory; raises OSError or ValueError unless it holds a tensor like this one."""
+    os.close(open_regular(file, os.O_RDONLY))
     array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
     if array.shape != tuple(like.shape) or array.dtype != _numpy_dtype(like):
         raise ValueError(f"expected {file.stem} as {list(like.shape)}, got {list(array.shape)}")

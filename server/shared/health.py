@@ -72,6 +72,8 @@ def _ages(vitals: VitalsTable, phase: Phase, now_s: float) -> list[tuple[str, fl
     """How long each thread that should make progress has made none."""
     device = vitals.device
     ages = [("the learner has finished no update", learner_busy_s(vitals, now_s))]
+    if device["joined_s"]:
+        ages.append(("the inference thread has been asked to end and has not", now_s - device["joined_s"]))
     if phase is Phase.SERVING:
         # While inference waits for the learner (its queue is full) an update is a sign of life of both. A learner that
         # does not take what is there shows here too.

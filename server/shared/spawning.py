@@ -1,4 +1,4 @@
-"""Signals kept away from child processes that are only starting.
+"""Child processes that ignore signals which say stop: kept from them while they start, and ended with their parent.
 
 A terminal sends Ctrl-C to all of them. Until a child has imported what it needs to ignore it, it would end with a
 traceback, and its parent would start another.
@@ -6,7 +6,9 @@ traceback, and its parent would start another.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import multiprocessing
 import signal
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
@@ -26,3 +28,15 @@ def uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@atexit.register
+def _end_those_left() -> None:
+    """Kills daemonic children that nobody has ended, as when an error breaks the orderly end off.
+
+    This runs before multiprocessing's own end, which would ask them by SIGTERM, that they ignore, and then wait for
+    them, while they wait for this process to be gone.
+    """
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()

@@ -69,6 +69,7 @@ GAUGES: Mapping[str, str] = {
     "used_rows": "slots under a lease, in grace or not",
     "queued_unrolls": "unrolls that wait for the learner",
     "turn_s": "when the inference thread last went round its loop",
+    "joined_s": "when the main thread began to wait for the end of the inference thread; 0: it does not",
     "hands_over": "1 while it hands unrolls to the learner, and may have to wait for it",
     "taken_s": "when the learner took the batch it has in hand; 0: it waits for one",
     "update_s": "when the learner last finished an update",

@@ -8,7 +8,10 @@ import threading
 from pathlib import Path
 from typing import overload
 
+from seedbed.server.shared.reading import read_regular
+
 TRACKERS_FILE = "trackers.json"
+_MAX_BYTES = 1 << 16
 _writing = threading.Lock()  # each tracker has a thread of its own
 
 
@@ -35,7 +38,8 @@ def keep_identity(directory: Path, tracker: str, name: str) -> None:
 
 def _read(directory: Path) -> dict[str, str]:
     try:
-        known: dict[str, str] = json.loads((directory / TRACKERS_FILE).read_text())
-    except (OSError, ValueError):
+        known = json.loads(read_regular(directory / TRACKERS_FILE, at_most=_MAX_BYTES))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return known
+    names = known.items() if isinstance(known, dict) else ()
+    return {tracker: name for tracker, name in names if isinstance(name, str)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 MODULE = "seedbed.env_client"
 _MAX_RESTARTS, _WINDOW_S = 6, 600.0  # of one client: one that dies as soon as it runs ends the run within a minute
 _EXIT_TIMEOUT_S = 5.0
+_NAME_BYTES = 4
 _YIELD, _LAST = 5, 19  # steps of niceness; the last there is
 _PERMANENT = {error.exit_code: error for error in (UsageError, MissingExtraError, AuthError, SpecError)}
 
@@ -113,6 +115,8 @@ class LocalClients:
         for share in self._shares:
             check_trusted("--env", share.environment.env, trust)
         self._clients: list[_Client] = []
+        # Who knows a client's name may take its place. One whose name is `local-0` could be sent away again and again.
+        self._names = [f"local-{number}-{secrets.token_hex(_NAME_BYTES)}" for number in range(len(self._shares))]
 
     def start(self) -> None:
         """Starts all."""
@@ -168,7 +172,7 @@ class LocalClients:
         share = self._shares[number]
         command = [sys.executable, "-P", "-m", MODULE, *self._connection, *to_argv(share.environment), *self._common]
         command += import_options(share.environment.env_id, self._trust)
-        command += [*share.index_options(), "--client-id", f"local-{number}"]
+        command += [*share.index_options(), "--client-id", self._names[number]]
         command += ["--exit-with-parent"]
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         # A session of its own: Ctrl-C reaches the server alone, which stops its clients in order. The open pipe tells

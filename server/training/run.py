@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 
 import torch
@@ -116,10 +117,21 @@ class TrainingRun:
             if not answers(self._parts.device):  # libraries of its own say so by other errors
                 logger.critical("the device is lost: started again, the run goes on from its last checkpoint")
                 end_process()
-            self._shut_down(None)
-            if self._learner.sound and not isinstance(error, DivergedError):
-                self._save(None, last=True)
+            self._end_after(error)
             raise
+
+    def _end_after(self, error: BaseException) -> None:
+        """Ends in order what an error ends; another one on the way costs what it concerns, and is not the cause."""
+        try:
+            self._shut_down(None)
+        except Exception:
+            logger.exception("not all of the run has ended in order")
+        if not self._learner.sound or isinstance(error, DivergedError):
+            return
+        try:
+            self._save(None, last=True)
+        except Exception:
+            logger.exception("what was learnt last is not saved")
 
     def _start(self) -> None:
         self._server.start()
@@ -186,17 +198,21 @@ class TrainingRun:
         self._learner.check()
 
     def _shut_down(self, reached: str | None) -> None:
-        """Local clients leave; then nothing is answered and remote ones are told; then the learner; then the files."""
-        self._server.announce_stop()
-        self._clock.cohorts.stop()
-        self._parts.source.close()  # or a full queue could hold inference up
-        if self._clients is not None:
-            self._clients.stop()
-        self._server.stop("finished" if reached else "restarting")
-        self._learner.join()
-        self._parts.sink.finish()
-        if self._recording is not None:
-            self._recording.finish()
+        """Local clients leave; then nothing is answered and remote ones are told; then the learner; then the files.
+
+        Each has its turn, whatever comes of the others: what is not told to end would outlive this thread.
+        """
+        with ExitStack() as last_first:
+            if self._recording is not None:
+                last_first.callback(self._recording.finish)
+            last_first.callback(self._parts.sink.finish)
+            last_first.callback(self._learner.join)
+            last_first.callback(self._server.stop, "finished" if reached else "restarting")
+            if self._clients is not None:
+                last_first.callback(self._clients.stop)
+            last_first.callback(self._parts.source.close)  # or a full queue could hold inference up
+            last_first.callback(self._clock.cohorts.stop)
+            last_first.callback(self._server.announce_stop)
 
     def _save(self, reached: str | None, *, last: bool = False) -> bool:
         """Writes a checkpoint, and with the last one of this start the replay. Returns whether nothing is unsaved."""

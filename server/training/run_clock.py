@@ -83,6 +83,8 @@ class RunClock:
 
     def left(self, indices: Sequence[int]) -> None:
         """These are gone."""
+        if self.tasks is not None:
+            self.tasks.left(indices)
         self.cohorts.left(indices)
 
     def lost(self, index: int) -> None:

@@ -76,7 +76,7 @@ class SharedClock(RunClock):
             super().joined([environment], [int(event.steps)])
         elif kind == "left":
             self._present.discard(environment)
-            self.cohorts.left([environment])
+            super().left([environment])
         elif kind == "lost":
             self.cohorts.lost(environment)
         else:

@@ -55,6 +55,11 @@ class TaskClock:
         """Environments are there, each of a task."""
         self._task_of.update(zip(indices, tasks, strict=True))
 
+    def left(self, indices: Sequence[int]) -> None:
+        """These are gone."""
+        for index in indices:
+            self._task_of.pop(index, None)
+
     def name_of(self, index: int) -> str | None:
         """The name of the task that an environment plays."""
         task = self._task_of.get(index)

@@ -117,16 +117,18 @@ def evaluate(
     server, recording = _make_server(config, run, checkpoint, options, collection, record)
     events = [collection.complete, *([] if recording is None else [recording.recorder.complete])]
     clients = LocalClients(config, server.address, trust=options.trust, film=options.film, shares=shares)
-    server.start()
-    clients.start()
     patience = Patience(options.patience_steps * num_envs, collection, server)
     try:
+        server.start()
+        clients.start()
         while not all(event.wait(0.1) for event in events) and stop.name is None and not patience.is_over():
             server.check()
             clients.check()
     finally:
-        clients.stop()
-        server.stop("finished")
+        try:
+            clients.stop()
+        finally:
+            server.stop("finished")
     recorded = {} if recording is None else {"recorded": recording.close(), "dataset": recording.dataset_id}
     if not collection.returns:
         steps = count(server.inference.num_steps, "agent step")

@@ -34,6 +34,14 @@ DEVICE_LOST = _AFTER_SOME_UPDATES.format(
 )
 NO_MEMORY = _AFTER_SOME_UPDATES.format(fault="raise torch.OutOfMemoryError('CUDA out of memory')")
 DEFECT = _AFTER_SOME_UPDATES.format(fault="raise RuntimeError('a defect in the learner')")
+DEFECT_AT_THE_END = f"""{DEFECT}
+from seedbed.server.inference.policy_server import PolicyServer
+stop = PolicyServer.announce_stop
+def announce_stop(self):
+    stop(self)
+    raise RuntimeError("a defect at the end")
+PolicyServer.announce_stop = announce_stop
+"""
 NOT_FINITE = """
 from seedbed.server.algorithms.vtrace import VTrace
 step, number = VTrace.step, 0
@@ -72,8 +80,9 @@ def test_gradients_that_stay_infinite_end_the_run(tmp_path: Path) -> None:
         (DEVICE_LOST, 75, "the device is lost"),
         (NO_MEMORY, 75, "--batch-size"),
         (DEFECT, 1, "a defect in the learner"),
+        (DEFECT_AT_THE_END, 1, "not all of the run has ended in order"),
     ],
-    ids=["stuck", "device lost", "no memory", "defect"],
+    ids=["stuck", "device lost", "no memory", "defect", "defect at the end"],
 )
 def test_a_learner_that_fails(fault: str, code: int, words: str, tmp_path: Path) -> None:
     """Nothing is saved of it, nothing is left running, and the next start goes on."""

@@ -35,6 +35,9 @@ class Contents:
     def set_state(self, state: Mapping[str, Any]) -> None:
         self.state = state
 
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        int(state["number"])
+
     def equals(self, other: Contents) -> bool:
         same = all(torch.equal(tensor, other.tensors[name]) for name, tensor in self.tensors.items())
         return same and self.state == other.state

@@ -54,6 +54,13 @@ def test_a_thread_that_has_not_turned(name: str, words: str) -> None:
     assert not health.ready
 
 
+@pytest.mark.parametrize("phase", [Phase.DRAINING, Phase.FAILED])
+def test_inference_that_does_not_end_when_it_is_asked_to(phase: Phase) -> None:
+    """Its main thread waits for it, for ever and without a word, were it not for the watchdog."""
+    assert not judge(server(phase, joined_s=LIMIT_S - 1)).stuck
+    assert "has been asked to end and has not for 61 s" in judge(server(phase, joined_s=LIMIT_S + 1)).stuck[0]
+
+
 def test_inference_that_waits_for_a_learner_that_learns_is_well() -> None:
     table = server(turn_s=5 * LIMIT_S, update_s=1.0)
     assert not judge(table).live, "without a reason to wait it is stuck"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from multiprocessing.process import BaseProcess
 
 import pytest
 
+from seedbed.common.stop_signals import ignore_stop
 from seedbed.server.shared.spawning import uninterrupted
 
 
@@ -40,3 +43,33 @@ def test_a_child_that_only_starts_does_not_hear_of_it_and_its_parent_does() -> N
     child.join()
     assert child.exitcode == -signal.SIGKILL
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, set()) & {signal.SIGINT, signal.SIGTERM}
+
+
+def live_deaf() -> None:
+    """Main function of a child that leaves its end to its parent."""
+    ignore_stop()
+    print("deaf", flush=True)
+    time.sleep(60)
+
+
+DEFECTIVE = """
+import multiprocessing, sys
+from tests.server.shared import test_spawning
+if __name__ == "__main__":
+    multiprocessing.get_context("spawn").Process(target=test_spawning.live_deaf, daemon=True).start()
+    sys.stdin.readline()
+    raise RuntimeError("nobody ends the child")
+"""
+
+
+def test_a_parent_that_an_error_ends_does_not_wait_for_children_that_wait_for_it() -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-c", DEFECTIVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() == b"deaf\n"
+    began_s = time.monotonic()
+    _, stderr = program.communicate(b"\n", timeout=50)
+    assert b"nobody ends the child" in stderr
+    assert program.returncode == 1
+    assert time.monotonic() - began_s < 30, "the child would have slept for 60 s"

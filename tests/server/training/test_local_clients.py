@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -32,6 +33,7 @@ class Process:
 
     def __init__(self, command: list[str], **_: Any) -> None:
         self.command = command
+        self.name = command[command.index("--client-id") + 1]
         self.code: int | None = None
 
     def poll(self) -> int | None:
@@ -64,7 +66,7 @@ class Scene:
 
     def die(self, code: int) -> None:
         """The newest process of client local-0 ends."""
-        newest = [process for process in self.started if "local-0" in process.command][-1]
+        newest = [process for process in self.started if process.name.startswith("local-0-")][-1]
         newest.code = code
         self.clients.check()
 
@@ -92,6 +94,18 @@ def test_environments_are_shared_out(scene: Scene) -> None:
     for command, (count, first) in zip((process.command for process in scene.started), ((3, 0), (2, 3)), strict=True):
         assert command[command.index("--num-envs") + 1] == str(count)
         assert command[command.index("--first-index") + 1] == str(first)
+
+
+def test_nobody_can_guess_their_names_and_take_their_places(scene: Scene) -> None:
+    """One that is sent away comes back under the same name and is known again; another start has others."""
+    first = scene.started[0].name
+    scene.die(76)
+    scene.restarts_after_s() if len(scene.started) < 3 else None
+    assert scene.started[-1].name == first
+    others = {process.name for process in scene.started}
+    LocalClients(ServerConfig(environment=EnvironmentOptions(env="x")), "127.0.0.1:1").start()
+    assert others.isdisjoint(process.name for process in scene.started[3:])
+    assert all(re.fullmatch(r"local-\d+-[0-9a-f]{8}", process.name) for process in scene.started)
 
 
 def test_how_much_environments_are_trusted_is_passed_on(monkeypatch: pytest.MonkeyPatch, scene: Scene) -> None:

@@ -71,6 +71,26 @@ def test_a_device_that_is_lost_by_another_error_is_asked_nothing_more(
     assert others["saver"].save.called == answers
 
 
+def test_an_error_at_the_end_keeps_nothing_else_from_ending(caplog: pytest.LogCaptureFixture) -> None:
+    """And the one that ended the run stays the one that is told."""
+    names = ("clients", "watch", "interval_log", "episode_log", "saver", "replay_files", "recording")
+    others = {name: MagicMock() for name in names}
+    clock, learner, server, parts = (MagicMock() for _ in range(4))
+    clock.now.return_value = RunState(agent_steps=100, updates=7)
+    clock.cohorts.record.judged, clock.is_stopped_elsewhere = 0, False
+    parts.device = torch.device("cpu")
+    server.check.side_effect = RuntimeError("why it ended")
+    for one in (others["clients"].stop, learner.join, others["saver"].save):
+        one.side_effect = RuntimeError("and more")
+    subject = TrainingRun(ServerConfig(), parts, clock, server, learner, stop=StopSignal(), **others)
+    with pytest.raises(RuntimeError, match="why it ended"):
+        subject.run()
+    for called in (server.stop, parts.sink.finish, others["recording"].finish, others["watch"].stop):
+        assert called.called
+    assert "not all of the run has ended in order" in caplog.text
+    assert "what was learnt last is not saved" in caplog.text
+
+
 def test_trackers_hear_that_an_error_has_ended_the_run(tmp_path: Path) -> None:
     config, tape = ServerConfig(), Tape()
     run = TrackedRun(name="x", directory=tmp_path, config={}, environment="x", version="0")

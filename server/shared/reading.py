@@ -27,10 +27,25 @@ def read_regular(file: Path, *, at_most: int) -> bytes:
         return stream.read(at_most)
 
 
-def _check(file: Path, found: os.stat_result, at_most: int) -> None:
+def open_regular(file: Path, flags: int) -> int:
+    """A descriptor of a regular file, for the caller to close; made where there is none and the flags say so.
+
+    Raises:
+        OSError: it is something else, or cannot be opened.
+    """
+    descriptor = os.open(file, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)  # nobody waits at a pipe
+    try:
+        _check(file, os.fstat(descriptor))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check(file: Path, found: os.stat_result, at_most: int | None = None) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise OSError(f"expected a file, got {_kind(found.st_mode)}: {file}")
-    if found.st_size > at_most:
+    if at_most is not None and found.st_size > at_most:
         raise OSError(f"expected at most {at_most:,} bytes, got {found.st_size:,}: {file}")
 
 
