@@ -39,9 +39,12 @@ _COLUMNS = (
 )
 
 
+_LEAST_SHARE = 0.01  # of the CPU time; less is not worth a line
+
+
 def measure(
     options: Sequence[str], num_learners: int, num_envs: int, batch_size: int, seconds: float, folder: Path
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """One window of a run.
 
     Args:
@@ -68,6 +71,11 @@ def measure(
         "batch_share": statistics.fmean(line[f"replica/{rank}/batch_share"] or 0 for rank in ranks) if ranks else 1.0,
         "wait_share": statistics.fmean(line[f"replica/{rank}/wait_share"] or 0 for rank in ranks) if ranks else 0.0,
         "policy_lag_mean": line["policy_lag_mean"] or 0.0,
+        "threads": {
+            f"{part} {name}": cpu_us
+            for part, threads in found["threads_cpu_us_per_step"].items()
+            for name, cpu_us in threads.items()
+        },
     }
 
 
@@ -110,17 +118,30 @@ def _collect(store: str, rank: int, world: int, numel: int, results: Any) -> Non
     link.wait_for_all()
 
 
-def summarise(windows: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+def summarise(windows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Medians of each number of learners, and CPU time relative to the first."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for num_learners in dict.fromkeys(window["learners"] for window in windows):
         ours = [window for window in windows if window["learners"] == num_learners]
-        rows.append({name: statistics.median(window[name] for window in ours) for name in ours[0]})
+        names = {name: None for window in ours for name in window["threads"]}
+        threads = {name: statistics.median(window["threads"].get(name, 0.0) for window in ours) for name in names}
+        medians = {name: statistics.median(window[name] for window in ours) for name in ours[0] if name != "threads"}
+        rows.append({**medians, "threads": threads})
     first = rows[0]["cpu_us_per_step"]
     return [{**row, "relative_cpu": row["cpu_us_per_step"] / first} for row in rows]
 
 
-def table(rows: Sequence[dict[str, float]]) -> str:
+def threads_table(rows: Sequence[dict[str, Any]]) -> str:
+    """CPU time of a step by thread, microseconds, a column for each number of learners: where more goes to."""
+    least = _LEAST_SHARE * rows[0]["cpu_us_per_step"]
+    names = dict.fromkeys(name for row in rows for name, cpu_us in row["threads"].items() if cpu_us >= least)
+    names = dict.fromkeys(sorted(names, key=lambda name: -rows[0]["threads"].get(name, 0.0)))
+    head = f"{'CPU us per step of':>24}" + "".join(f"{row['learners']:>10}" for row in rows)
+    lines = [f"{name:>24}" + "".join(f"{row['threads'].get(name, 0.0):>10,.1f}" for row in rows) for name in names]
+    return "\n".join([head, *lines])
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
     """For people."""
     lines = ["  ".join(f"{name:>17}" for name, _ in _COLUMNS)]
     lines += ["  ".join(f"{form.format(row[name]):>17}" for name, form in _COLUMNS) for row in rows]
@@ -148,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 windows.append(measure(training, learners, given.num_envs, given.batch_size, given.seconds, place))
     alone = {learners: collectives(learners, given.parameters) for learners in given.learners if learners > 1}
     rows = summarise(windows)
-    print(table(rows))
+    print(f"{table(rows)}\n\n{threads_table(rows)}\n")
     for learners, times in alone.items():
         print(
             f"{learners} learners, {given.parameters:,} parameters: all-reduce {times['transfer_ms']:.1f} ms, "

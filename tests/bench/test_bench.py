@@ -310,7 +310,11 @@ def test_several_learners_are_compared_by_medians() -> None:
     numbers = {"agent_steps_per_s": 1.0, "updates_per_s": 1.0, "update_ms": 1.0, "batch_share": 1.0, "wait_share": 0.0}
     costs = [(1, 90.0), (2, 105.0), (1, 100.0), (2, 110.0), (1, 500.0), (2, 120.0)]
     windows = [
-        {"learners": learners, "cpu_us_per_step": cost, "policy_lag_mean": 2.0, **numbers} for learners, cost in costs
+        {
+            **{"learners": learners, "cpu_us_per_step": cost, "policy_lag_mean": 2.0, **numbers},
+            "threads": {"device learner": cost / 2, "client main": 0.1},
+        }
+        for learners, cost in costs
     ]
     rows = replicas.summarise(windows)
     assert [(row["learners"], row["cpu_us_per_step"], row["relative_cpu"]) for row in rows] == [
@@ -318,6 +322,8 @@ def test_several_learners_are_compared_by_medians() -> None:
         (2, 110.0, 1.1),
     ]
     assert "1.10" in replicas.table(rows)
+    *_, learner = replicas.threads_table(rows).splitlines()
+    assert learner.split() == ["device", "learner", "50.0", "55.0"], "what is next to nothing has no line"
 
 
 @pytest.mark.slow

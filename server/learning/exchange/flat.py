@@ -41,15 +41,18 @@ class FlatGradients:
 
         A gradient that is not finite weighs nothing, which is judged here: a poisoned learner loses its own share.
         """
-        self.buffer.zero_()
         if weight is None:
+            self.buffer.zero_()
             return
         pairs = [(view, x.grad) for view, x in zip(self._views, self._parameters, strict=True) if x.grad is not None]
+        if len(pairs) < len(self._views):
+            self.values.zero_()
         if pairs:
             torch._foreach_copy_([view for view, _ in pairs], [gradient for _, gradient in pairs])
         weight = weight.to(self.buffer)
         lost = ~(self.values.sum() + weight).isfinite()
-        self.values.masked_fill_(lost, 0.0)
+        if not self._is_known_false(lost):
+            self.values.masked_fill_(lost, 0.0)
         weight = torch.where(lost, 0.0, weight)
         if mean:
             self.values.mul_(weight)
@@ -61,16 +64,21 @@ class FlatGradients:
     def give_back(self, *, mean: bool) -> None:
         """Replaces the gradients by the sum that is here now, divided by the summed weight where they are of a mean.
 
-        NaN where every gradient was rejected, as in a learner that is alone.
+        They are parts of the buffer from now on, until it is filled again. NaN where every gradient was rejected, as in
+        a learner that is alone.
         """
         if mean:
             self.values.div_(torch.where(self.weight > 0, self.weight, 1.0))
-        self.values.masked_fill_((self.rejected > 0) & (self.rejected == self.holders), torch.nan)
+        none_left = (self.rejected > 0) & (self.rejected == self.holders)
+        if not self._is_known_false(none_left):
+            self.values.masked_fill_(none_left, torch.nan)
         for view, parameter in zip(self._views, self._parameters, strict=True):
-            if parameter.grad is None:
-                parameter.grad = view.clone()
-            else:
-                parameter.grad.copy_(view)
+            parameter.grad = view
+
+    @staticmethod
+    def _is_known_false(flag: Tensor) -> bool:
+        """Asked only of a host, where it saves a pass over all gradients: a device would be waited for."""
+        return flag.device.type == "cpu" and not flag
 
 
 def flattened(given: Mapping[str, Tensor], zeros: Mapping[str, Tensor]) -> Tensor:
