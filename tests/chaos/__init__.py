@@ -10,5 +10,7 @@
     history.py    append-only files that survive kill -9
     checker.py    history -> violations of the invariants; knows no process and no clock
 
+    replicas.py   a program of its own: a training run of several learners, one fault after another
+
 The same seed gives the same schedule; what it meets is as random as the machine.
 """

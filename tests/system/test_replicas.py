@@ -4,58 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from seedbed.server.run.checkpoint import load_newest
-from seedbed.server.run.state import RunState
-from tests.system.processes import FAST, Program, is_alive, read_metrics, run
+from seedbed.server.training.place import STORE_VARIABLE
+from tests.system.namespaces import Cable, Machine, missing_rights
+from tests.system.processes import Program, is_alive, read_metrics, run
+from tests.system.replica_runs import CATCH, LONG, clients_of, newest, replicas, state_of, trains
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]  # several starts of several servers each
 
-CATCH = ("train", "--preset", "catch", *FAST, "--dashboard-port", "off", "--target-return", "none")
-LONG = (*CATCH, "--max-steps", 10_000_000)
 BACK_S = 30.0
 """From the death of a replica to training past where it stood, on a machine that is not busy; see `_patience`."""
-
-
-def replicas(program: Program) -> dict[int, psutil.Process]:
-    """By rank."""
-    found: dict[int, psutil.Process] = {}
-    for child in program.children():
-        with contextlib.suppress(psutil.Error):
-            if "seedbed.server" in child.cmdline() and (rank := child.environ().get("RANK")) is not None:
-                found[int(rank)] = child
-    return found
-
-
-def state_of(run_dir: Path) -> RunState:
-    """Of the newest checkpoint."""
-    checkpoint = load_newest(run_dir / "checkpoints")
-    assert checkpoint is not None
-    return RunState.from_checkpoint(checkpoint)
-
-
-def newest(run_dir: Path) -> dict[str, Any]:
-    """Of the run's metrics; nothing before the first line."""
-    lines = read_metrics(run_dir)
-    return lines[-1] if lines else {}
-
-
-def trains(program: Program, run_dir: Path, updates: int, learners: int) -> None:
-    """Waits until so many updates are made, by all of them."""
-
-    def holds() -> bool:
-        line = newest(run_dir)
-        both = all(line.get(f"replica/{rank}/batch_share") for rank in range(learners))
-        return line.get("updates", 0) > updates and both
-
-    program.eventually(holds, f"more than {updates} updates")
 
 
 @contextlib.contextmanager
@@ -166,8 +132,7 @@ def test_a_signal_to_one_replica_ends_all_in_order(tmp_path: Path, rank: int) ->
 def test_a_replica_without_clients_stops_nobody_and_comes_back(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     with training(run_dir, "--replica-patience-s", 2) as program:
-        child = replicas(program)[1]
-        clients = [one for one in child.children() if "seedbed.env_client" in one.cmdline()]
+        clients = clients_of(replicas(program)[1])
         assert clients
         for client in clients:
             client.suspend()
@@ -288,8 +253,7 @@ def test_rounds_and_replays(tmp_path: Path, algorithm: str) -> None:
     run_dir = tmp_path / "run"
     more = ("--replay-min-size", 20) if algorithm == "r2d2" else ()
     with training(run_dir, "--algorithm", algorithm, *more) as program:
-        child = replicas(program)[1]
-        next(one for one in child.children() if "seedbed.env_client" in one.cmdline()).kill()
+        clients_of(replicas(program)[1])[0].kill()
         trains(program, run_dir, newest(run_dir)["updates"] + 10, 2)
         ends_well(program)
         state = state_of(run_dir)
@@ -308,3 +272,49 @@ def test_two_learners_learn(tmp_path: Path, preset: str, algorithm: str) -> None
     )
     done.assert_well()
     assert "mean return" in (state_of(tmp_path / "run").finished or "")
+
+
+@pytest.mark.slow
+def test_a_slow_replica_is_named_by_the_waiting_of_the_others(tmp_path: Path) -> None:
+    """Environments of learner 1 take five times as long: all go at its pace, and only it waits for nobody."""
+    kwargs = '{"step_ms": 1, "slow_rank": 1, "slowness": 5}'
+    run_dir = tmp_path / "run"
+    with training(run_dir, "--env", "tests.bench.paced:make", "--env-kwargs", kwargs) as program:
+        updates = newest(run_dir)["updates"]
+        trains(program, run_dir, updates + 20, 2)
+        lines = read_metrics(run_dir)[-5:]
+        shares = [statistics.median(line[f"replica/{rank}/wait_share"] for line in lines) for rank in range(2)]
+        assert shares[0] > shares[1] + 0.2
+        assert newest(run_dir)["replica/0/batch_share"] == newest(run_dir)["replica/1/batch_share"] == 1
+        ends_well(program)
+
+
+@pytest.mark.slow
+def test_a_network_that_is_split(tmp_path: Path) -> None:
+    """Nobody is told: both sides end by the time-out, the first learner's with all that was learnt; then they go on."""
+    if reason := missing_rights():
+        pytest.skip(reason)
+    run_dir = tmp_path / "run"
+
+    def start(machine: Machine, rank: int, attempt: int) -> Program:
+        environment = {
+            **{"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"},
+            **{STORE_VARIABLE: str(tmp_path / f"store-{attempt}"), "GLOO_SOCKET_IFNAME": "cable"},
+        }
+        options = ("--run-dir", run_dir, "--replica-timeout-s", 4, "--insecure-cluster-network")
+        return Program(*LONG, *options, environment=environment, prefix=machine.prefix)
+
+    with Cable() as cable, contextlib.ExitStack() as stack:
+        pair = [stack.enter_context(start(cable.server, 0, 0)), stack.enter_context(start(cable.client, 1, 0))]
+        trains(pair[0], run_dir, 10, 2)
+        with cable.unplugged():
+            updates = newest(run_dir)["updates"]
+            assert [program.wait() for program in pair] == [75, 75]
+        for program in pair:
+            assert "expected all learners of the run, one of them is gone" in program.stderr
+            program.assert_alone()
+        assert state_of(run_dir).updates >= updates, "no whole update was lost"
+        pair = [stack.enter_context(start(cable.server, 0, 1)), stack.enter_context(start(cable.client, 1, 1))]
+        trains(pair[0], run_dir, updates + 5, 2)
+        pair[1].send(signal.SIGTERM)
+        assert [program.wait() for program in pair] == [0, 0]
