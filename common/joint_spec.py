@@ -1,7 +1,8 @@
 """Specs of several tasks that one policy learns: rows that all of them fit into.
 
-Arrays have equal names, dtypes and kinds. What a task lacks is filled up by its client: channels of images and numbers
-of vectors with zeros; actions that it does not have are masked. So the tasks of a run differ in what values mean alone.
+Arrays of equal names have equal dtypes and kinds. What a task lacks is filled up by its client: channels of images,
+numbers of vectors and whole observation arrays with zeros; actions that it does not have are masked. So the tasks of a
+run differ in what values mean alone.
 """
 
 from __future__ import annotations
@@ -31,14 +32,23 @@ def join(specs: Sequence[EnvironmentSpec], name: str) -> EnvironmentSpec:
         raise SpecError(f"expected tasks that differ, got {', '.join(twice)} more than once")
     first = specs[0]
     for other in specs[1:]:
-        for what in ("shown", "actions"):
-            ours, theirs = ([array.name for array in getattr(spec, what)] for spec in (first, other))
-            if ours != theirs:
-                raise SpecError(
-                    f"expected tasks with the same arrays, got {ours} of {first.environment} and {theirs} of "
-                    f"{other.environment}"
-                )
-    shown = tuple(_common_observation(list(arrays), names) for arrays in zip(*(s.shown for s in specs), strict=True))
+        (seen, taken), (theirs, they_take) = (
+            [[array.name for array in arrays] for arrays in (spec.shown, spec.actions)] for spec in (first, other)
+        )
+        differ = (seen, theirs) if not {*seen} & {*theirs} else (taken, they_take)
+        if differ[0] != differ[1]:
+            raise SpecError(
+                f"expected tasks with the same arrays, got {differ[0]} of {first.environment} and {differ[1]} of "
+                f"{other.environment}"
+            )
+    found: dict[str, dict[str, ArraySpec]] = {}
+    for spec in specs:
+        for array in spec.shown:
+            found.setdefault(array.name, {})[spec.environment] = array
+    shown = tuple(
+        _common_observation(list(owners.values()), list(owners), lacked=len(owners) < len(specs))
+        for owners in found.values()
+    )
     actions = tuple(_common_action(list(arrays), names) for arrays in zip(*(s.actions for s in specs), strict=True))
     masks = [_mask_of(spec) for spec in specs]
     sizes = {tuple(action.num_values for action in spec.actions) for spec in specs}
@@ -71,12 +81,17 @@ def padded(own: EnvironmentSpec, like: EnvironmentSpec) -> EnvironmentSpec:
     Raises:
         SpecError: they do not fit.
     """
-    for what in ("shown", "actions"):
-        ours, theirs = ([array.name for array in getattr(spec, what)] for spec in (own, like))
-        if ours != theirs:
-            raise SpecError(f"{own.environment}: expected the arrays {theirs}, got {ours}")
+    (ours, taken), (theirs, they_take) = (
+        [[array.name for array in arrays] for arrays in (spec.shown, spec.actions)] for spec in (own, like)
+    )
+    if taken != they_take:
+        raise SpecError(f"{own.environment}: expected the arrays {they_take}, got {taken}")
+    if not {*ours} <= {*theirs}:
+        raise SpecError(f"{own.environment}: expected no arrays but {theirs}, got {ours}")
     shown = []
-    for array, wanted in zip(own.shown, like.shown, strict=True):
+    own_arrays = {array.name: array for array in own.shown}
+    for wanted in like.shown:
+        array = own_arrays.get(wanted.name, wanted)  # whole arrays that it lacks are zeros
         if not _fits(array, wanted):
             raise SpecError(f"{own.environment}: expected {wanted} or less of it as {array.name!r}, got {array}")
         shown.append(replace(wanted, source_dtype=array.source_dtype))
@@ -141,16 +156,20 @@ def _fills_up(array: ArraySpec, wanted: ArraySpec) -> bool:
     return layout is None or places[0] not in layout.places
 
 
-def _common_observation(arrays: Sequence[ArraySpec], names: Sequence[str]) -> ArraySpec:
-    """The array that all of these fit into."""
+def _common_observation(arrays: Sequence[ArraySpec], names: Sequence[str], *, lacked: bool) -> ArraySpec:
+    """The array that all of these fit into, zeros too where a task lacks it."""
     first = arrays[0]
+    if lacked and first.kind == "discrete":
+        raise SpecError(
+            f"expected {first.name!r} of every task, got it of {', '.join(names)} alone: 0 is a value of it"
+        )
     medians = {array.median for array in arrays}
     median = medians.pop() if len(medians) == 1 else None
-    if all(array == first for array in arrays):
+    if all(array == first for array in arrays) and not (lacked and not min(first.low) <= 0 <= max(first.high)):
         return replace(first, median=median)
     largest = max(arrays, key=lambda array: array.shape)
     low, high = min(min(array.low) for array in arrays), max(max(array.high) for array in arrays)
-    if any(array.shape != first.shape for array in arrays):  # what is filled up is zero
+    if lacked or any(array.shape != first.shape for array in arrays):  # what is filled up is zero
         low, high = min(low, 0.0), max(high, 0.0)
     sources = {array.source_dtype for array in arrays}
     common = replace(

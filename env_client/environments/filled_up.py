@@ -1,7 +1,7 @@
 """An environment whose rows are filled up to those of a larger one: for a policy that plays several tasks.
 
-Channels of images and numbers of vectors that it lacks are zero. Actions that it lacks are masked, so the policy does
-not take them.
+Channels of images, numbers of vectors and whole arrays that it lacks are zero. Actions that it lacks are masked, so the
+policy does not take them.
 """
 
 from __future__ import annotations
@@ -35,12 +35,7 @@ class FilledUp(Wrapper):
         self.spec = padded(own, like)
         self._own = [np.zeros(array.shape, array.numpy_dtype) for array in own.observations]
         self._mask_place, self._own_mask = self.spec.mask_position, own.mask_position
-        shown = [place for place, array in enumerate(own.observations) if array.role == "value"]
-        wanted = [place for place, array in enumerate(self.spec.observations) if array.role == "value"]
-        self._places = [
-            (ours, theirs, tuple(slice(size) for size in own.observations[ours].shape))
-            for ours, theirs in zip(shown, wanted, strict=True)
-        ]
+        self._places = _places(own, self.spec)
         self._entries = mask_places(own, self.spec)
 
     def reset(self, observation: Row) -> None:
@@ -65,6 +60,16 @@ class FilledUp(Wrapper):
             mask[self._entries] = 1 if self._own_mask is None else self._own[self._own_mask]
 
 
+def _places(own: EnvironmentSpec, like: EnvironmentSpec) -> list[tuple[int, int, tuple[slice, ...]]]:
+    """Of each array that is shown: its place among its own, its place among the larger ones, and what of that it is."""
+    theirs = {array.name: place for place, array in enumerate(like.observations)}
+    return [
+        (place, theirs[array.name], tuple(slice(size) for size in array.shape))
+        for place, array in enumerate(own.observations)
+        if array.role == "value"
+    ]
+
+
 def fill_up(arrays: Sequence[Array], own: EnvironmentSpec, like: EnvironmentSpec) -> tuple[Array, ...]:
     """Rows `[N, ...]` of an environment's own arrays, its mask among them, as rows of a larger one.
 
@@ -74,10 +79,8 @@ def fill_up(arrays: Sequence[Array], own: EnvironmentSpec, like: EnvironmentSpec
     """
     num_rows = len(arrays[0])
     filled = tuple(np.zeros((num_rows, *array.shape), array.numpy_dtype) for array in like.observations)
-    shown = [array for array, spec in zip(arrays, own.observations, strict=True) if spec.role == "value"]
-    wanted = [array for array, spec in zip(filled, like.observations, strict=True) if spec.role == "value"]
-    for ours, theirs in zip(shown, wanted, strict=True):
-        theirs[tuple(slice(size) for size in ours.shape)] = ours
+    for ours, theirs, region in _places(own, like):
+        filled[theirs][(slice(None), *region)] = arrays[ours]
     if like.mask_position is not None:
         mask = 1 if own.mask_position is None else arrays[own.mask_position]
         filled[like.mask_position][:, mask_places(own, like)] = mask

@@ -10,7 +10,7 @@ from seedbed.server.recording.episodes import Episode
 
 
 def in_own_rows(episode: Episode, own: EnvironmentSpec, rows: EnvironmentSpec) -> Episode:
-    """Without what clients have filled in: channels, numbers, entries of the action mask.
+    """Without what clients have filled in: channels, numbers, whole arrays, entries of the action mask.
 
     Args:
         episode: as it passed.
@@ -18,13 +18,13 @@ def in_own_rows(episode: Episode, own: EnvironmentSpec, rows: EnvironmentSpec) -
         rows: spec of what passes, the arrays of `own` or larger ones.
     """
     pairs = list(zip(rows.observations, episode.observations, strict=True))
-    values = iter([array for spec, array in pairs if spec.role == "value"])
+    values = {spec.name: array for spec, array in pairs if spec.role == "value"}
     masks = [array for spec, array in pairs if spec.role == "action_mask"]
     observations = []
     for spec in own.observations:
         if spec.role == "value":
             region = (slice(None), *(slice(size) for size in spec.shape))
-            observations.append(next(values)[region])
+            observations.append(values[spec.name][region])
         else:
             observations.append(masks[0][:, mask_places(own, rows)])
     return replace(episode, observations=tuple(observations))

@@ -66,6 +66,36 @@ def test_bounds_of_what_is_shown_are_those_of_all() -> None:
     assert (joint.observations[0].shape, joint.observations[0].high) == ((4,), (9,))
 
 
+def number(low: float = 0, high: float = 100, kind: str = "box", dtype: str = "float32") -> ArraySpec:
+    return ArraySpec(name="/health", dtype=dtype, shape=(1,), low=(low,), high=(high,), kind=kind)  # type: ignore[arg-type]
+
+
+def test_an_array_that_a_task_lacks_is_filled_up_and_may_be_zero() -> None:
+    plain, more = task("a"), task("b")
+    for array, low in ((number(), 0), (number(3), 0)):
+        with_number = replace(more, observations=(array, *more.observations))
+        joint = join([plain, with_number], "both")
+        assert [one.name for one in joint.shown] == ["observation", "/health"]
+        assert joint.shown[1].low == (low,)
+        first, second = served(joint)
+        assert first.observations == second.observations == joint.observations
+        assert served(join([with_number, plain], "both"))[1].observations == joint.observations[::-1]
+
+
+def test_a_choice_that_a_task_lacks_is_no_zero() -> None:
+    choice = replace(task("b"), observations=(number(0, 3, "discrete", "int64"), *task("b").observations))
+    with pytest.raises(SpecError, match="expected '/health' of every task, got it of b alone"):
+        join([task("a"), choice], "both")
+
+
+def test_tasks_have_an_array_in_common() -> None:
+    other = replace(task("b"), observations=(number(),))
+    with pytest.raises(SpecError, match=r"the same arrays, got \['observation'\] of a and \['/health'\] of b"):
+        join([task("a"), other], "both")
+    with pytest.raises(SpecError, match=r"b: expected no arrays but \['observation'\], got \['/health'\]"):
+        padded(other, task("a"))
+
+
 def test_a_tasks_own_mask_is_kept() -> None:
     plain = task("b")
     masked = replace(task("a"), observations=(action_mask(plain.actions, "/mask"), *plain.observations))

@@ -80,6 +80,22 @@ def test_many_rows_are_filled_up_alike() -> None:
     assert mask.tolist() == [[1, 1, 0, 1, 1, 1]] * 3
 
 
+def test_a_whole_array_that_is_lacked_is_zero_wherever_it_stands() -> None:
+    small, large = spec("a", 2, (2, 3)), spec("b", 2, (2, 3))
+    health = ArraySpec(name="/health", dtype="float32", shape=(1,), low=(5,), high=(100,))
+    large = replace(large, observations=(health, *large.observations))
+    joint = join([large, small], "both")
+    like = served(joint)[1]
+    outer = FilledUp(Counting(small), like)
+    row = tuple(np.full(array.shape, 77, array.numpy_dtype) for array in like.observations)
+    outer.reset(row)
+    outer.step((np.array([1, 2]),), row)
+    assert (row[0].tolist(), set(row[1].flat)) == ([0.0], {2})
+    shown = fill_up([np.ones((3, 5, 6, 2), np.uint8)], small, like)
+    assert (shown[0].tolist(), int(shown[1].sum())) == ([[0.0]] * 3, 3 * 5 * 6 * 2)
+    assert fits_among(small, served(joint)) == like
+
+
 def test_only_what_fits_is_filled_up() -> None:
     small, large = spec("a", 2, (2, 3)), spec("b", 4, (3, 3))
     first, second = served(join([small, large], "both"))
