@@ -58,6 +58,6 @@ class ReplicaConfig:
         """
         if world == 1 and self.exchange != "all_reduce":
             raise UsageError(
-                f"expected several learners with --exchange {self.exchange}, got one: say --learners N, start it by "
-                "torchrun, or say --exchange all_reduce, which is nothing to one learner"
+                f"expected several learners with --exchange {self.exchange}, got one: say --learners N or start it by "
+                "torchrun; with --exchange all_reduce a single learner goes on by itself"
             )

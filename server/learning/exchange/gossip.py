@@ -88,6 +88,8 @@ class Gossip(Loose):
 
     def _go_on(self, reason: PeerLostError) -> None:
         """With those that are left; meanwhile the learner goes on alone."""
+        if self._ring is not None:
+            self._ring.abandon()
         self._ring = None
         while True:
             link = self._survivors.find(reason)

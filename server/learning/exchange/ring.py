@@ -68,11 +68,15 @@ class Ring:
 
     def leave(self) -> None:
         """Tells the next one, and waits until the one before has said the same; what comes meanwhile is dropped."""
+        self.abandon()
+        for thread in self._threads:
+            thread.join(_LEAVE_S)
+
+    def abandon(self) -> None:
+        """Tells the next one, whose thread would wait for ever, and does not wait: somebody in this ring is gone."""
         with self._changed:
             self._leaves = True
             self._changed.notify_all()
-        for thread in self._threads:
-            thread.join(_LEAVE_S)
 
     def _send(self) -> None:
         while True:

@@ -287,15 +287,18 @@ def mourning(world: int, who: int) -> list[Any]:
                 if after and (mixed >= 20 or world == 2):
                     end.set()
         finally:
-            if link_of(exchange).rank == who:  # a process would end here, and its threads with it
+            if exchange.rank == who:  # a process would end here, and its threads with it
+                assert exchange._ring is not None
+                exchange._ring.abandon()
                 exchange._ring = None
         return floor, mixed
 
-    return together(world, learn, timeout_s=2.0)
-
-
-def link_of(exchange: Gossip) -> Link:
-    return exchange._link
+    results = together(world, learn, timeout_s=2.0)
+    deadline_s = time.monotonic() + 5
+    while any(thread.name == "ring-receives" for thread in threading.enumerate()):  # of rings that are no more
+        assert time.monotonic() < deadline_s, "somebody waits for ever"
+        time.sleep(0.02)
+    return results
 
 
 def test_when_one_dies_the_others_go_on_in_a_ring_of_their_own() -> None:
