@@ -41,7 +41,7 @@ class ExportConfig:
     )
     max_steps: int = option(2000, "of such an episode at most so many steps", minimum=1)
     tolerance: float = option(
-        1e-5, "largest difference of numbers, as a share of the largest of a row where that is above 1"
+        1e-5, "largest difference of numbers, as a share of the largest of a row where that is above 1", minimum=0
     )
     eval_seed: int = option(0, "seed of these episodes")
     allow_import: bool = option(False, "import modules that the run's config.json names")

@@ -203,7 +203,9 @@ def _scores(folder: Path, options: PushConfig) -> dict[str, Any]:
             scores: dict[str, Any] = json.loads(options.scores.read_text())
             return {**scores, "mean": float(scores["mean"]), "median": float(scores["median"])}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"--scores: expected a file of `seedbed eval --json`, got {error!r}") from error
+            raise UsageError(
+                f"--scores: expected a file of `seedbed eval --json`, got {options.scores} ({error})"
+            ) from error
     video = folder / VIDEO_FILE if options.video else None
     scores = evaluate(folder, episodes=options.episodes, video=video)
     return {**scores, "video": VIDEO_FILE} if "video" in scores else scores

@@ -19,7 +19,12 @@ def find_checkpoint(path: Path, *, best: bool = False) -> tuple[RunFile, Checkpo
     Raises:
         ConfigError: it is no run, or there is no such checkpoint.
     """
-    folders = [path, *path.absolute().parents[:2]]
+    above = path.absolute().parents
+    folders = [path]
+    if path.name == CHECKPOINTS_FOLDER:
+        folders += above[:1]
+    elif path.name.startswith("checkpoint-"):
+        folders += above[:2]
     run_folder = next((folder for folder in folders if (folder / CONFIG_FILE).exists()), None)
     if run_folder is None:
         raise ConfigError(f"expected a run directory or a checkpoint in one, got {path} (no {CONFIG_FILE} there)")
