@@ -28,7 +28,10 @@ class Core(nn.Module):
 
     Attributes:
         output_size: length of the feature vector it gives; F unless said otherwise.
+        costly: a row costs many times what a small torso's does, as with attention: defaults go over it less often.
     """
+
+    costly = False
 
     def __init__(self, input_size: int, space: ActionSpace, config: NetworkConfig) -> None:
         super().__init__()

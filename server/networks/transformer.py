@@ -36,6 +36,7 @@ class TrXL(Core):
     the unroll at hand, the row itself included: so inference and learner read the same.
     """
 
+    costly = True
     gated = False
 
     def __init__(self, input_size: int, space: ActionSpace, config: NetworkConfig) -> None:

@@ -1,17 +1,18 @@
 """Configuration of a run, resolved: what was given, over presets, over an algorithm's settings, over rules.
 
 Weakest first: the options' own defaults; rules about what the environment shows; the algorithm's values of common
-options; the preset's values for the task, and those for the algorithm on it; the file of --config; the command line.
+options; rules about a memory that is costly; the preset's values for the task, and those for the algorithm on it; the
+file of --config; the command line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seedbed.common.errors import ConfigError, SeedbedError, UsageError
-from seedbed.common.options import explicit, from_json, omitted, options_of, override, read_json
+from seedbed.common.options import explicit, flatten, from_json, omitted, options_of, override, read_json
 from seedbed.common.plugins import NOTHING_TYPED, Trust, names
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.registry import ALGORITHMS, choose_algorithm, find_algorithm
@@ -22,8 +23,11 @@ from seedbed.server.run.directory import RunFile
 from seedbed.server.run.resuming import check_unchanged, unexposed
 from seedbed.server.trackers.registry import find_trackers
 from seedbed.server.training.command_line import PLUGINS, Given, make_parser
-from seedbed.server.training.rules import rules
+from seedbed.server.training.rules import rules, rules_of_cost
 from seedbed.server.training.task_set import TASKS
+
+if TYPE_CHECKING:
+    from seedbed.server.networks.cores import Core
 
 AUTO = "auto"
 """Said of an option that rules know: as they say, whatever a preset or a file says. Of one that names a module, as
@@ -40,11 +44,12 @@ def resolve(given: Given, spec: EnvironmentSpec) -> ServerConfig:
     name = given.algorithm or _of_preset(given) or choose_algorithm(spec)
     start = defaults_of(name, given.trust)
     own = preset_values(given.preset, name, given.typed_env)
-    ruled = _ruled(name, spec)
     flags = _flags(given, start)
     if "environment.atari_preset" in flags and not spec.preset:
         raise UsageError(f"--atari-preset is for environments of ALE/ alone, and {spec.environment} is none of them")
-    values = {**ruled, **own, **read_json(start, given.file), **given.from_spec, **flags, **_of_tasks(given, spec)}
+    said = {**own, **read_json(start, given.file), **given.from_spec, **flags, **_of_tasks(given, spec)}
+    ruled = _ruled(start, spec, find_core(said.get("network.core", start.network.core), given.trust))
+    values = {**ruled, **said}
     config = override(
         start, {path: ruled[path] if _asks_rules(path, value, ruled) else value for path, value in values.items()}
     )
@@ -73,7 +78,7 @@ def resolve_again(given: Given, run: RunFile, name: str) -> ServerConfig:
     start = unexposed(before)
     values = preset_values(given.preset, before.algorithm, given.typed_env)
     values = {**values, **read_json(start, given.file), **_flags(given, start), **given.from_tasks}
-    ruled = _ruled(before.algorithm, run.spec)  # settled when the run was made
+    ruled = _ruled(before, run.spec, find_core(before.network.core, given.trust))  # settled when the run was made
     config = override(start, {path: value for path, value in values.items() if not _asks_rules(path, value, ruled)})
     check_unchanged(before, config, name)
     if before.tasks.environments != config.tasks.environments:
@@ -167,9 +172,10 @@ def _of_preset(given: Given) -> str | None:
     return None if name is None else str(name)
 
 
-def _ruled(algorithm: str, spec: EnvironmentSpec) -> dict[str, Any]:
-    """What an environment asks for, and an algorithm on it: dotted path -> value."""
-    return {**rules(spec), **find_algorithm(algorithm).defaults(spec)}
+def _ruled(tree: ServerConfig, spec: EnvironmentSpec, core: type[Core]) -> dict[str, Any]:
+    """What an environment asks for, an algorithm on it, and a costly memory: dotted path -> value."""
+    found = {**rules(spec), **find_algorithm(tree.algorithm).defaults(spec)}
+    return {**found, **(rules_of_cost({**flatten(tree), **found}) if core.costly else {})}
 
 
 def _of_tasks(given: Given, spec: EnvironmentSpec) -> dict[str, Any]:

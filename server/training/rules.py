@@ -1,6 +1,7 @@
-"""Rules about what an environment shows: values of common options.
+"""Rules about what an environment shows, and about what a memory costs: values of options.
 
-They never look at an environment's name. An algorithm's own settings, presets and people win over them.
+They never look at a name of an environment or an algorithm. Presets and people win over them; an algorithm's own
+settings win over the former.
 """
 
 from __future__ import annotations
@@ -24,6 +25,20 @@ _WITHOUT: Mapping[str, Any] = {
     "run.max_steps": 1_000_000,
     "run.log_interval_s": 2.0,
 }
+
+_MOST_EPOCHS = "algorithm_options.epochs", 4
+_VALUE_TORSO = "algorithm_options.separate_value_torso"
+
+
+def rules_of_cost(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Dotted option -> value where a memory is most of what a network costs: neither had twice nor gone over so often.
+
+    Args:
+        options: what would be without.
+    """
+    path, most = _MOST_EPOCHS
+    fewer = {path: most} if options.get(path, 0) > most else {}
+    return fewer | ({_VALUE_TORSO: False} if options.get(_VALUE_TORSO) else {})
 
 
 def rules(spec: EnvironmentSpec) -> Mapping[str, Any]:

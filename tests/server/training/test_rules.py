@@ -53,6 +53,19 @@ def test_images_and_vectors_have_defaults_of_their_own() -> None:
     assert values_of(spec_of(STATE), "--num-envs", "5")["fleet.num_envs"] == 5
 
 
+def test_attention_is_not_had_twice_nor_gone_over_ten_times() -> None:
+    def of(*argv: str) -> tuple[Any, Any]:
+        values = values_of(spec_of(), "--algorithm", *argv)
+        return values.get("algorithm_options.epochs"), values.get("algorithm_options.separate_value_torso")
+
+    assert of("ppo") == of("ppo", "--core", "lstm") == (10, True)
+    assert of("ppo", "--core", "gtrxl") == of("ppo", "--core", "trxl") == (4, False)
+    assert of("ppo", "--core", "gtrxl", "--epochs", "7", "--separate-value-torso") == (7, True)
+    assert of("vtrace", "--core", "gtrxl") == (None, False)
+    assert of("pqn", "--core", "gtrxl") == of("pqn")
+    assert of("r2d2", "--core", "gtrxl") == (None, None)
+
+
 def test_the_median_of_pixels_is_the_background() -> None:
     def background(*medians: float | None, **changes: Any) -> float:
         arrays = [
