@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from seedbed.common.credentials import ClientCredentials
+from seedbed.common.garbage import collect_rarely
 from seedbed.common.logs import LEVEL_VARIABLE, run_main, setup_logging
 from seedbed.common.options import from_json
 from seedbed.common.specs import EnvironmentSpec
@@ -160,6 +161,7 @@ class Driver:
 def main(_: list[str]) -> int:
     """Runs a driver; returns the exit code."""
     setup_logging("load driver", os.environ.get(LEVEL_VARIABLE, "error"))  # what fails is counted and reported
+    collect_rarely()  # it holds many streams, and shares cores with what it measures
     asyncio.run(Driver().serve())
     return 0
 

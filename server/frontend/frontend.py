@@ -41,6 +41,8 @@ from seedbed.server.shared.vitals import VitalsTable
 logger = logging.getLogger(__name__)
 
 _SPARE_STREAMS = 64
+_MAX_TURNS = 4  # of the event loop, for which a request waits at most before the device process is told
+
 _DEFECTS = (InvalidMessageError, PipeliningError, SequenceError)
 """Errors after which a client's lease, if it has one, ends at once. A broken connection leaves it in grace."""
 
@@ -84,6 +86,8 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         self._streams: dict[int, _Stream] = {}
         self._fleet: Fleet | None = None
         self._by_lease: dict[int, _Stream] = {}
+        self._accepted = 0  # Steps so far
+        self._flush_planned = False
         self._loop = asyncio.get_running_loop()
         self.stopped: asyncio.Future[Control] = self._loop.create_future()
         self._loop.add_reader(channel, self._on_channel)
@@ -249,10 +253,23 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         self._send({"type": "detach", "stream": stream.number})
 
     def _announce(self, lease: int) -> None:
-        """Tells the device process, at the end of this turn of the loop: one write for all Steps that came in it."""
-        if not self._channel.backlog_bytes:
-            self._loop.call_soon(self._flush)
+        """Tells the device process soon, by one write for all Steps that come meanwhile."""
+        self._accepted += 1
+        if not self._flush_planned:
+            self._flush_planned = True
+            self._loop.call_soon(self._flush_when_quiet, self._accepted, 1)
         self._channel.queue(lease)
+
+    def _flush_when_quiet(self, accepted: int, turn: int) -> None:
+        """Writes once a turn of the loop has brought no more Steps, or a few turns have.
+
+        A write wakes the device process, which costs more than all else that is done for a message of one row.
+        """
+        if self._accepted != accepted and turn < _MAX_TURNS:
+            self._loop.call_soon(self._flush_when_quiet, self._accepted, turn + 1)
+            return
+        self._flush_planned = False
+        self._flush()
 
     def _send(self, control: Control) -> None:
         self._channel.queue(control)

@@ -8,6 +8,7 @@ import resource
 import grpc
 
 from seedbed.common.credentials import Reloaded, ServerCredentials, watch_tokens
+from seedbed.common.garbage import collect_rarely
 from seedbed.common.logs import setup_logging
 from seedbed.common.stop_signals import ignore_stop
 from seedbed.proto import seedbed_pb2_grpc
@@ -60,6 +61,7 @@ async def _serve(config: FrontendConfig, slots: SlotTable, vitals: VitalsTable, 
     await health.register(server)
     listen(server, config.address, config.credentials)
     await server.start()
+    collect_rarely()
     heart = asyncio.create_task(health.run())
     try:
         channel.send({"type": "ready"})

@@ -13,6 +13,7 @@ from typing import Any
 import grpc.aio
 
 from seedbed.common.codec import protocol_version, spec_to_message
+from seedbed.common.garbage import collect_rarely
 from seedbed.env_client.environments.rows import describe
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto.seedbed_pb2_grpc import SeedbedServicer, add_SeedbedServicer_to_server
@@ -45,6 +46,7 @@ async def serve(environment_id: str) -> None:
     add_SeedbedServicer_to_server(BareEcho(spec_to_message(describe(environment_id, ""))), server)
     print(server.add_insecure_port("127.0.0.1:0"), flush=True)
     await server.start()
+    collect_rarely()  # as our frontends do
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
     await server.stop(None)
 

@@ -20,6 +20,7 @@ import grpc.aio
 import numpy as np
 
 from seedbed.common.codec import described_specs, pack_hello, pack_steps
+from seedbed.common.garbage import collect_rarely
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import StepType, Timesteps
 from seedbed.proto import seedbed_pb2 as pb
@@ -143,6 +144,7 @@ def main() -> None:
     parser.add_argument("--first-index", type=int, default=0, help="of the environments")
     options = parser.parse_args()
     fleet = Fleet(options.server, options.streams, options.rows, options.name, options.first_index)
+    collect_rarely()  # it shares cores with what is measured
     asyncio.run(fleet.run())
 
 
