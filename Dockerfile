@@ -7,7 +7,10 @@
 # Both contain ale-py, which is GPL-2.0-only; seedbed itself is Apache-2.0. The server never steps an environment, but
 # builds one in a child process to learn what it looks like.
 
-FROM python:3.11-slim-bookworm AS base
+# By its tag, so that it can come from a mirror and gets its security updates; to have one image for good, by its digest:
+# --build-arg PYTHON=python@sha256:...
+ARG PYTHON=python:3.11-slim-bookworm
+FROM $PYTHON AS base
 ENV PATH=/opt/seedbed/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONFAULTHANDLER=1 \
@@ -15,8 +18,11 @@ ENV PATH=/opt/seedbed/bin:$PATH \
 # A fixed number: Kubernetes checks it without reading /etc/passwd, and files of the host can be given to it.
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin seedbed
 
-# The project as a wheel, so that no source and no build tool ends up in an image.
+# The project as a wheel, so that no source and no build tool ends up in an image. All that is installed here and below
+# is checked against the hashes in deploy/requirements (`make hashes`); pip refuses what has none or another one.
 FROM base AS wheel
+COPY deploy/requirements /requirements
+RUN --mount=type=cache,target=/root/.cache/pip pip install --require-hashes --requirement /requirements/build.txt
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY proto proto
@@ -24,32 +30,38 @@ COPY common common
 COPY env_client env_client
 COPY server server
 COPY api api
-RUN --mount=type=cache,target=/root/.cache/pip pip wheel --no-deps --wheel-dir /wheels .
+RUN pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels .
 
 FROM base AS env-packages
 RUN python -m venv --without-pip /opt/seedbed
-COPY constraints.txt /
-COPY --from=wheel /wheels /wheels
+COPY deploy/requirements /requirements
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/seedbed/bin/python install --constraint /constraints.txt "$(echo /wheels/*.whl)[atari]"
+    pip --python /opt/seedbed/bin/python install --no-deps --require-hashes --requirement /requirements/env.txt
+COPY --from=wheel /wheels /wheels
+RUN pip --python /opt/seedbed/bin/python install --no-deps --no-index /wheels/*.whl \
+    && pip --python /opt/seedbed/bin/python check
 
 FROM base AS server-packages
 ARG TORCH=cpu
 RUN python -m venv --without-pip /opt/seedbed
 COPY constraints.txt /
+COPY deploy/requirements /requirements
 # First, in a layer of its own: it is most of the image and changes least. The CPU build is a tenth of the usual one,
-# which brings CUDA along.
+# which brings CUDA along. Its index, torch's own, has it alone: it goes by its version, without a hash.
 RUN --mount=type=cache,target=/root/.cache/pip \
     version=$(sed -n 's/^torch==//p' /constraints.txt); \
     case "$TORCH" in \
         cpu) pip --python /opt/seedbed/bin/python install --no-deps \
                  --extra-index-url https://download.pytorch.org/whl/cpu "torch==$version+cpu" ;; \
-        cuda) pip --python /opt/seedbed/bin/python install --constraint /constraints.txt "torch==$version" ;; \
+        cuda) pip --python /opt/seedbed/bin/python install --no-deps --require-hashes \
+                 --requirement /requirements/cuda.txt ;; \
         *) echo "expected --build-arg TORCH=cpu or TORCH=cuda, got '$TORCH'" >&2; exit 1 ;; \
     esac
-COPY --from=wheel /wheels /wheels
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/seedbed/bin/python install --constraint /constraints.txt "$(echo /wheels/*.whl)[atari,server,dashboard]"
+    pip --python /opt/seedbed/bin/python install --no-deps --require-hashes --requirement /requirements/server.txt
+COPY --from=wheel /wheels /wheels
+RUN pip --python /opt/seedbed/bin/python install --no-deps --no-index /wheels/*.whl \
+    && pip --python /opt/seedbed/bin/python check
 
 FROM base AS env
 LABEL org.opencontainers.image.title="seedbed environment client" \

@@ -15,7 +15,7 @@ API := $(notdir $(wildcard api/*.py))
 TYPES := $(PACKAGES:%=.types/seedbed/%) $(API:%=.types/seedbed/%)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow test-lowest chaos check format proto docs docs-site wheel bench gpu
+.PHONY: help setup train test test-slow test-lowest chaos check format proto docs docs-site wheel hashes bench gpu
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -84,6 +84,9 @@ wheel: setup ## build a wheel in dist/, install it far from the checkout, and tr
 	@rm -rf build/lib build/bdist.*
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 	$(BIN)/python -m pytest -q -m "slow or not slow" tests/test_wheel.py
+
+hashes: ## write what the images install with the hashes of its files, after a change of constraints.txt; needs uv
+	.ci/hashes.sh
 
 bench: setup ## what parts of a step cost alone, the whole system, its efficiency; writes build/bench.json
 	$(BIN)/python -m tests.bench $(ARGS)
