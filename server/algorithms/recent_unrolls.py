@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from seedbed.server.experience.batch import TrainBatch
+from seedbed.server.experience.transfer import put
 from seedbed.server.experience.unroll import Provenance
 
 
@@ -57,7 +58,7 @@ class RecentUnrolls:
 
     def _write(self, batch: TrainBatch, part: Tensor, places: Tensor) -> None:
         assert self._held is not None
-        on_device = places.to(batch.valid.device)
+        on_device = put(places, batch.valid.device)
         chosen = batch.select(part)
         for (held, dim), (new, _) in zip(_tensors(self._held), _tensors(chosen), strict=True):
             held.index_copy_(dim, on_device, new)

@@ -78,6 +78,7 @@ class TrainBatch:
         provenance: of each unroll.
         trained_rows: the transitions that are trained on; the others are burn-in or lookahead.
         sample: how a replay drew them; None from a queue.
+        oldest_version: of the policies that acted in valid transitions, as far as the host knows it; None: it does not.
     """
 
     observations: tuple[Tensor, ...]
@@ -87,6 +88,7 @@ class TrainBatch:
     provenance: Sequence[Provenance]
     trained_rows: range
     sample: Sample | None = None
+    oldest_version: int | None = None
 
     @property
     def num_transitions(self) -> int:

@@ -28,6 +28,45 @@ def windows(frames: Tensor, frame_stack: int) -> Tensor:
     return frames.as_strided((count, frame_stack, *frames.shape[1:]), (frames.stride(0), *frames.stride()))
 
 
+def in_words(frames: Tensor) -> Tensor:
+    """Frames of bytes on a device, eight to a number where they are: kernels that copy move a number a thread.
+
+    Args:
+        frames: `[R, ...]`.
+
+    Returns:
+        int64 `[R, n]`, a view; the frames themselves on a CPU, and where their bytes do not fit.
+    """
+    if frames.device.type == "cpu" or frames.dtype != torch.uint8 or not frames.is_contiguous() or not len(frames):
+        return frames
+    num_bytes = frames.numel() // len(frames)
+    if num_bytes % 8 or frames.storage_offset() % 8:
+        return frames
+    return frames.view(len(frames), num_bytes).view(torch.int64)
+
+
+def copy_rows(into: Tensor, places: Tensor, frames: Tensor) -> None:
+    """into[places] = frames, as many bytes at a time as fit.
+
+    Args:
+        into: `[R, ...]`.
+        places: int64 `[N]`.
+        frames: `[N, ...]`.
+    """
+    ours, theirs = in_words(into), in_words(frames)
+    if ours.dtype == theirs.dtype and ours.dim() == theirs.dim():
+        ours.index_copy_(0, places, theirs)
+    else:
+        into.index_copy_(0, places, frames)
+
+
+def select_rows(frames: Tensor, places: Tensor) -> Tensor:
+    """frames[places], as many bytes at a time as fit; `[N, ...]` of `[R, ...]`."""
+    words = in_words(frames)
+    chosen = words.index_select(0, places)
+    return chosen if words is frames else chosen.view(frames.dtype).unflatten(1, frames.shape[1:])
+
+
 def unroll_windows(frames: Tensor, frame_stack: int) -> Tensor:
     """The stacks of unrolls none of whose frames is stale, as an overlapping view: no frame is copied.
 
@@ -73,7 +112,8 @@ class StackIndex:
         Returns:
             `[M, K, ...]`, oldest frame first, frames of earlier episodes zero.
         """
-        stacks = windows(frames, self._frame_stack).index_select(0, self._oldest)
+        words = in_words(frames)
+        stacks = windows(words, self._frame_stack).index_select(0, self._oldest)
         if len(self._stale) == 2:
             if len(self._stale[0]):
                 stacks[self._stale] = 0
@@ -81,4 +121,4 @@ class StackIndex:
             (fresh,) = self._stale
             fresh = fresh.reshape(*fresh.shape, *[1] * (stacks.dim() - 2))
             stacks[:, : self._frame_stack - 1].mul_(fresh)  # no synchronisation with the host
-        return stacks
+        return stacks if words is frames else stacks.view(frames.dtype).unflatten(2, frames.shape[1:])

@@ -13,18 +13,32 @@ Shapes: S slots, N rows of an inference batch, L rows of an unroll, K stacked fr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seedbed.server.experience.frames import StackIndex
+from seedbed.common.timestep import StepType
+from seedbed.server.experience.frames import StackIndex, copy_rows
 from seedbed.server.experience.transfer import indices_to_device, to_device
 from seedbed.server.experience.unroll import Provenance, UnrollLayout, UnrollRows, zero_state
 from seedbed.server.networks.observations import as_stored
 
 Slots = NDArray[np.int64]
+
+
+class HostRow(NamedTuple):
+    """What the host knows of a row, and need not ask the device for.
+
+    Attributes:
+        is_last: bool `[N]`.
+        version: of the policy that acted; of a row that nobody has acted on any number.
+    """
+
+    is_last: NDArray[np.bool_]
+    version: int | Slots
 
 
 class OpenUnrolls:
@@ -46,6 +60,8 @@ class OpenUnrolls:
         self._before: Slots = np.zeros(num_slots, np.int64)  # and before it
         self._lease: Slots = np.zeros(num_slots, np.int64)
         self._environment: Slots = np.zeros(num_slots, np.int64)
+        self._is_last = np.zeros((num_slots, layout.num_rows), bool)
+        self._version = np.zeros((num_slots, layout.num_rows), np.int64)
         self._captures = zero_state(layout, num_slots * layout.num_captures, device)
         self._frames = tuple(tensor.flatten(0, 1) for tensor in self.rows.observations)
         self._fields = {name: tensor.flatten(0, 1) for name, tensor in self.rows.fields.items()}
@@ -98,13 +114,18 @@ class OpenUnrolls:
         for frames, observation, spec, block, history in zip(
             self._frames, observations, layout.spec.shown, layout.blocks, layout.histories, strict=True
         ):
-            frames.index_copy_(0, stacks[history].newest, as_stored(observation, spec, block))
+            copy_rows(frames, stacks[history].newest, as_stored(observation, spec, block))
         return tuple(
             stacks[history].gather(frames) for frames, history in zip(self._frames, layout.histories, strict=True)
         )
 
     def append(
-        self, slots: Slots, fields: Mapping[str, Tensor], state: Sequence[Tensor], row: Tensor | None = None
+        self,
+        slots: Slots,
+        fields: Mapping[str, Tensor],
+        state: Sequence[Tensor],
+        row: Tensor | None = None,
+        known: HostRow | None = None,
     ) -> Slots:
         """Completes the row whose observation was given to `observe`.
 
@@ -113,22 +134,32 @@ class OpenUnrolls:
             fields: `[N, ...]` for every field of the layout.
             state: `[N, ...]` each, the agent state before this row.
             row: what `row` says, if it is on the device already.
+            known: the same as in the fields, if the host has it; else it waits for the device.
 
         Returns:
             The slots whose unroll is complete now; `complete` must be called on them before the next row.
         """
         self._capture(slots, state)
-        self.bootstrap(slots, fields, row)
+        self.bootstrap(slots, fields, row, known)
         return slots[self.position[slots] == self._end[slots]]
 
-    def bootstrap(self, slots: Slots, fields: Mapping[str, Tensor], row: Tensor | None = None) -> None:
+    def bootstrap(
+        self,
+        slots: Slots,
+        fields: Mapping[str, Tensor],
+        row: Tensor | None = None,
+        known: HostRow | None = None,
+    ) -> None:
         """Adds a row that nobody has acted on yet, or ever will: it can only be the last of its unroll.
 
         Args:
             slots: `[N]`.
             fields: `[N, ...]`, those that are known; the others keep what stood there.
             row: what `row` says, if it is on the device already.
+            known: see `append`.
         """
+        at, known = self.position[slots], known or _ask(fields)
+        self._is_last[slots, at], self._version[slots, at] = known
         if row is None:
             row = self._index(self.row(slots))
         for name, values in fields.items():
@@ -141,7 +172,10 @@ class OpenUnrolls:
         overlap = self.layout.num_rows - self.layout.period
         shifts = self._end[slots] - overlap  # the period, but for a shorter first unroll
         for shift in np.unique(shifts).tolist():
-            index = self._index(slots[shifts == shift])
+            moved = slots[shifts == shift]
+            for table in (self._is_last, self._version):
+                table[moved, :overlap] = table[moved, shift : shift + overlap]
+            index = self._index(moved)
             for tensor in (*self.rows.observations, *self.rows.fields.values()):
                 kept = tensor.shape[1] - self.layout.period  # overlap, and for observations the history before it
                 tensor[index, :kept] = tensor[index, shift : shift + kept]
@@ -188,6 +222,17 @@ class OpenUnrolls:
             for slot in slots
         ]
 
+    def valid(self, sources: Sequence[Provenance]) -> NDArray[np.bool_]:
+        """Which transitions of open unrolls may be trained on, bool `[N, L - 1]`; see `batch.valid_transitions`."""
+        slots, lengths = np.array([(source.slot, source.length) for source in sources], np.int64).T
+        return (np.arange(1, self.layout.num_rows) < lengths[:, None]) & ~self._is_last[slots, :-1]
+
+    def oldest_version(self, sources: Sequence[Provenance]) -> int | None:
+        """The oldest policy that acted in those; None: there are none."""
+        slots = np.array([source.slot for source in sources], np.int64)
+        versions = self._version[slots, :-1][self.valid(sources)]
+        return int(versions.min()) if len(versions) else None
+
     def initial_state(self, slots: Slots) -> tuple[Tensor, ...]:
         """The agent state before row 0 of the open unrolls, `[N, ...]` each."""
         if not self._captures:
@@ -212,3 +257,9 @@ class OpenUnrolls:
 
     def _index(self, values: Slots) -> Tensor:
         return to_device(values, self.device)
+
+
+def _ask(fields: Mapping[str, Tensor]) -> HostRow:
+    version = fields.get("policy_version")
+    is_last = (fields["step_type"] == StepType.LAST).cpu().numpy()
+    return HostRow(is_last, 0 if version is None else version.cpu().numpy())

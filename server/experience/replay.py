@@ -115,7 +115,7 @@ class Replay(Source):
         self._taken.wait()
         self._storage.copy_in(open_unrolls, np.array([source.slot for source in sources], np.int64), places)
         self._written.record()
-        inserted = self._count(places, sources)
+        inserted = self._count(open_unrolls, places, sources)
         with self._moved:
             for place, source in zip(places.tolist(), sources, strict=True):
                 self._provenance[place] = source
@@ -192,7 +192,7 @@ class Replay(Source):
     def _take(self, size: int) -> TrainBatch:
         return self.sample(size)
 
-    def _count(self, places: Places, sources: Sequence[Provenance]) -> int:
+    def _count(self, open_unrolls: OpenUnrolls, places: Places, sources: Sequence[Provenance]) -> int:
         """What unrolls that have just been copied in are for the rate limiter (inference thread)."""
         return len(sources)
 

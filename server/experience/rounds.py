@@ -6,6 +6,9 @@ which is how the inference thread knows that the new parameters are there. So on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,7 +18,7 @@ from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
 from seedbed.server.experience.open_unrolls import OpenUnrolls
 from seedbed.server.experience.source import Empty
-from seedbed.server.experience.unroll import UnrollLayout
+from seedbed.server.experience.unroll import Provenance, UnrollLayout
 
 
 class RoundFifo(UnrollFifo):
@@ -33,6 +36,7 @@ class RoundFifo(UnrollFifo):
         super().__init__(layout, capacity, device)
         self._round_size = 0
         self._learner_asks = False
+        self._oldest_version: int | None = None  # of the policies that acted in the round
 
     def learn(self) -> None:
         """Hands over the round and waits until the learner asks for the next (inference thread)."""
@@ -51,11 +55,19 @@ class RoundFifo(UnrollFifo):
     def _may_take(self, size: int) -> bool:
         return self._round_size > 0
 
+    def _insert(self, open_unrolls: OpenUnrolls, sources: Sequence[Provenance]) -> None:
+        oldest = open_unrolls.oldest_version(sources)
+        with self._moved:
+            known = [version for version in (oldest, self._oldest_version) if version is not None]
+            self._oldest_version = min(known, default=None)
+        super()._insert(open_unrolls, sources)
+
     def _take(self, size: int) -> TrainBatch:
         with self._moved:
             size, self._round_size = self._round_size, 0
             self._learner_asks = False  # seen together with the size: the round is taken, and not yet learnt from
-        return super()._take(size)
+            oldest, self._oldest_version = self._oldest_version, None
+        return replace(super()._take(size), oldest_version=oldest)
 
 
 class RoundCollector(Collector):

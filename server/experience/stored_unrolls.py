@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seedbed.server.experience.batch import TrainBatch, Windows, valid_transitions
-from seedbed.server.experience.frames import StackIndex, unroll_windows
+from seedbed.server.experience.frames import StackIndex, copy_rows, select_rows, unroll_windows
 from seedbed.server.experience.open_unrolls import OpenUnrolls
 from seedbed.server.experience.transfer import indices_to_device, put, to_device
 from seedbed.server.experience.unroll import Provenance, UnrollLayout, UnrollRows
@@ -63,7 +63,7 @@ class StoredUnrolls:
             if ours.device.type == "cpu" and theirs.device.type == "cpu":
                 _copy_rows(ours, places, theirs, slots)
             else:
-                ours.index_copy_(0, target, theirs.index_select(0, source).to(self.device))
+                copy_rows(ours, target, select_rows(theirs, source).to(self.device))
         for name, tensor in self._rows.fields.items():
             tensor.index_copy_(0, target, store.rows.fields[name].index_select(0, source).to(self.device))
         for tensor, state in zip(self._rows.state, store.initial_state(slots), strict=True):

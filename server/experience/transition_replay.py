@@ -14,10 +14,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from seedbed.common.errors import UsageError
 from seedbed.server.experience.batch import TrainBatch, Windows
+from seedbed.server.experience.open_unrolls import OpenUnrolls
 from seedbed.server.experience.rate_limiter import RateLimiter
 from seedbed.server.experience.replay import Places, Prioritisation, Replay
 from seedbed.server.experience.stored_unrolls import StoredUnrolls
@@ -74,14 +76,18 @@ class TransitionReplay(Replay):
         held = [(place, source) for place, source in enumerate(self._provenance) if source is not None]
         if held:
             places, sources = zip(*held, strict=True)
-            self._count(np.array(places), sources)
+            valid = self._storage.valid(np.array(places), sources)[: self._layout.period].T.cpu().numpy()
+            self._note_valid(np.array(places), sources, valid)
 
     def _may_take(self, size: int) -> bool:
         return self._num_valid > 0 and super()._may_take(size)
 
-    def _count(self, places: Places, sources: Sequence[Provenance]) -> int:
-        """Valid transitions that are new; on the host at once, for the writer waits by them."""
-        valid = self._storage.valid(places, sources)[: self._layout.period].T.cpu().numpy()
+    def _count(self, open_unrolls: OpenUnrolls, places: Places, sources: Sequence[Provenance]) -> int:
+        """Valid transitions that are new: the writer waits by them, so by what the host knows of them."""
+        return self._note_valid(places, sources, open_unrolls.valid(sources)[:, : self._layout.period])
+
+    def _note_valid(self, places: Places, sources: Sequence[Provenance], valid: NDArray[np.bool_]) -> int:
+        """Takes down which transitions `[N, P]` may be drawn; returns how many."""
         count = int(valid.sum())
         self._num_valid += count - int(self._valid[places].sum())
         self._valid[places] = valid

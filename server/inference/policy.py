@@ -21,7 +21,7 @@ from seedbed.common.errors import DivergedError
 from seedbed.common.timestep import StepType
 from seedbed.server.algorithms.acting import Acting, Decision
 from seedbed.server.algorithms.interface import Algorithm
-from seedbed.server.experience.open_unrolls import OpenUnrolls
+from seedbed.server.experience.open_unrolls import HostRow, OpenUnrolls
 from seedbed.server.experience.unroll import ACTION_MASK, TASK, action_field, last_action_field
 from seedbed.server.inference.graphs import Graphs
 from seedbed.server.inference.parameters import Parameters
@@ -41,6 +41,7 @@ class Arrived(NamedTuple):
         environment: indices of their environments.
         greedy: rows that explore nothing; None where there are none.
         host_age: the same as `age`, on the host.
+        is_last: on the host.
     """
 
     inputs: Inputs
@@ -51,6 +52,7 @@ class Arrived(NamedTuple):
     environment: Tensor
     greedy: Tensor | None
     host_age: NDArray[np.int64]
+    is_last: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +195,7 @@ class Inference:
         self._slots.answer(slots, sent, version)
         for table, action in zip(self._last_actions, sent, strict=True):
             table[slots] = action
-        stepped = self._slots.step_type[slots] != StepType.LAST
+        stepped = ~arrived.is_last
         self.num_steps += int(np.count_nonzero(stepped))
         if self._num_tasks > 1:
             self.steps_of_tasks += np.bincount(self._task[slots[stepped]], minlength=self._num_tasks)
@@ -215,7 +217,8 @@ class Inference:
             "policy_version": torch.full_like(arrived.age, answered.policy_version),
             **decision.recorded,
         }
-        return self._unrolls.append(answered.slots, fields, answered.state, arrived.row)
+        known = HostRow(arrived.is_last, answered.policy_version)
+        return self._unrolls.append(answered.slots, fields, answered.state, arrived.row, known)
 
     @torch.inference_mode()
     def bootstrap(self, slots: Slots) -> None:
@@ -224,11 +227,13 @@ class Inference:
         The same timestep is answered later and then begins the next unroll: see `OpenUnrolls.restart`.
         """
         arrived = self._arrive(slots)
-        self._unrolls.bootstrap(slots, self._timestep_fields(arrived), arrived.row)
+        fields, known = self._timestep_fields(arrived), HostRow(arrived.is_last, 0)
+        self._unrolls.bootstrap(slots, fields, arrived.row, known)
 
     def _arrive(self, slots: Slots) -> Arrived:
         """What these slots sent; changes nothing but the newest observation of each open unroll."""
-        first = self._slots.step_type[slots] == StepType.FIRST
+        step_types = self._slots.step_type[slots]
+        first = step_types == StepType.FIRST
         host_age = np.where(first, 0, self._age[slots] + 1)
         newest = self._unrolls.newest(slots)
         last_action = [_zero_where(first, table[slots]) for table in self._last_actions]
@@ -247,7 +252,8 @@ class Inference:
         stacks = self._unrolls.observe(slots, observations, age, places)
         greedy = next(there) if self._greedy_environments else None
         inputs = Inputs(stacks, step_type, reward, actions, mask, next(there, None))
-        return Arrived(inputs, discount, age, slot, row, environment, greedy, host_age)
+        is_last = step_types == StepType.LAST
+        return Arrived(inputs, discount, age, slot, row, environment, greedy, host_age, is_last)
 
     def _timestep_fields(self, arrived: Arrived) -> dict[str, Tensor]:
         """What is recorded of a row whatever answers it."""

@@ -62,8 +62,6 @@ class Learner:
         network: the part of it that acts.
         num_updates: train batches so far, or turns without one: the version of `learnt`.
         optimiser_steps: of all groups together so far.
-        checks_late: whether only the metrics say that a batch was acted by other parameters than the newest, where none
-            may be: asking the device at once would wait for it.
         exchange: with the other learners of the run.
     """
 
@@ -76,7 +74,6 @@ class Learner:
         check_normalisers(self.learnt)
         self.num_updates = 0
         self.optimiser_steps = 0
-        self.checks_late = REGIMES[algorithm.regime].on_policy and device.type != "cpu"
         self._algorithm = algorithm
         if self.exchange.joint:
             algorithm.over_learners = self._over_learners
@@ -287,15 +284,13 @@ class Learner:
         """
         if not self.exchange.joint or not REGIMES[self._algorithm.regime].on_policy:
             return False
-        return bool((batch.fields["policy_version"][:-1][batch.valid] != self.num_updates).any())
+        return _versions(batch) not in ([], [self.num_updates])
 
     def _check_on_policy(self, batch: TrainBatch) -> None:
-        if self.checks_late:
-            return
-        versions = batch.fields["policy_version"][:-1][batch.valid]
-        if bool((versions != self.num_updates).any()):
+        versions = _versions(batch)
+        if versions not in ([], [self.num_updates]):
             raise RuntimeError(
-                f"expected a batch that version {self.num_updates} acted, got versions {versions.unique().tolist()}: "
+                f"expected a batch that version {self.num_updates} acted, got versions {versions}: "
                 "an algorithm that learns in rounds must not learn from it"
             )
 
@@ -345,3 +340,11 @@ class Learner:
         self.learnt.load_state_dict(weights)
         if self._target is not None:
             self._target.module.load_state_dict(self._algorithm.targeted(self.learnt).state_dict())
+
+
+def _versions(batch: TrainBatch) -> list[int]:
+    """Of the policies that acted in a batch: the oldest, where the host knows it; else all, and it waits for them."""
+    if batch.oldest_version is not None:
+        return [batch.oldest_version]
+    found: list[int] = batch.fields["policy_version"][:-1][batch.valid].unique().tolist()
+    return found

@@ -144,11 +144,6 @@ class LearnerLoop:
         if not taken:
             return {}
         columns = columns_of(taken)
-        if self.learner.checks_late and (columns["policy_lag_max"] > 0).any():
-            raise RuntimeError(
-                "expected batches that the newest version acted, got older ones: an algorithm that learns in rounds "
-                "must not learn from them"
-            )
         self.trained += int(columns.pop(_TRAINED).double().sum())
         self._count_lost(columns["gradient_norm"].isfinite().tolist())
         return {name: float(x.max() if name.endswith("_max") else x.mean()) for name, x in columns.items()}

@@ -170,13 +170,24 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
         norm = torch.nn.utils.get_total_norm([x.grad for x in parameters if x.grad is not None], foreach=True)
     else:
         norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm, foreach=True)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     lost = ~norm.isfinite()
-    if lost.device.type == "cpu" and not lost:  # elsewhere asking would wait for the whole update
-        return norm
-    for parameter in parameters:
-        if parameter.grad is not None:
-            parameter.grad.masked_fill_(lost, 0.0)
+    if lost.device.type != "cpu":  # asking would wait for the whole update
+        _zero_where(lost, gradients)
+    elif lost:
+        torch._foreach_zero_(gradients)
     return norm
+
+
+@torch.no_grad()
+def _zero_where(lost: Tensor, gradients: list[Tensor]) -> None:
+    """Zeroes all gradients where a scalar on their device says so: three launches, whatever number there is.
+
+    Multiplying would not do: NaN times 0 is NaN.
+    """
+    flat = [gradient.as_strided((gradient.numel(),), (1,)) for gradient in gradients]  # dense, whatever their order
+    kept = torch.where(lost, 0.0, torch.cat(flat))
+    torch._foreach_copy_(flat, kept.split([len(part) for part in flat]))
 
 
 def optimiser_of(group: Group, config: OptimiserConfig, graphed: bool) -> torch.optim.Optimizer:

@@ -28,7 +28,16 @@ CASES: dict[str, dict[str, Any]] = {
     for image in (True, False)
     for core in ("none", "lstm")
     if (algorithm, core) != ("apex", "lstm")
-} | {"vtrace conv lstm graphs": {"algorithm": "vtrace", "image": True, "core": "lstm", "serving__cuda_graphs": True}}
+} | {
+    "vtrace conv lstm graphs": {"algorithm": "vtrace", "image": True, "core": "lstm", "serving__cuda_graphs": True},
+    "vtrace conv lstm tasks": {"algorithm": "vtrace", "image": True, "core": "lstm", "tasks": True},
+    "vtrace vector gtrxl": {"algorithm": "vtrace", "image": False, "core": "gtrxl"},
+    "r2d2 vector trxl": {"algorithm": "r2d2", "image": False, "core": "trxl"},
+    "ald vector lstm": {"algorithm": "ald", "image": False, "core": "lstm"},
+    "ald conv none": {"algorithm": "ald", "image": True, "core": "none"},
+    "ppo vector none risk": {"algorithm": "ppo", "image": False, "algorithm_options__risk__risk_variance": 1.0},
+    "ppo vector lstm tasks": {"algorithm": "ppo", "image": False, "core": "lstm", "tasks": True},
+}
 """By name: the arguments of `make_config`."""
 
 

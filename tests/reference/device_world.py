@@ -6,6 +6,7 @@ Which environments ask together, where episodes end and when leases change is dr
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seedbed.common.joint_spec import join
 from seedbed.common.options import override
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.common.timestep import StepType
@@ -36,6 +38,9 @@ GROUP = 2  # rows of a lease
 _COMMON: dict[str, Any] = {
     "run.device": "cuda:0",
     "network.core_size": 8,
+    "network.core_layers": 1,
+    "network.core_heads": 2,
+    "network.core_memory": 4,
     "fleet.num_envs": 8,
     "fleet.num_greedy_envs": 0,
     "serving.num_slots": 8,
@@ -68,13 +73,19 @@ _OWN: dict[str, dict[str, Any]] = {
         "algorithm_options.random_steps": 20,
         "algorithm_options.replay.updates_per_step": 0.25,
     },
+    "ald": {
+        "algorithm_options.burn_in": 2,
+        "algorithm_options.learner_core": "gtrxl",
+        "algorithm_options.distillation_steps": 2,
+        "algorithm_options.distillation_replay": 2,
+    },
     "ppo": {"algorithm_options.epochs": 2, "algorithm_options.minibatches": 2},
     "pqn": {"algorithm_options.epochs": 2, "algorithm_options.minibatches": 2},
 }
 
 
 def make_config(
-    algorithm: str, *, image: bool, core: str = "none", **more: Any
+    algorithm: str, *, image: bool, core: str = "none", tasks: bool = False, **more: Any
 ) -> tuple[ServerConfig, EnvironmentSpec]:
     """A small run with everything switched on that the network of its kind has.
 
@@ -82,11 +93,16 @@ def make_config(
         algorithm: its name.
         image: pixels and a convolutional network; else six numbers.
         core: of the network.
+        tasks: two of them, of which one has fewer actions.
         **more: options by dotted path, two underscores for each dot.
     """
     replays = "replay" in {name.split(".")[1] for name in _OWN.get(algorithm, {}) if name.count(".") > 1}
     action = BOX if algorithm in ("sac", "td3") else discrete("action", 5)
     spec = EnvironmentSpec(environment="sim", observations=(IMAGE if image else VECTOR,), actions=(action,))
+    if tasks:
+        smaller = replace(spec, environment="smaller", actions=(discrete("action", 3),))
+        spec = join([spec, smaller], "both")
+        more["tasks__tasks_json"] = '["sim", "smaller"]'
     values = _COMMON | _OWN.get(algorithm, {}) | {"network.core": core}
     values |= {"network.torso": "impala_shallow" if image else "flat", "network.frame_stack": 3 if image else 1}
     values |= {"network.precision": "bfloat16" if image else "float32", "network.background": 87.0 if image else 0.0}
@@ -255,14 +271,16 @@ class DeviceWorld:
 
     def _begin(self, slots: NDArray[np.int64]) -> None:
         self._serial += 1
-        self.parts.inference.begin(slots, self._serial, slots.tolist())
+        tasks = [0] * len(slots) if self.parts.slots.spec.num_tasks == 1 else (slots % 2).tolist()
+        self.parts.inference.begin(slots, self._serial, slots.tolist(), tasks)
         self._fresh[slots] = True
 
     def _fill(self, slots: NDArray[np.int64]) -> None:
         """The environments step."""
         table = self.parts.slots
-        for array in table.observations:
-            array[slots] = self._random.integers(0, 256, (len(slots), *array.shape[1:])).astype(array.dtype)
+        for number, array in enumerate(table.observations):
+            high = 2 if number == table.spec.mask_position else 256
+            array[slots] = self._random.integers(0, high, (len(slots), *array.shape[1:])).astype(array.dtype)
         begins = self._fresh[slots] | (table.step_type[slots] == StepType.LAST)
         ends = self._random.random(len(slots)) < 0.15
         table.step_type[slots] = np.where(begins, StepType.FIRST, np.where(ends, StepType.LAST, StepType.MID))

@@ -29,7 +29,7 @@ from seedbed.server.algorithms.update_steps import Step
 from seedbed.server.experience.account import Collector
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.fifo import UnrollFifo
-from seedbed.server.experience.open_unrolls import OpenUnrolls
+from seedbed.server.experience.open_unrolls import HostRow, OpenUnrolls
 from seedbed.server.experience.unroll import FieldSpec, UnrollLayout
 from seedbed.server.inference.parameters import Parameters
 from seedbed.server.inference.policy import Inference
@@ -110,11 +110,16 @@ class CountingStore(OpenUnrolls):
     received = 0
 
     def append(
-        self, slots: NDArray[np.int64], fields: Mapping[str, Tensor], state: Any, row: Tensor | None = None
+        self,
+        slots: NDArray[np.int64],
+        fields: Mapping[str, Tensor],
+        state: Any,
+        row: Tensor | None = None,
+        known: HostRow | None = None,
     ) -> NDArray[np.int64]:
         """See the base class."""
         self.received += int(np.count_nonzero(self._seq[slots] > 0))
-        return super().append(slots, fields, state, row)
+        return super().append(slots, fields, state, row, known)
 
 
 def _tensors(arrays: Sequence[NDArray[Any]]) -> tuple[Tensor, ...]:

@@ -28,7 +28,6 @@ class CountingLearner:
         self.moment = torch.zeros(50)
         self.tape = tape
         self.prioritises = False
-        self.checks_late = False
         self.exchange = Alone()
         self._fill()
 
