@@ -17,7 +17,7 @@ from seedbed.common.environment_name import EnvironmentName
 from seedbed.common.errors import SpecError, UsageError
 from seedbed.common.image_layout import image_layout
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, action_mask
-from seedbed.common.timestep import Array
+from seedbed.common.timestep import LARGEST, Array, is_usable
 from seedbed.env_client.environments.action_masks import MaskFlattener
 from seedbed.env_client.environments.images import Shrink, shrinking
 from seedbed.env_client.environments.spaces import action_specs, observation_specs
@@ -182,8 +182,10 @@ def _checked(spec: ArraySpec, given: NDArray[Any], num: int | None) -> Array:
     rows: NDArray[Any] = np.empty((num or 1, *spec.shape), spec.numpy_dtype)
     rows[...] = given
     if rows.dtype.kind == "f":
-        if not np.isfinite(rows).all():
-            raise SpecError(f"observation {spec.name!r}: expected finite numbers, got {_described(given)}")
+        if not is_usable(rows):
+            raise SpecError(
+                f"observation {spec.name!r}: expected finite numbers of at most {LARGEST:g}, got {_described(given)}"
+            )
     elif spec.kind != "box" and ((given < spec.lower) | (given > spec.upper)).any():
         raise SpecError(f"observation {spec.name!r}: expected {spec}, got {given.tolist()!r:.100}")
     elif not np.can_cast(given.dtype, rows.dtype) and (rows != given).any():

@@ -23,6 +23,11 @@ REWARD_DTYPE = np.dtype("<f4")
 DISCOUNT_DTYPE = np.dtype("<f4")
 
 
+LARGEST = 1e18
+"""Largest magnitude of rewards and of floats in observations. What is larger is a defect: its square is infinite in
+float32, so one row of it would make the answer to that row, or a whole update, not finite.
+"""
+
 MAX_COUNT = 2**53
 """Largest |return|, and most steps and frames, of an episode: so far doubles, and JSON with them, count one by one."""
 
@@ -78,3 +83,8 @@ class Timesteps:
     def num_rows(self) -> int:
         """E."""
         return len(self.step_type)
+
+
+def is_usable(floats: Array) -> bool:
+    """Whether all are finite, and none is larger than any that can be learnt from."""
+    return not floats.size or bool(floats.min() >= -LARGEST and floats.max() <= LARGEST)  # NaN is neither

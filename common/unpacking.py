@@ -17,6 +17,7 @@ from seedbed.common.info_numbers import MAX_NUMBERS, is_name, is_number
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import (
     DISCOUNT_DTYPE,
+    LARGEST,
     MAX_COUNT,
     REWARD_DTYPE,
     STEP_TYPE_DTYPE,
@@ -24,6 +25,7 @@ from seedbed.common.timestep import (
     EpisodeEnd,
     StepType,
     Timesteps,
+    is_usable,
 )
 from seedbed.proto import seedbed_pb2 as pb
 
@@ -222,6 +224,7 @@ def _check_info(info: Mapping[str, float]) -> None:
 
 
 def _require_finite(name: str, array: NDArray[Any]) -> None:
-    if not np.isfinite(array).all():
-        rows = _shown_rows(~np.isfinite(array))
-        raise InvalidMessageError(f"{name}: expected finite numbers, got NaN or infinity in {rows}")
+    if not is_usable(array):
+        right = np.abs(array) <= LARGEST
+        wrong = f"{array[~right][:_MAX_SHOWN].tolist()} in {_shown_rows(~right)}"
+        raise InvalidMessageError(f"{name}: expected finite numbers of at most {LARGEST:g}, got {wrong}")

@@ -18,7 +18,7 @@ from seedbed.common.logs import run_main, setup_logging
 from seedbed.common.options import OptionParser, add_options, explicit, option, override, to_argv
 from seedbed.common.plugins import Trust, start_directory
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.common.timestep import Array
+from seedbed.common.timestep import LARGEST, Array, is_usable
 from seedbed.env_client.environments.interface import Environment, Limits, Status, remarks_of
 from seedbed.env_client.environments.making import told
 from seedbed.env_client.environments.registry import Builder
@@ -163,10 +163,12 @@ class _Play:
         except (Exception, SystemExit) as fault:
             raise SpecError(f"a {'reset' if resets else 'step'} raised {told(fault)}") from fault
         for array, spec in zip(self.row, self.spec.observations, strict=True):
-            if not np.isfinite(array).all():
-                raise SpecError(f"{spec.name!r} is not finite after a {'reset' if resets else 'step'}")
-        if result is not None and not np.isfinite(result[0]):
-            raise SpecError(f"expected a finite reward, got {result[0]}")
+            if array.dtype.kind == "f" and not is_usable(array):
+                raise SpecError(
+                    f"{spec.name!r} is not finite, or beyond {LARGEST:g}, after a {'reset' if resets else 'step'}"
+                )
+        if result is not None and not abs(result[0]) <= LARGEST:
+            raise SpecError(f"expected a finite reward of at most {LARGEST:g}, got {result[0]}")
         return result
 
     @property

@@ -19,6 +19,7 @@ from seedbed.common.environment_name import EnvironmentName
 from seedbed.common.errors import BrokenError, SeedbedError, SpecError
 from seedbed.common.timestep import (
     DISCOUNT_DTYPE,
+    LARGEST,
     MAX_COUNT,
     REWARD_DTYPE,
     STEP_TYPE_DTYPE,
@@ -26,6 +27,7 @@ from seedbed.common.timestep import (
     EpisodeEnd,
     StepType,
     Timesteps,
+    is_usable,
 )
 from seedbed.env_client.environments.adapted import adapted_spec
 from seedbed.env_client.environments.info import info_of_row, info_reader
@@ -113,8 +115,8 @@ class BatchedEnvironments:
         if (over & (terminated | truncated)).any():
             self._fail("an episode began and ended with one step: it has no next-step autoreset")
         reward = np.asarray(stepped.reward, np.float64)  # of rows that begin an episode it is none: see `_begin`
-        if not (np.abs(reward) <= np.finfo(REWARD_DTYPE).max).all():
-            self._fail("a reward is not finite in float32")
+        if not is_usable(reward):
+            self._fail(f"a reward is not finite, or beyond {LARGEST:g}")
         self._reward[:] = reward
         self._returns += reward
         self._steps += ~over
@@ -160,8 +162,8 @@ class BatchedEnvironments:
                 write(np.asarray(part), target, array)
             except (TypeError, ValueError) as error:
                 self._fail(str(error))
-            if target.dtype.kind == "f" and not np.isfinite(target).all():
-                self._fail(f"{array.name!r} is not finite")
+            if target.dtype.kind == "f" and not is_usable(target):
+                self._fail(f"{array.name!r} is not finite, or beyond {LARGEST:g}")
         for before, target, shrink in zip(self._before, self._observations, self._shrinks, strict=True):
             if shrink is not None:
                 for large, small in zip(before, target, strict=True):

@@ -21,6 +21,7 @@ from seedbed.common.plugins import NOTHING_TYPED, Trust
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import (
     DISCOUNT_DTYPE,
+    LARGEST,
     MAX_COUNT,
     REWARD_DTYPE,
     STEP_TYPE_DTYPE,
@@ -28,6 +29,7 @@ from seedbed.common.timestep import (
     EpisodeEnd,
     StepType,
     Timesteps,
+    is_usable,
 )
 from seedbed.env_client.environments.filled_up import FilledUp, fits_among
 from seedbed.env_client.environments.images import with_medians
@@ -151,11 +153,11 @@ class Environments:
         """A server refuses such a message and with it the whole client. All rows at once: it costs a microsecond."""
         broken: set[int] = set()
         for array, spec in zip(self._observations, self.spec.observations, strict=True):
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+            if array.dtype.kind == "f" and not is_usable(array):
+                finite = (np.abs(array) <= LARGEST).reshape(len(array), -1).all(axis=1)
                 for row in map(int, np.flatnonzero(~finite)):
                     if row not in broken:
-                        self._seats[row].fail(ValueError(f"{spec.name!r} is not finite"))
+                        self._seats[row].fail(ValueError(f"{spec.name!r} is not finite, or beyond {LARGEST:g}"))
                     broken.add(row)
         for row in broken:
             self._cut(row)

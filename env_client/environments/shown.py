@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from seedbed.common.containers import Containers
 from seedbed.common.errors import SpecError
 from seedbed.common.specs import ArraySpec
+from seedbed.common.timestep import LARGEST, is_usable
 
 _TOLERANCE = 1e-3
 """Of a range: how far outside of its bounds a number may be, which rounding explains."""
@@ -86,8 +87,8 @@ def check_step(result: Any) -> None:
             raise SpecError(
                 f"the first step: expected {expected} as {name}, got {type(number).__name__} {_cut(number)}"
             )
-    if not np.isfinite(float(np.asarray(reward).item())):
-        raise SpecError(f"the first step: expected a finite reward, got {reward}")
+    if not abs(float(np.asarray(reward).item())) <= LARGEST:
+        raise SpecError(f"the first step: expected a finite reward of at most {LARGEST:g}, got {reward}")
 
 
 def check_reset(result: Any) -> None:
@@ -150,8 +151,8 @@ def _complaint(spec: ArraySpec, part: Any) -> str | None:
         seen += f" from {least:g} to {most:g}" if shown.size > 1 else f" {least:g}"
     if not _same_kind(shown.dtype, spec, dtype_of_its_own):
         return seen
-    if shown.dtype.kind == "f" and not np.isfinite(shown).all():
-        return f"{seen}, which is not finite"
+    if shown.dtype.kind == "f" and not is_usable(shown):
+        return f"{seen}, which is not finite, or beyond {LARGEST:g}"
     return seen if out_of_bounds(spec, shown) else None
 
 

@@ -8,11 +8,9 @@ import time
 import traceback
 from collections.abc import Callable
 
-import numpy as np
-
 from seedbed.common.errors import BrokenError, SeedbedError
 from seedbed.common.restarts import RestartBudget
-from seedbed.common.timestep import REWARD_DTYPE
+from seedbed.common.timestep import LARGEST, is_usable
 from seedbed.env_client.environments.interface import Environment, Limits, Row, Status
 from seedbed.env_client.environments.step_watchdog import Watchdog
 
@@ -20,7 +18,6 @@ _log = logging.getLogger(__name__)
 
 MAX_REBUILDS, WINDOW_S = 3, 600.0
 
-_MAX_REWARD = float(np.finfo(REWARD_DTYPE).max)
 _FAULTS = (Exception, SystemExit)  # some games leave the interpreter when their window is closed
 _told: set[tuple[type[BaseException], str, int]] = set()
 """Kinds of faults, and the places where they were raised, whose traceback this process has shown."""
@@ -84,8 +81,8 @@ class Supervised:
                     self._num_built += 1
                 self.environment.reset(observation)
                 for part in observation:
-                    if part.dtype.kind == "f" and not np.isfinite(part).all():
-                        raise ValueError("the first observation is not finite")
+                    if part.dtype.kind == "f" and not is_usable(part):
+                        raise ValueError(f"the first observation is not finite, or beyond {LARGEST:g}")
             except SeedbedError:
                 raise
             except _FAULTS as fault:
@@ -109,8 +106,8 @@ class Supervised:
         self._watchdog.watch(self._step_text, self._step_limit_s)
         try:
             reward, status = environment.step(action, observation)
-            if not abs(reward) <= _MAX_REWARD:
-                raise ValueError(f"the reward {reward} is not finite in float32")
+            if not abs(reward) <= LARGEST:
+                raise ValueError(f"the reward {reward} is not finite, or beyond {LARGEST:g}")
         except SeedbedError:
             raise
         except _FAULTS as fault:

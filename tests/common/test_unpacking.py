@@ -67,7 +67,7 @@ FLOATS = np.array([0.5, np.nan, np.inf], "<f4")
         ({"step_type": b"\0\1"}, r"step_type: expected 3 bytes \(uint8\[3\]\), got 2"),
         ({"step_type": b"\0\1\3"}, "step_type: expected 0, 1 or 2, got 3"),
         ({"reward": b"\0" * 11}, "reward: expected 12 bytes"),
-        ({"reward": FLOATS.tobytes()}, r"reward: expected finite numbers, got NaN or infinity in rows \[1, 2\]"),
+        ({"reward": FLOATS.tobytes()}, r"reward: expected finite .* at most 1e\+18, got \[nan, inf\] in rows \[1, 2\]"),
         ({"discount": b""}, "discount: expected 12 bytes"),
         ({"discount": np.array([0, 1, 1.5], "<f4").tobytes()}, "discount: expected values from 0 to 1"),
         ({"discount": np.array([0, -0.5, 1], "<f4").tobytes()}, "discount: expected values from 0 to 1"),

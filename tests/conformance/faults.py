@@ -323,6 +323,11 @@ def _discount_negative(steps: pb.Steps, _: EnvironmentSpec) -> Words:
     return "discount", "-0.5"
 
 
+def _reward_absurd(steps: pb.Steps, _: EnvironmentSpec) -> Words:
+    steps.reward = _with_first(steps.reward, 3e38)
+    return "reward", "at most 1e+18", "3"
+
+
 def _discount_nan(steps: pb.Steps, _: EnvironmentSpec) -> Words:
     steps.discount = _with_first(steps.discount, np.nan)
     return ("discount",)
@@ -330,6 +335,10 @@ def _discount_nan(steps: pb.Steps, _: EnvironmentSpec) -> Words:
 
 def _observation_nan(steps: pb.Steps, spec: EnvironmentSpec) -> Words | None:
     return _spoil(steps, spec, [array.dtype == "float32" for array in spec.observations], np.nan)
+
+
+def _observation_absurd(steps: pb.Steps, spec: EnvironmentSpec) -> Words | None:
+    return _spoil(steps, spec, [array.dtype == "float32" for array in spec.observations], -3e38)
 
 
 def _observation_out_of_range(steps: pb.Steps, spec: EnvironmentSpec) -> Words | None:
@@ -447,11 +456,13 @@ STEPS_FAULTS = (
             _nothing_but_seq,
             _unknown_step_type,
             _reward_nan,
+            _reward_absurd,
             _reward_infinite,
             _discount_above_one,
             _discount_negative,
             _discount_nan,
             _observation_nan,
+            _observation_absurd,
             _observation_out_of_range,
             _flag_of_two,
             _mask_of_two,

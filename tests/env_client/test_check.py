@@ -73,7 +73,7 @@ def test_what_its_user_should_know(name: str, remark: str, tmp_path: Path, monke
     [
         (
             "        return np.full(2, np.nan if self.steps == 7 else 0, np.float32)\n",
-            "'observation' is not finite after a step",
+            "'observation' is not finite, or beyond 1e.18, after a step",
         ),
         ("        return np.zeros(2 + (self.steps == 7), np.float32)\n", r"a step raised ValueError: .*got \(3,\)"),
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seedbed.common.timestep import MAX_COUNT, StepType
+from seedbed.common.timestep import LARGEST, MAX_COUNT, StepType
 from seedbed.server.run.directory import RunDirectory
 from tests.conformance.faults import STEPS_FAULTS
 from tests.conformance.wire import RawClient, ServerUnderTest
@@ -18,8 +18,8 @@ from tests.system.processes import FAST, Program, read_metrics
 pytestmark = pytest.mark.system
 
 GRACE_S = 1.0
-HUGE = 3e38
-"""Finite in float32; its square is not."""
+HUGE = LARGEST
+"""More is refused."""
 
 
 @pytest.fixture(scope="module")
