@@ -43,7 +43,7 @@ class ExportConfig:
     tolerance: float = option(
         1e-5, "largest difference of numbers, as a share of the largest of a row where that is above 1", minimum=0
     )
-    eval_seed: int = option(0, "seed of these episodes")
+    eval_seed: int = option(0, "seed of these episodes", minimum=0)
     allow_import: bool = option(False, "import modules that the run's config.json names")
     import_from: Path | None = option(None, "where they are looked for last", metavar="DIR", hidden=True)
 

@@ -36,6 +36,9 @@ def option(
     metavar: str | None = None,
     flag: str | None = None,
     minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
     fixed: bool = False,
     hidden: bool = False,
 ) -> Any:
@@ -47,7 +50,8 @@ def option(
         choices: the only values allowed; a Literal type says the same.
         metavar: what stands for the value in --help.
         flag: where the name is not the field's, e.g. "--lambda" for `lambda_`.
-        minimum: of a number, inclusive.
+        minimum, maximum: of a number, inclusive.
+        above, below: of a number, exclusive.
         fixed: shapes, the contract with clients, or the meaning of stored data depend on it: a run that goes on must
             keep it.
         hidden: --help does not show it: a process says it to its child.
@@ -57,11 +61,33 @@ def option(
         "choices": choices,
         "metavar": metavar,
         "flag": flag,
-        "minimum": minimum,
+        "bounds": Bounds(minimum, maximum, above, below),
         "fixed": fixed,
         "hidden": hidden,
     }
     return dataclasses.field(default=default, metadata={_METADATA_KEY: details})
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a number must keep to; None: nothing on that side. The names are those of `option`."""
+
+    minimum: float | None
+    maximum: float | None
+    above: float | None
+    below: float | None
+
+    def broken(self, value: Any) -> str | None:
+        """The bound that a number does not keep to, in words; None where it keeps to all."""
+        if self.minimum is not None and value < self.minimum:
+            return f"at least {self.minimum}"
+        if self.maximum is not None and value > self.maximum:
+            return f"at most {self.maximum}"
+        if self.above is not None and value <= self.above:
+            return f"more than {self.above}"
+        if self.below is not None and value >= self.below:
+            return f"less than {self.below}"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +97,7 @@ class Option:
     Attributes:
         path: dotted, from the outermost class.
         kind: what values are instances of; None aside, if `optional`.
-        flag, help, choices, metavar, minimum, fixed, hidden: as declared.
+        flag, help, choices, metavar, bounds, fixed, hidden: as declared.
     """
 
     path: str
@@ -81,7 +107,7 @@ class Option:
     help: str
     choices: tuple[str, ...] | None
     metavar: str
-    minimum: float | None
+    bounds: Bounds
     fixed: bool
     hidden: bool
 
@@ -123,8 +149,10 @@ class Option:
     def _checked(self, value: Any, error: Callable[[str], Exception]) -> Any:
         if self.choices and value not in self.choices:
             raise error(f"expected one of {', '.join(self.choices)}, got {value!r}")
-        if self.minimum is not None and value < self.minimum:
-            raise error(f"expected at least {self.minimum}, got {value}")
+        if self.kind is float and math.isnan(value):  # JSON's NaN; text says no such thing
+            raise error(f"expected a number, got {value}")
+        if (expected := self.bounds.broken(value)) is not None:
+            raise error(f"expected {expected}, got {value}")
         return value
 
 
@@ -197,7 +225,7 @@ def _make_option(field: dataclasses.Field[Any], annotation: Any, prefix: str) ->
         help=details["help"],
         choices=tuple(choices) if choices else None,
         metavar=details["metavar"] or ("{" + ",".join(choices) + "}" if choices else _METAVARS.get(kind, "")),
-        minimum=details["minimum"],
+        bounds=details["bounds"],
         fixed=details["fixed"],
         hidden=details["hidden"],
     )

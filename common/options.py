@@ -235,10 +235,8 @@ def read_json(tree: Any, data: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(_flatten_json(data, tree, ""))
     leaves = {leaf.path: leaf for leaf in options_of(tree)}
     if unknown := sorted(set(values) - set(leaves)):
-        known = {part for path in leaves for part in (path, path.partition(".")[0])}
-        near = difflib.get_close_matches(unknown[0], known, n=1)
-        hint = f": did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"expected options that this version has, got {', '.join(unknown)}{hint}")
+        told = ", ".join(f"{path}{_hint(path, leaves)}" for path in unknown)
+        raise ConfigError(f"expected options that this version has, got {told}")
     return {path: leaves[path].from_json(value) for path, value in values.items()}
 
 
@@ -274,6 +272,14 @@ def _add_option(group: argparse._ArgumentGroup, leaf: Option, default: Any) -> N
     group.add_argument(
         leaf.flag, dest=leaf.path, default=argparse.SUPPRESS, type=leaf.parse, metavar=leaf.metavar, help=text
     )
+
+
+def _hint(path: str, known: Collection[str]) -> str:
+    """The option that a dotted path may be meant for: of the same name in another group, or one that looks like it."""
+    named = [one for one in known if one.rpartition(".")[2] == path.rpartition(".")[2]]
+    sections = {part for one in known for part in (one, one.partition(".")[0])}
+    near = named or difflib.get_close_matches(path, sections, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _get(instance: Any, path: str) -> Any:

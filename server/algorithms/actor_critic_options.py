@@ -18,7 +18,7 @@ class ActorCriticOptions:
     lambda_: float = option(
         1.0, "lambda: factor of the clipped trace coefficients c of V-trace; in the others, GAE's", flag="--lambda"
     )
-    baseline_cost: float = option(0.5, "weight of half the squared value error")
+    baseline_cost: float = option(0.5, "weight of half the squared value error", minimum=0)
     popart: Literal["auto", "on", "off"] = option(
         "auto",
         "PopArt: divide errors of values and advantages by the running spread of value targets; auto is what the "

@@ -45,7 +45,7 @@ class PQNOptions:
     epochs: int = option(2, "times that each train batch is gone through", minimum=1)
     minibatches: int = option(32, "optimiser steps in an epoch, each on as many of the unrolls", minimum=1)
     exploration_share: float = option(
-        0.1, "share of --max-steps over which epsilon falls from 1 to its final value", minimum=0
+        0.1, "share of --max-steps over which epsilon falls from 1 to its final value", minimum=0, maximum=1
     )
     final_epsilon: float = option(0.001, "share of actions at random afterwards", minimum=0)
 

@@ -76,7 +76,9 @@ class ReplayedQOptions:
         True, "learn h(return) instead of the return: a square root for large ones", fixed=True
     )
     head_size: int = option(512, "width of the hidden layer of value and advantage", minimum=1, fixed=True)
-    epsilon_base: float = option(0.4, "epsilon of the environment that explores most: base ** (1 + exponent * i/(N-1))")
+    epsilon_base: float = option(
+        0.4, "epsilon of the environment that explores most: base ** (1 + exponent * i/(N-1))", minimum=0, maximum=1
+    )
     epsilon_exponent: float = option(7.0, "how much less the last environment explores", minimum=0)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
 

@@ -26,10 +26,12 @@ class VTraceOptions(ActorCriticOptions):
     """V-trace"""
 
     clip_rho: float = option(
-        1.0, "rho-bar: bound of importance ratios in the value targets; decides which policy's value is learnt"
+        1.0,
+        "rho-bar: bound of importance ratios in the value targets; decides which policy's value is learnt",
+        minimum=0,
     )
-    clip_c: float = option(1.0, "c-bar: bound of the trace coefficients; trades variance against speed")
-    clip_pg_rho: float = option(1.0, "rho-bar of the policy gradient: bound of its importance ratios")
+    clip_c: float = option(1.0, "c-bar: bound of the trace coefficients; trades variance against speed", minimum=0)
+    clip_pg_rho: float = option(1.0, "rho-bar of the policy gradient: bound of its importance ratios", minimum=0)
     advantage: Literal["seed", "rlax"] = option(
         "seed", "rlax mixes values by lambda, which makes it GAE on-policy; seed does not"
     )

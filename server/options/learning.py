@@ -19,7 +19,7 @@ class LearningConfig:
         "B, unrolls in a train batch; of no account where learning goes in rounds: one of every environment",
         minimum=1,
     )
-    discount: float = option(0.99, "discount factor, gamma")
+    discount: float = option(0.99, "discount factor, gamma", minimum=0, maximum=1)
     reward_clipping: Literal["none", "abs_one", "soft_asymmetric", "paper_asymmetric"] = option(
         "none", "how rewards are squashed before the loss; scores stay raw; abs_one with an Atari preset"
     )
@@ -47,11 +47,11 @@ class OptimiserConfig:
         "optimiser's epsilon, added to what a step is divided by; sums of gradients want more than means",
         minimum=0,
     )
-    decay: float = option(0.99, "RMSProp: decay of the mean square")
+    decay: float = option(0.99, "RMSProp: decay of the mean square", minimum=0, below=1)
     centred: bool = option(False, "RMSProp: divide by the spread of gradients, not their size", fixed=True)
-    momentum: float = option(0.0, "RMSProp: momentum")
-    beta1: float = option(0.9, "Adam, RAdam: decay of the first moment")
-    beta2: float = option(0.999, "Adam, RAdam: decay of the second moment")
+    momentum: float = option(0.0, "RMSProp: momentum", minimum=0)
+    beta1: float = option(0.9, "Adam, RAdam: decay of the first moment", minimum=0, below=1)
+    beta2: float = option(0.999, "Adam, RAdam: decay of the second moment", minimum=0, below=1)
     clip_norm: float = option(40.0, "largest global gradient norm", minimum=0)
     update_graphs: bool = option(
         False,
@@ -65,11 +65,14 @@ class ReplayConfig:
 
     replay_capacity: int = option(2000, "unrolls that the replay holds; the oldest makes room", minimum=1, fixed=True)
     replay_min_size: int = option(200, "unrolls that the replay must hold before learning starts", minimum=1)
-    samples_per_insert: float = option(1.5, "how often an unroll is drawn on average; inserts and draws wait for that")
+    samples_per_insert: float = option(
+        1.5, "how often an unroll is drawn on average; inserts and draws wait for that", above=0
+    )
     replay_tolerance: float | None = option(
         None,
         "tolerance of samples-per-insert: unrolls by which draws may be ahead or behind "
         "(default: 2 * (batch size + samples per insert), or num-envs * samples per insert if that is more)",
+        minimum=0,
     )
     priority_exponent: float = option(0.9, "alpha: 0 draws uniformly, 1 in proportion to priorities", minimum=0)
     importance_exponent: float = option(0.6, "beta: 1 corrects in full for what is drawn too often", minimum=0)
@@ -116,6 +119,7 @@ class UniformReplayConfig:
         None,
         "tolerance of updates-per-step: draws by which updates may be ahead or behind "
         "(default: two updates and what two unrolls, or one of every environment, bring)",
+        minimum=0,
     )
     replay_device: Literal["auto", "cpu", "cuda"] = option(
         "auto", "device of the replay: auto is the learner's if it fits"

@@ -41,6 +41,7 @@ class ReplicaConfig:
     gradient_outliers: float | None = option(
         4.0,
         "parameter_server: deviations above a learner's mean loss beyond which a gradient is not sent (none: all are)",
+        minimum=0,
     )
 
     def __post_init__(self) -> None:

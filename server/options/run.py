@@ -65,13 +65,15 @@ class RunConfig:
         None, "threads of each torch operation on a CPU (default: 1; with a GPU 4, which gather its batches)", minimum=1
     )
     max_steps: int = option(20_000_000, "stop after so many agent steps; the learning rate decays over them", minimum=1)
-    max_seconds: float | None = option(None, "stop after so long, counted from the first answered step of each start")
+    max_seconds: float | None = option(
+        None, "stop after so long, all starts together, each from its first answered step on", above=0
+    )
     target_return: float | None = option(
         None,
         "stop when mean and median return of a cohort reach this: the next 100 episodes or more, as many of each "
         "environment",
     )
-    checkpoint_interval_s: float = option(300.0, "time between checkpoints; the first comes after 30 s")
+    checkpoint_interval_s: float = option(300.0, "time between checkpoints; the first comes after 30 s", above=0)
     keep: int = option(3, "newest checkpoints that are kept, beside that of the best cohort", minimum=1)
     episode_records: bool = option(
         True, "write a line for each episode into episodes.jsonl, of which the newest 32 to 64 MB are kept"
@@ -82,7 +84,7 @@ class RunConfig:
     record_dataset: str | None = option(
         None, "its name (default: seedbed/NAME-OF-THE-RUN-v0); one that is there is added to", metavar="ID"
     )
-    log_interval_s: float = option(10.0, "time between log lines")
+    log_interval_s: float = option(10.0, "time between log lines", above=0)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):

@@ -15,22 +15,25 @@ class ServingConfig:
     """serving"""
 
     host: str = option("127.0.0.1", "address to listen on")
-    port: int = option(0, "port to listen on; 0 lets the system choose")
+    port: int = option(0, "port to listen on; 0 lets the system choose", minimum=0, maximum=65535)
     num_slots: int | None = option(None, "environments the server has room for (default: 2 * num-envs)")
     frontends: int = option(
         1, "gRPC processes; a message costs one about 160 us of a core: 5,000 to 6,000 a second", minimum=1
     )
-    max_inference_batch: int = option(256, "rows in one inference batch")
-    max_wait_ms: float = option(5.0, "longest wait of a request for company, with --wait-when-idle")
+    max_inference_batch: int = option(256, "rows in one inference batch", minimum=1)
+    max_wait_ms: float = option(5.0, "longest wait of a request for company, with --wait-when-idle", minimum=0)
     wait_when_idle: bool = option(False, "collect larger inference batches even when the device is idle")
     cuda_graphs: bool = option(False, "replay the acting network as CUDA graphs; off until it has been measured")
     settle_s: float = option(
         0.0,
         "at the start, answer nobody until no other environment has joined for so long: a large fleet starts faster",
+        minimum=0,
     )
-    grace_s: float = option(30.0, "how long a lost connection keeps its lease")
+    grace_s: float = option(30.0, "how long a lost connection keeps its lease", minimum=0)
     round_patience_s: float = option(
-        10.0, "learning in rounds: how long no environment may answer before those that are missing are left out"
+        10.0,
+        "learning in rounds: how long no environment may answer before those that are missing are left out",
+        minimum=0,
     )
     queue_unrolls: int | None = option(
         None, "unrolls the learner's queue holds (default: 2 train batches); full is back-pressure and bounds the lag"
@@ -43,7 +46,10 @@ class MonitoringConfig:
     """monitoring"""
 
     http_port: int | None = option(
-        None, "answer /healthz, /readyz and /metrics on this port; 0 lets the system choose (default: not at all)"
+        None,
+        "answer /healthz, /readyz and /metrics on this port; 0 lets the system choose (default: not at all)",
+        minimum=0,
+        maximum=65535,
     )
     http_host: str = option(
         "127.0.0.1", "address of --http-port; whoever reaches it may read, nobody can change anything"

@@ -26,7 +26,7 @@ class EvalConfig:
         "take the best action instead of exploring (default: the algorithm's: sample from policies of discrete "
         "actions, not from values and not around continuous actions)",
     )
-    eval_seed: int = option(0, "seed of the evaluation")
+    eval_seed: int = option(0, "seed of the evaluation", minimum=0)
     patience_steps: int = option(
         27_000,
         "give the missing episodes up when none of them ended for so many agent steps of each environment; Atari's "

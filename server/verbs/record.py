@@ -36,7 +36,7 @@ class RecordConfig:
     greedy: bool | None = option(
         None, "take the best action instead of exploring (default: as `seedbed eval` has it for this policy)"
     )
-    eval_seed: int = option(0, "seed of the episodes")
+    eval_seed: int = option(0, "seed of the episodes", minimum=0)
     device: str = option("auto", "device of inference: auto, cpu, cuda or cuda:N")
     allow_import: bool = option(False, "import modules that the run's config.json names")
     import_from: Path | None = option(None, "where they are looked for last", metavar="DIR", hidden=True)

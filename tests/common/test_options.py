@@ -53,6 +53,8 @@ class Outer:
     where: Path | None = option(None, "a place")
     mode: Literal["fast", "slow"] = option("fast", "a mode")
     bound: float = option(float("inf"), "a bound")
+    share: float = option(0.5, "a share", minimum=0, maximum=1)
+    decay: float = option(0.9, "a decay", above=0, below=1)
     inner: Inner = field(default_factory=Inner)
 
 
@@ -110,6 +112,9 @@ def test_none_and_no_undo_a_default() -> None:
         (("--count", "inf"), "--count: expected an integer, got 'inf'"),
         (("--count", "none"), "--count: expected an integer, got 'none'"),
         (("--count", "0"), "--count: expected at least 1, got 0"),
+        (("--share", "1.5"), "--share: expected at most 1, got 1.5"),
+        (("--decay", "0"), "--decay: expected more than 0, got 0.0"),
+        (("--decay", "1"), "--decay: expected less than 1, got 1.0"),
         (("--count",), "--count: expected one argument"),
         (("--learning-rate", "nan"), "--learning-rate: expected a number, got 'nan'"),
         (("--mode", "fasst"), "--mode: expected one of fast, slow, got 'fasst'"),
@@ -182,6 +187,8 @@ def _changed_json(path: str, value: Any) -> dict[str, Any]:
         ("count", 3.5, r"count: expected an integer, got 3\.5"),
         ("count", None, "count: expected an integer, got None"),
         ("count", 0, "count: expected at least 1, got 0"),
+        ("share", 2, r"share: expected at most 1, got 2\.0"),
+        ("share", float("nan"), "share: expected a number, got nan"),
         ("warm", 1, "warm: expected true or false, got 1"),
         ("name", 3, "name: expected a text, got 3"),
         ("mode", "middling", "mode: expected one of fast, slow, got 'middling'"),
@@ -189,6 +196,8 @@ def _changed_json(path: str, value: Any) -> dict[str, Any]:
         ("inner.learning_rate", False, r"inner\.learning_rate: expected a number, got False"),
         ("inner", 3, "inner: expected an object, got 3"),
         ("inner.surprise", 3, r"expected options that this version has, got inner\.surprise$"),
+        ("low", 3, r"got low \(did you mean inner\.low\?\)$"),
+        ("inner.lerning_rate", 3, r"got inner\.lerning_rate \(did you mean inner\.learning_rate\?\)$"),
         ("inner.low", 3, "expected --low <= --high, got 3 and 2"),
     ],
 )

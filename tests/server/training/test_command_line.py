@@ -83,7 +83,7 @@ def test_nothing_is_described_for_a_command_line_that_is_wrong(monkeypatch: pyte
 
 
 def test_options_of_an_algorithm_that_is_not_named_may_be_its_own() -> None:
-    check_flags(read("--clip-ratio", "0.1", "--discount", "-1"))
+    check_flags(read("--clip-ratio", "0.1", "--target-return", "-1"))
 
 
 def test_help_shows_first_what_everybody_needs(capsys: pytest.CaptureFixture[str]) -> None:
