@@ -203,7 +203,11 @@ class IntervalLog:
         """
         self._end(reached or "stopped", state, failed=False)
         has_best = state.cohort_record.best is not None
-        advice = next_commands(self._config, self._verb, reached, has_best=has_best) if state.has_begun else []
+        advice = (
+            next_commands(self._config, self._verb, reached, steps=state.agent_steps, has_best=has_best)
+            if state.has_begun
+            else []
+        )
         self._progress.close(f"{reached or 'stopped'}; {state.describe()}", advice)
 
     def fail(self, error: BaseException, state: RunState) -> None:

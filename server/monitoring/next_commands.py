@@ -11,21 +11,24 @@ from seedbed.server.run.resuming import is_exposure
 from seedbed.server.trackers.registry import names_in
 
 
-def next_commands(config: ServerConfig, verb: str, reached: str | None, *, has_best: bool = False) -> list[str]:
+def next_commands(
+    config: ServerConfig, verb: str, reached: str | None, *, steps: int = 0, has_best: bool = False
+) -> list[str]:
     """What a person may want to do when a run has ended.
 
     Args:
         config: of the run.
         verb: it was started with, and with how many learners.
         reached: the stop condition that ended it, if one did.
+        steps: agent steps of the run so far, which may be more than it was to have.
         has_best: a cohort was judged, so there is a best checkpoint beside the newest.
     """
-    run_dir = config.run.run_dir
+    run_dir = shlex.quote(str(config.run.run_dir))
     score = f"score     seedbed eval {run_dir}{_allowance(config)}"
     return [
         f"{score}  (--best: the best checkpoint)" if has_best else score,
         f"curves    seedbed plot {run_dir}",
-        f"go on     {continuation(config, verb, reached)}",
+        f"go on     {continuation(config, verb, reached, steps)}",
     ]
 
 
@@ -35,14 +38,15 @@ def verb_of(*, local: bool, learners: int = 1) -> str:
     return verb if learners == 1 else f"{verb} --learners {learners}"
 
 
-def continuation(config: ServerConfig, verb: str, reached: str | None) -> str:
-    """The command that continues a run: the same again, with more of what ended it."""
-    command = f"seedbed {verb} --run-dir {config.run.run_dir}{_allowance(config)}{_exposure(config)}"
+def continuation(config: ServerConfig, verb: str, reached: str | None, steps: int = 0) -> str:
+    """The command that continues a run: the same again, with more of what ended it; see `next_commands`."""
+    run_dir = shlex.quote(str(config.run.run_dir))
+    command = f"seedbed {verb} --run-dir {run_dir}{_allowance(config)}{_exposure(config)}"
     run = config.run
     if reached is None:
         return command
     if "agent steps" in reached:
-        return f"{command} --max-steps {2 * run.max_steps}"
+        return f"{command} --max-steps {(max(1, steps // run.max_steps) + 1) * run.max_steps}"
     if "of people's" in reached:
         return f"{command} --target-score none (or a higher one)"
     if "every task" in reached:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from seedbed.common.array_spec import ArraySpec
@@ -33,7 +34,7 @@ def introduce(
         dashboard: its address, or how to get one; None: there is none.
         world: learners of the run.
     """
-    run_dir = config.run.run_dir
+    run_dir = shlex.quote(str(config.run.run_dir))
     return [
         f"environment   {_environment(spec)}",
         *([f"tasks         {_tasks(config)}"] if spec.tasks else []),
@@ -59,7 +60,7 @@ def _client_command(config: ServerConfig, address: str) -> str:
     options = {
         "--tls-ca": "CA" if credentials.tls_cert else None,
         "--tls-cert": "CERT --tls-key KEY" if credentials.tls_client_ca else None,
-        "--token-file": str(credentials.token_file) if credentials.token_file else None,
+        "--token-file": shlex.quote(str(credentials.token_file)) if credentials.token_file else None,
         "--env": env if is_module(env) else None,
     }
     given = [f"{flag} {value}" for flag, value in options.items() if value is not None]

@@ -63,7 +63,8 @@ def main(argv: Sequence[str]) -> int:
     namespace, options = parse_run(argv, "eval", "Score a checkpoint.", EvalConfig())
     paths = [path for path in (namespace.run, options.checkpoint) if path is not None]
     if len(paths) != 1:
-        raise UsageError("expected one RUN to score, e.g. seedbed eval runs/pong")
+        came = f", got {' and '.join(map(str, paths))}; a checkpoint in a run is a RUN too" if paths else ""
+        raise UsageError(f"expected one RUN to score, e.g. seedbed eval runs/pong{came}")
     os.environ.setdefault(LEVEL_VARIABLE, "warning")  # the result is what counts
     setup_logging("eval")
     stop = StopSignal().catch()

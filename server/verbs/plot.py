@@ -77,7 +77,10 @@ def main(argv: Sequence[str]) -> int:
     add_options(parser, PlotOptions())
     namespace = parser.parse(argv)
     options = override(PlotOptions(), explicit(namespace, PlotOptions()))
-    found = [(run, folder) for folder in namespace.runs for run in _runs_in(folder)]
+    folders = [run for run in namespace.runs if len(namespace.runs) == 1 or not run.is_file()]
+    for file in set(namespace.runs).difference(folders):  # runs/*: the picture of last time lies among them
+        print(f"left out {file}: a file, no folder of a run", file=sys.stderr)
+    found = [(run, folder) for folder in folders for run in _runs_in(folder)]
     curves: list[Curve] = []
     drawn: list[Path] = []
     for run, folder in found:
@@ -96,7 +99,7 @@ def main(argv: Sequence[str]) -> int:
         pairs = zip(curves, drawn, strict=True)
         curves = [replace(curve, episodes=dots_of(run, curve.task)) for curve, run in pairs]
     figure = draw(curves, options)
-    out = options.out or _beside(namespace.runs) / "learning_curve.png"
+    out = options.out or _beside(folders) / "learning_curve.png"
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=_DOTS_PER_INCH, format="png")
     print(out)

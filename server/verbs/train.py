@@ -103,7 +103,8 @@ def _open_run(
     facts = facts_of(config, opened.spec)
     if (reached := state.stop_condition(config.run, facts, config.tasks.target_score)) is not None:
         print(f"nothing to do: the run in {directory.path} is finished ({reached}; {state.describe()})")
-        print(f"to go on: {continuation(config, verb_of(local=local, learners=place.learners), reached)}")
+        verb = verb_of(local=local, learners=place.learners)
+        print(f"to go on: {continuation(config, verb, reached, state.agent_steps)}")
         print("to begin anew: the same command with another --run-dir")
         return None
     return opened, state

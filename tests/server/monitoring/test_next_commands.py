@@ -47,6 +47,20 @@ def test_what_would_continue_a_run(reached: str | None, more: str) -> None:
     assert [line.split()[-1] for line in next_commands(CONFIG, "train", None)] == ["runs/pong"] * 3
 
 
+def test_more_steps_are_more_than_the_run_has() -> None:
+    few = override(CONFIG, {"run.max_steps": 5})
+    reached = "reached 5 agent steps"
+    assert continuation(few, "train", reached, steps=6).endswith(" --max-steps 10")
+    assert continuation(few, "train", reached, steps=10).endswith(" --max-steps 15")
+    assert next_commands(few, "train", reached, steps=4008)[-1].endswith(" --max-steps 4010")
+
+
+def test_a_folder_with_a_space_in_its_name_is_one_word() -> None:
+    spaced = override(CONFIG, {"run.run_dir": Path("my runs/é")})
+    for line in next_commands(spaced, "train", None):
+        assert "'my runs/é'" in line
+
+
 def test_who_may_reach_a_server_is_said_again() -> None:
     far = override(
         CONFIG,

@@ -15,7 +15,7 @@ def lines_of(
     *shown: ArraySpec, preset: str = "", address: str | None = None, argv: tuple[str, ...] = ()
 ) -> dict[str, str]:
     spec = EnvironmentSpec(environment="x", preset=preset, observations=shown, actions=(discrete("action", 3),))
-    config = resolve(read_command_line((*argv, "--run-dir", "runs/x"), prog="seedbed train"), spec)
+    config = resolve(read_command_line(("--run-dir", "runs/x", *argv), prog="seedbed train"), spec)
     lines = introduce(config, spec, "cuda", 1_684_128, address=address)
     return {line.split()[0]: line[14:] for line in lines}
 
@@ -33,6 +33,8 @@ def test_a_start_says_what_was_chosen_and_why() -> None:
     assert lines["environments"] == "64 on this machine, the number for pixels; 2 of them only show the score"
     assert lines["target"].startswith("a return of 18, or 20,000,000 steps")
     assert lines["curves"] == "tensorboard --logdir runs/x, or seedbed plot runs/x"
+    spaced = lines_of(STATE, argv=("--run-dir", "my runs/x"))
+    assert spaced["curves"] == "tensorboard --logdir 'my runs/x', or seedbed plot 'my runs/x'"
 
 
 def test_without_images_and_elsewhere() -> None:

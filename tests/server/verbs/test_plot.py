@@ -189,6 +189,19 @@ def test_a_seed_with_nothing_to_draw_is_left_out_with_a_line(
         main([str(tmp_path / "none")])
 
 
+def test_the_picture_of_last_time_among_the_runs_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        make_run(tmp_path / name, level=1.0, points=4)
+    for _ in range(2):
+        assert main([*map(str, sorted(tmp_path.iterdir())), "--x", "steps"]) == 0
+    said = capsys.readouterr()
+    assert said.err == f"left out {tmp_path / 'learning_curve.png'}: a file, no folder of a run\n"
+    with pytest.raises(ConfigError, match="folder of a run"):
+        main([str(tmp_path / "learning_curve.png")])
+
+
 def test_tasks_get_a_curve_each(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path / "both", level=0.0)
     with (run_dir / METRICS_FILE).open("a") as file:
