@@ -218,7 +218,7 @@ def _installed(group: str, path: tuple[str, ...]) -> Mapping[str, Named]:
 def unknown(group: str, name: str, built_in: Mapping[str, str]) -> str:
     """What to say about a name that nobody has."""
     known = [one.name for one in names(group, built_in) if not one.hidden]
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name.lower(), known, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return f"expected {GROUPS[group]} to be one of {', '.join(known)}, or MODULE:ATTR, got {name!r}{hint}"
 
@@ -267,16 +267,27 @@ def _import(option: str, name: str) -> ModuleType:
     module = name.partition(":")[0]
     try:
         return importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script without a main guard leaves
         _log.debug("importing %s failed", module, exc_info=True)
-        raise UsageError(f"{option} {name}: importing {module} failed{_place(error)}: {_said(error)}") from error
+        told = f"importing {module} failed{_place(error)}: {_said(error)}{_remedy(name, error)}"
+        raise UsageError(f"{option} {name}: {told}") from error
 
 
-def _said(error: Exception) -> str:
+def _remedy(name: str, error: BaseException) -> str:
+    """What to do where a file was named in a module's place, or where no such module lies."""
+    module, _, attribute = name.partition(":")
+    if module.endswith(".py") or os.sep in module:
+        return f"; expected a module as Python imports it, {Path(module).stem}:{attribute}, in the folder of its file"
+    if isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0] and _start_directories:
+        return f"; it is neither installed nor in {', '.join(sorted(_start_directories))}: go where it lies"
+    return ""
+
+
+def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """Where in somebody's file it was raised; empty where none of theirs was run."""
     if isinstance(error, SyntaxError):
         return ""  # its text says it

@@ -176,9 +176,13 @@ class _Play:
         """What the environment says of its first reset and step."""
         return remarks_of(self._environment)
 
-    def close(self) -> None:
-        """Closes the environment."""
-        self._environment.close()
+    def close(self) -> str | None:
+        """Closes the environment; returns what that raised."""
+        try:
+            self._environment.close()
+        except (Exception, SystemExit) as fault:
+            return f"close() raised {told(fault)}: what it holds may stay open"
+        return None
 
 
 def _spaces(spec: EnvironmentSpec) -> list[tuple[str, str]]:
@@ -242,7 +246,8 @@ def _check_steps(build: Builder, findings: Findings, steps: int) -> None:
                 returns.append(total)
                 length, total = 0, 0.0
     finally:
-        play.close()
+        if (remark := play.close()) is not None:
+            findings.remarks.append(remark)
     findings.facts.append(
         ("steps", f"{steps:,} random ones" + (f", {_shown(lengths, returns, ends)}" if lengths else ""))
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import logging
@@ -61,7 +62,8 @@ class GymnasiumEnvironment:
                 observations = (*observations, action_mask(actions))
             self.spec = EnvironmentSpec(environment=name, observations=observations, actions=actions)
         except SpecError as error:
-            self._env.close()
+            with contextlib.suppress(Exception):  # the refusal is what counts
+                self._env.close()
             raise SpecError(f"{name}: {error}") from None
         self._mask_position = self.spec.mask_position
         self._environment_action = ActionMapping(actions)

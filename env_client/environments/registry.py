@@ -9,9 +9,12 @@ after commas, "seedbed/MemoryChain-v0,length=12", or are keyword arguments as fo
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import importlib.util
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -111,12 +114,32 @@ def _builder(name: EnvironmentName, preset: str, trust: Trust, asides: Asides) -
 
         full_id = name.id if "/" in name.id else game_id(name.id)
         plugged_in = trust.installed and name.id in installed("environments")
+        if "/" not in name.id and not plugged_in and not is_game(full_id):
+            _expect_game(name.id)
         if not plugged_in or is_game(full_id):
             return lambda _, seed: AtariEnvironment(full_id, preset, seed, name.kwargs, render)
     from seedbed.env_client.environments.gymnasium import GymnasiumEnvironment
     from seedbed.env_client.environments.making import make
 
     return lambda _, seed: GymnasiumEnvironment(*make(name.id, name.kwargs, trust, render), seed, asides.info_keys)
+
+
+def _expect_game(word: str) -> None:
+    """Refuses a word that is no game where Gymnasium has environments of that name, or a module may be meant.
+
+    Raises:
+        SpecError: says what to type.
+    """
+    with contextlib.suppress(ImportError):
+        import gymnasium
+
+        versions = [key for key in gymnasium.registry if key.rpartition("-v")[0].lower() == word.lower()]
+        if versions:
+            newest = max(versions, key=lambda key: int(key.rpartition("-v")[2]))
+            raise SpecError(f"unknown environment {word!r}: did you mean {newest}?")
+    with contextlib.suppress(ImportError, ValueError):
+        if importlib.util.find_spec(word) is not None or Path(f"{word}.py").exists():
+            raise SpecError(f"unknown environment {word!r}: one that a module makes is {word}:NAME")
 
 
 def _built_in(wanted: EnvironmentName) -> Builder:

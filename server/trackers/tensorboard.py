@@ -6,6 +6,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seedbed.server.shared.spread import Spread
@@ -65,7 +66,8 @@ class TensorBoard:
     def _write(self, add: Callable[[SummaryWriter], None]) -> None:
         """A full disk costs events, and one line in the log.
 
-        What has failed once fails for ever; another file is begun when there is something to write again.
+        What has failed once fails for ever; another file is begun when there is something to write again. One that
+        nothing could be written to goes: a disk that stays full would gather one for each attempt.
         """
         from torch.utils.tensorboard import SummaryWriter  # slow to import
 
@@ -80,8 +82,15 @@ class TensorBoard:
                 logger.error("events for TensorBoard are missed: %s", error)
             self._fails = True
             self._close()
+            self._remove_empty()
         else:
             self._fails = False
+
+    def _remove_empty(self) -> None:
+        with contextlib.suppress(OSError):
+            for file in Path(self._directory).glob("events.out.tfevents.*"):
+                if not file.stat().st_size:
+                    file.unlink()
 
     def _close(self) -> None:
         with contextlib.suppress(OSError):

@@ -142,6 +142,7 @@ def test_a_module_that_is_installed_from_the_start_directory_hides_nothing(
         ("mine_e:x", "", "expected 'x' in .*mine_e.py, which has none"),
         ("mine_f:x", "def g():\n    return 1 / 0\ng()\n", r"importing mine_f failed in .*mine_f.py, line 2: ZeroDiv"),
         ("mine_g:x", "import not_there\n", r"importing mine_g failed in .*mine_g.py, line 1: .*'not_there'"),
+        ("mine_i:x", "import sys\nsys.exit(3)\n", r"importing mine_i failed in .*mine_i.py, line 2: SystemExit: 3"),
         ("mine_h:x", "def f(:\n", r"importing mine_h failed: SyntaxError: .*mine_h.py, line 1"),
     ],
 )
@@ -154,6 +155,20 @@ def test_what_goes_wrong_is_told_in_a_line(tmp_path: Path, name: str, text: str,
 def test_a_module_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^--core nowhere:x: importing nowhere failed: .*No module named 'nowhere'"):
         find("cores", "nowhere:x", {}, typed("nowhere:x", tmp_path))
+    with pytest.raises(UsageError, match=f"neither installed nor in .*{tmp_path}.*: go where it lies"):
+        find("cores", "nowhere:x", {}, typed("nowhere:x", tmp_path))
+
+
+@pytest.mark.parametrize("module", ["mine_j.py", "./mine_j.py", "folder/mine_j.py"])
+def test_a_file_in_the_place_of_a_module(tmp_path: Path, module: str) -> None:
+    (tmp_path / "mine_j.py").write_text("x = 1\n")
+    with pytest.raises(UsageError, match="; expected a module as Python imports it, mine_j:x, in the folder of its"):
+        find("cores", f"{module}:x", {}, typed(f"{module}:x", tmp_path))
+
+
+def test_a_name_in_capitals_is_recognised() -> None:
+    with pytest.raises(UsageError, match=r"got 'LSTM' \(did you mean lstm\?\)"):
+        find("cores", "LSTM", {"lstm": "a:b"})
 
 
 @pytest.mark.parametrize(

@@ -181,3 +181,19 @@ def test_a_window_is_no_part_of_the_contract(folder: Path) -> None:
     assert sys.modules["shown_env"].modes == ["human", None]
     with pytest.raises(SpecError, match=r"seedbed/Catch-v0 has no picture"):
         builder("seedbed/Catch-v0", "", trust, Asides(render="human"))
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("cartpole", r"^unknown environment 'cartpole': did you mean CartPole-v1\?$"),
+        ("ACROBOT", r"^unknown environment 'ACROBOT': did you mean Acrobot-v1\?$"),
+        ("minesweep", r"^unknown environment 'minesweep': one that a module makes is minesweep:NAME$"),
+    ],
+)
+def test_a_word_that_is_no_game(word: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ale_py")
+    (tmp_path / "minesweep.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SpecError, match=message):
+        builder(word, "modern")(0, 0)
