@@ -29,4 +29,6 @@ def play(server: str, num_envs: int, num_steps: int) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: {sys.argv[0]} HOST:PORT")
     print(f"{play(sys.argv[1], num_envs=8, num_steps=1000)} episodes ended")

@@ -82,7 +82,7 @@ def make_training_run(
     recording = make_recording(config, spec, parts.slots, identity.run_name, place.rank)
     server = _make_server(config, parts, frontends, clock, place.indices, recording)
     learner = _make_learner(config, parts, server, clock, vitals)
-    clients = _make_clients(config, parts, server.address, place, trust) if local else None
+    clients = _make_clients(config, state, parts, server.address, place, trust) if local else None
     rank = None if place.is_alone else place.rank
     watch = make_watch(config, spec, frontends.vitals, identity.version, insight.dashboard, replica=rank)
     _begin(opened, held, replica)
@@ -174,7 +174,9 @@ def _make_learner(
     return LearnerThread(loop, config.monitoring.max_lost_updates, on_failure)
 
 
-def _make_clients(config: ServerConfig, parts: Parts, address: str, place: Place, trust: Trust) -> LocalClients:
+def _make_clients(
+    config: ServerConfig, state: RunState, parts: Parts, address: str, place: Place, trust: Trust
+) -> LocalClients:
     """Local clients. With a GPU three threads feed it, inference, learner and frontend: clients get the other cores."""
     on_device = parts.device.type != "cpu"
     spare = max(1, (os.cpu_count() or 1) - _THREADS_THAT_FEED) if on_device else None
@@ -185,4 +187,5 @@ def _make_clients(config: ServerConfig, parts: Parts, address: str, place: Place
         trust=trust,
         num_clients=place.num_clients or spare,
         first_index=place.first_index,
+        agent_steps=state.agent_steps,
     )

@@ -15,9 +15,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
+
+import numpy as np
 
 from seedbed.common.address import local_address
 from seedbed.common.certificates import names_of
@@ -66,6 +68,7 @@ class _Client:
 
     Attributes:
         restart_s: when the next one starts, or None while this one lives.
+        restarts: processes before this one.
         given_up: there will be no other.
     """
 
@@ -73,6 +76,7 @@ class _Client:
     process: subprocess.Popen[bytes]
     budget: RestartBudget = field(default_factory=lambda: RestartBudget(_MAX_RESTARTS, _WINDOW_S))
     restart_s: float | None = None
+    restarts: int = 0
     given_up: bool = False
 
 
@@ -90,6 +94,7 @@ class LocalClients:
         shares: Sequence[ClientShare] | None = None,
         num_clients: int | None = None,
         first_index: int = 0,
+        agent_steps: int = 0,
     ) -> None:
         """Plans them; `start` starts them.
 
@@ -102,6 +107,7 @@ class LocalClients:
             shares: what each of them steps; None: see `plan_clients`.
             num_clients: processes unless options say how many; one per core if None.
             first_index: of their environments.
+            agent_steps: of the run so far.
 
         Raises:
             UsageError: that may not be imported, or the server demands certificates, and these clients have none.
@@ -111,6 +117,7 @@ class LocalClients:
         self._connection = ["--server", local_address(address), *credential_options(config.serving.credentials)]
         self._yielding = yielding
         self._trust = trust
+        self._agent_steps = agent_steps
         self._shares = shares or plan_clients(config, num_clients=num_clients, first_index=first_index)
         for share in self._shares:
             check_trusted("--env", share.environment.env, trust)
@@ -141,7 +148,8 @@ class LocalClients:
                     self._give_up(client, error)
                     continue
             if client.restart_s is not None and now_s >= client.restart_s:
-                client.process, client.restart_s = self._spawn(client.number), None
+                client.restarts += 1
+                client.process, client.restart_s = self._spawn(client.number, client.restarts), None
 
     def _give_up(self, client: _Client, error: SeedbedError) -> None:
         """The other tasks go on; without another one, or with none left, the run ends."""
@@ -168,9 +176,11 @@ class LocalClients:
             if client.process.stdin is not None:
                 client.process.stdin.close()
 
-    def _spawn(self, number: int) -> subprocess.Popen[bytes]:
+    def _spawn(self, number: int, restarts: int = 0) -> subprocess.Popen[bytes]:
         share = self._shares[number]
-        command = [sys.executable, "-P", "-m", MODULE, *self._connection, *to_argv(share.environment), *self._common]
+        seed = seed_of_start(share.environment.seed, self._agent_steps, restarts)
+        environment = replace(share.environment, seed=seed)
+        command = [sys.executable, "-P", "-m", MODULE, *self._connection, *to_argv(environment), *self._common]
         command += import_options(share.environment.env_id, self._trust)
         command += [*share.index_options(), "--client-id", self._names[number]]
         command += ["--exit-with-parent"]
@@ -182,6 +192,16 @@ class LocalClients:
             ours = os.getpriority(os.PRIO_PROCESS, 0)
             os.setpriority(os.PRIO_PROCESS, client.pid, min(ours + _YIELD, _LAST))
         return client
+
+
+def seed_of_start(seed: int, agent_steps: int, restarts: int) -> int:
+    """The seed of a client's environments: the run's own as a run begins, another one whenever it is started later.
+
+    With the same one they would show the first episodes of the run again, and break where they broke.
+    """
+    if agent_steps == restarts == 0:
+        return seed
+    return int(np.random.SeedSequence([seed, agent_steps, restarts]).generate_state(1)[0])
 
 
 def _wait_s(client: _Client, code: int, now_s: float) -> float:

@@ -182,7 +182,22 @@ def test_one_that_ended_is_started_again_at_once(scene: Scene, code: int) -> Non
     """Whatever its reason: it was asked to stay."""
     scene.die(code)
     assert len(scene.started) == 3
-    assert scene.started[2].command == scene.started[0].command
+    [first, _, again] = [process.command for process in scene.started]
+    assert [word for word in again if "--seed=" not in word] == [word for word in first if "--seed=" not in word]
+
+
+def test_a_later_start_has_other_seeds(scene: Scene) -> None:
+    """With the same ones environments would show the first episodes again, and break where they broke."""
+    scene.die(-11)
+    scene.die(-11)
+    scene.restarts_after_s()
+    config = ServerConfig(environment=EnvironmentOptions(env="x", seed=3), fleet=FleetConfig(num_envs=1, num_clients=1))
+    for agent_steps in (0, 1000, 2000):
+        LocalClients(config, "127.0.0.1:1", agent_steps=agent_steps).start()
+    seeds = [word for process in scene.started for word in process.command if word.startswith("--seed=")]
+    assert seeds[:2] == ["--seed=0"] * 2
+    assert seeds[4] == "--seed=3"
+    assert len(set(seeds)) == len(seeds) - 1
 
 
 def test_one_that_keeps_dying_waits_longer_and_ends_the_run(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
