@@ -138,7 +138,8 @@ def _attempt(
                     logger.warning(
                         "learner %d ended with %d: the others go on; the next start has it again", rank, code
                     )
-            if failed_s is None and failed.keys() - missed:
+            is_left = len(missed) == num_learners - 1 and _stands_still(replicas[0].pid)  # the others gave it up
+            if failed_s is None and (failed.keys() - missed or is_left):
                 failed_s = time.monotonic()
             if failed_s is not None and time.monotonic() - failed_s > _LEAVE_S:
                 logger.error("a learner does not leave though another has, killing it")
@@ -176,6 +177,14 @@ def _start(verb: str, argv: Sequence[str], rank: int, world: int, store: Path) -
         pass_fds=descriptors,
         start_new_session=True,
     )
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether somebody has stopped a process, by SIGSTOP or a debugger."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    except (OSError, IndexError):
+        return False
 
 
 def _is_permanent(code: int) -> bool:

@@ -171,6 +171,22 @@ def test_learners_that_gossip_are_all_started_again_without_the_first(
     assert len(replicas.starts) == 4
 
 
+def test_a_first_learner_that_the_others_gave_up_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It stands still; all are started again."""
+    monkeypatch.setattr(learners, "_LEAVE_S", 0.3)
+    program = (
+        "first = not (folder / 'gave-up').exists()\n"
+        "if first and os.environ['RANK'] == '0':\n"
+        "    (folder / 'stops').touch()\n    os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "while not (folder / 'stops').exists():\n    time.sleep(0.01)\n"
+        "(folder / 'gave-up').touch()\n"
+        "sys.exit(75 if first else 0)"
+    )
+    replicas = Replicas(monkeypatch, tmp_path, program)
+    assert run_learners("train", [], 2, StopSignal(), lambda: True) == 0
+    assert len(replicas.starts) == 4
+
+
 def test_what_another_start_would_not_mend_ends_learners_that_gossip(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
