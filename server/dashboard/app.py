@@ -23,6 +23,7 @@ from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from seedbed.common.address import is_loopback
 from seedbed.common.credentials import Tokens
 from seedbed.common.errors import UsageError
 from seedbed.server.dashboard.facts import DashboardFacts
@@ -88,7 +89,7 @@ class Routes:
         if not self._views.knows_rates:
             await asyncio.sleep(_FIRST_RATE_S)
             self._views.look()
-        return _json(self._views.state())
+        return _json(self._views.state(near=_is_near(request)))
 
     async def mosaic(self, request: Request) -> Response:
         """`/api/mosaic.png?slots=all|0,1,2&scale=1|2&part=0`; headers say how the tiles lie."""
@@ -110,12 +111,12 @@ class Routes:
         """`/api/watch?slot=5`."""
         slot = _number(request, "slot", None)
         self._facts.look.take()
-        return _json(self._views.watch(slot))
+        return _json(self._views.watch(slot, near=_is_near(request)))
 
     async def fleet(self, request: Request) -> Response:
         """`/api/fleet`."""
         self._facts.look.take()
-        return _json(self._views.fleet())
+        return _json(self._views.fleet(near=_is_near(request)))
 
     async def curves(self, request: Request) -> Response:
         """`/api/curves?since=STEP`."""
@@ -163,6 +164,11 @@ async def _no_icon(request: Request) -> Response:
 
 async def _not_there(request: Request, error: Exception) -> Response:
     return PlainTextResponse(f"{error}\n", _BAD)
+
+
+def _is_near(request: Request) -> bool:
+    """Whether it comes from this machine, through a tunnel perhaps."""
+    return request.client is not None and is_loopback(request.client.host)
 
 
 def _json(data: Any) -> Response:

@@ -5,8 +5,10 @@ docs/dashboard.md describes every field.
 
 from __future__ import annotations
 
+import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from hashlib import blake2s
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,6 +64,7 @@ class Views:
         self._figures = Figures(facts)
         self._curves = Curves(facts.run.metrics)
         self._fleet = Fleet(facts.insight, facts.slots)
+        self._secret = secrets.token_bytes(16)
         shown = [number for number, spec in enumerate(facts.spec.observations) if spec.role == "value"]
         self._parts = [_Part(facts, number) for number in shown]
 
@@ -76,8 +79,8 @@ class Views:
         self._curves.read()
         self._fleet.read()
 
-    def state(self) -> dict[str, Any]:
-        """`/api/state`."""
+    def state(self, *, near: bool = True) -> dict[str, Any]:
+        """`/api/state`, for somebody on this machine or not."""
         run = self._facts.run
         return {
             "run": run.name,
@@ -92,10 +95,10 @@ class Views:
                 "max_seconds": run.max_seconds,
                 "target_return": run.target_return,
             },
-            "tiles": self._tiles(),
+            "tiles": self._tiles(near),
         }
 
-    def _tiles(self) -> dict[str, Any]:
+    def _tiles(self, near: bool) -> dict[str, Any]:
         """What there is to see, in the order of the environments' indices."""
         slots = self.present()
         insight, now_s = self._facts.insight, time.monotonic()
@@ -111,7 +114,7 @@ class Views:
             **size,
             "slots": slots.tolist(),
             "environments": environments,
-            "clients": [lease and lease["client"] for lease in leases],
+            "clients": [lease and self._name_of(lease, near) for lease in leases],
             "states": [lease and self._fleet.state_of(lease, now_s) for lease in leases],
             "greedy": [index in self._facts.run.greedy_environments for index in environments],
             "tasks": [self._facts.run.task_of(index) for index in environments],
@@ -158,8 +161,8 @@ class Views:
         low, high = shown.bars.bounds
         return {"kind": shown.kind, "slots": wanted.tolist(), "values": values, "low": low, "high": high}
 
-    def watch(self, slot: int) -> dict[str, Any]:
-        """`/api/watch`: all about one slot. Raises UsageError."""
+    def watch(self, slot: int, *, near: bool = True) -> dict[str, Any]:
+        """`/api/watch`: all about one slot, for somebody on this machine or not. Raises UsageError."""
         (index,) = self._wanted([slot])
         self._fleet.read()
         insight, slots = self._facts.insight, self._facts.slots
@@ -170,7 +173,7 @@ class Views:
         return {
             "slot": slot,
             "environment": int(insight.environment[index]),
-            "client": holder and holder["client"],
+            "client": holder and self._name_of(holder, near),
             "task": self._task_of(int(insight.environment[index])),
             "greedy": int(insight.environment[index]) in self._facts.run.greedy_environments,
             "action": self._action(int(index)),
@@ -215,15 +218,21 @@ class Views:
         trail = insight.trail[index, np.arange(length - count, length) % TRAIL_STEPS]
         return trail[:, 0].tolist(), trail[:, 1].tolist()
 
-    def fleet(self) -> list[dict[str, Any]]:
-        """`/api/fleet`."""
+    def fleet(self, *, near: bool = True) -> list[dict[str, Any]]:
+        """`/api/fleet`; `near`: whoever asks is on this machine."""
         self._fleet.read()
         insight, holders = self._facts.insight, self._fleet.holders
         tasks: dict[str, str] = {}  # a client's environments are all of one task
         for slot in self.present():
             if (lease := holders.get(int(insight.lease[slot]))) is not None:
                 tasks.setdefault(lease["client"], self._task_of(int(insight.environment[slot])))
-        return [{**row, "task": tasks.get(row["client"])} for row in self._fleet.rows()]
+        rows = self._fleet.rows()
+        return [{**row, "client": self._name_of(row, near), "task": tasks.get(row["client"])} for row in rows]
+
+    def _name_of(self, row: Mapping[str, Any], near: bool) -> str:
+        """Of a client; beyond this machine another one, the same each time: who knows a name may take its place."""
+        name = str(row["client"])
+        return name if near else f"client-{blake2s(name.encode(), key=self._secret, digest_size=3).hexdigest()}"
 
     def curves(self, since: int) -> dict[str, Any]:
         """`/api/curves`."""

@@ -11,6 +11,7 @@ import queue
 import resource
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -30,6 +31,7 @@ NUM_SLOTS, GRACE_S = 512, 1.0
 HEALTHY_WITHIN_S = 1.0
 NEWCOMER_WITHIN_S = 4.0
 HANDSHAKE_S = 10.0
+FLOOD_OVER_S = 60.0
 MAX_GROWTH_BYTES = 24 << 20
 """Of a frontend's resident memory in one of these tests: the allocator's own ups and downs are a few megabytes."""
 
@@ -152,6 +154,36 @@ def test_bytes_that_are_no_grpc(scene: Scene, witness: RawClient) -> None:
         for name in ("noise", "zeros", "HTTP/1", "TLS", "half a preface", "nothing"):
             assert is_hung_up_on(ends[name], HANDSHAKE_S + 5), name
             witness.exchange(HEALTHY_WITHIN_S)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["headers that never end", "a flood of pings"])
+def test_sustained_floods_cost_time_and_nothing_else(kind: str, scene: Scene, witness: RawClient) -> None:
+    """Five seconds of them hold everybody up, as SECURITY.md says, and when they are over all is as before."""
+    opening, piece = GARBAGE[kind][: len(OPENING)], GARBAGE[kind][len(OPENING) :]
+    until_s = time.monotonic() + 5.0
+    longest_s = 0.0
+
+    def flood() -> None:
+        while time.monotonic() < until_s:
+            with scene.connect() as end, suppress(OSError):
+                end.settimeout(1.0)
+                end.sendall(opening)
+                while time.monotonic() < until_s:
+                    end.sendall(piece)
+
+    attackers = [threading.Thread(target=flood, daemon=True) for _ in range(4)]
+    for attacker in attackers:
+        attacker.start()
+    while time.monotonic() < until_s:
+        began_s = time.monotonic()
+        witness.exchange(FLOOD_OVER_S)
+        longest_s = max(longest_s, time.monotonic() - began_s)
+    for attacker in attackers:
+        attacker.join()
+    eventually(lambda: scene.frontend.is_running() and scene.frontend.num_fds() < 100, "an end of it", FLOOD_OVER_S)
+    assert scene.echo.server.vitals.device["frontend_restarts"] == 0
+    print(f"{kind}: {longest_s:.1f} s without an action at most")
 
 
 def is_hung_up_on(end: socket.socket, within_s: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -30,9 +31,24 @@ OTHER = "test/Other-v0"
 API = ("/api/state", "/api/mosaic.png", "/api/bars", "/api/watch?slot=0", "/api/fleet", "/api/curves")
 
 
-def client_of(scene: Scene, *tokens: str, listening: str = "127.0.0.1") -> TestClient:
+def client_of(scene: Scene, *tokens: str, listening: str = "127.0.0.1", peer: str = "127.0.0.1") -> TestClient:
     app = make_app(scene.facts, Hosts(listening), lambda: Tokens(tokens))
-    return TestClient(app, base_url="http://127.0.0.1:7780")
+    return TestClient(app, base_url="http://127.0.0.1:7780", client=(peer, 50_000))
+
+
+def test_names_of_clients_are_told_within_this_machine_alone(scene: Scene) -> None:
+    """Who knows one may take its place, and everybody with the token may look."""
+    near, far = client_of(scene), client_of(scene, peer="192.0.2.9")
+    for client in (near, far):
+        client.get("/api/fleet")
+    scene.writer.is_watched(time.monotonic())
+    scene.writer.write_fleet(scene.leases, time.monotonic())
+    assert {row["client"] for row in near.get("/api/fleet").json()} == {"a", "<img src=x onerror=alert(1)>"}
+    names = [row["client"] for row in far.get("/api/fleet").json()]
+    assert len(set(names)) == 2
+    assert all(re.fullmatch(r"client-[0-9a-f]{6}", name) for name in names)
+    assert set(far.get("/api/state").json()["tiles"]["clients"]) == set(names)
+    assert far.get("/api/watch?slot=0").json()["client"] == names[0]
 
 
 @pytest.fixture
@@ -187,7 +203,8 @@ def test_curves_are_read_as_they_grow(scene: Scene) -> None:
 def test_time_that_is_left_counts_earlier_starts(scene: Scene) -> None:
     scene.vitals.device["started_s"] = time.monotonic() - 10
     facts = replace(scene.facts, run=replace(scene.facts.run, max_seconds=1000.0))
-    client = TestClient(make_app(facts, Hosts("127.0.0.1"), lambda: Tokens(())), base_url="http://127.0.0.1:7780")
+    app = make_app(facts, Hosts("127.0.0.1"), lambda: Tokens(()))
+    client = TestClient(app, base_url="http://127.0.0.1:7780", client=("127.0.0.1", 50_000))
     assert client.get("/api/state").json()["left_s"] == pytest.approx(1000 - 300 - 10, abs=5)
 
 

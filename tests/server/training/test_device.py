@@ -110,8 +110,9 @@ def assert_update_of_the_cpu(device: Device, case: str, **more: Any) -> DeviceWo
     cpu.set_state(before)
     torch.set_rng_state(random)
     cpu.update(batch, 0.1)
+    atol = 3e-5 if case.startswith("ald") else 1e-6  # a first step divides each gradient by itself, the smallest too
     for name, ours in cpu.learnt.state_dict().items():
-        torch.testing.assert_close(after["learnt"][name], ours, rtol=1e-4, atol=1e-6, msg=name)
+        torch.testing.assert_close(after["learnt"][name], ours, rtol=1e-4, atol=atol, msg=name)
     if cpu.target is not None:
         for name, ours in cpu.target.state_dict().items():
             torch.testing.assert_close(after["target"][name], ours, rtol=1e-4, atol=1e-6, msg=name)
