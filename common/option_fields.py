@@ -174,11 +174,17 @@ def _parse_float(text: str) -> float:
     return number
 
 
+def _parse_path(text: str) -> Path:
+    if not text:  # a variable of a shell that is not set; it would be the working directory
+        raise ValueError
+    return Path(text)
+
+
 _PARSERS: dict[type, Callable[[str], Any]] = {
     str: str,
     int: _parse_int,
     float: _parse_float,
-    Path: Path,
+    Path: _parse_path,
 }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from seedbed.common.logs import run_main, setup_logging
 from seedbed.common.options import parse
+from seedbed.common.output_file import check_output, writing
 from seedbed.common.stop_signals import on_stop
 from seedbed.env_client.loadtest import files, plot, report
 from seedbed.env_client.loadtest.options import LoadTestOptions
@@ -39,6 +40,9 @@ def main(argv: Sequence[str]) -> int:
     options = parse(LoadTestOptions(), argv, prog="seedbed loadtest", description=_DESCRIPTION)
     options.validate()
     loads = make_loads(options.clients, options.envs_per_client, options.rate)
+    for flag, file in (("--json", options.json), ("--csv", options.csv), ("--plot", options.plot)):
+        if file is not None:
+            check_output(flag, file)
     if options.plot is not None:
         plot.require_matplotlib()
     setup_logging("loadtest")
@@ -77,11 +81,14 @@ async def _run(options: LoadTestOptions, address: str, loads: Sequence[Load], po
             points.append(point)
             print(report.row(point), flush=True)
             if options.json is not None:
-                files.write_json(options.json, points)
+                with writing("--json", options.json):
+                    files.write_json(options.json, points)
             if options.csv is not None:
-                files.write_csv(options.csv, points)
+                with writing("--csv", options.csv):
+                    files.write_csv(options.csv, points)
     if options.plot is not None:
-        plot.write_plot(options.plot, points, title)
+        with writing("--plot", options.plot):
+            plot.write_plot(options.plot, points, title)
     print(f"\n{report.details(report.best_of(points))}")
 
 

@@ -21,6 +21,7 @@ from seedbed.common.counting import count
 from seedbed.common.errors import BrokenError, UsageError
 from seedbed.common.logs import LEVEL_VARIABLE, setup_logging
 from seedbed.common.options import override
+from seedbed.common.output_file import check_output, writing
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.registry import find_algorithm
 from seedbed.server.inference.policy_server import Frontends, Identity, PolicyServer
@@ -65,15 +66,19 @@ def main(argv: Sequence[str]) -> int:
     if len(paths) != 1:
         came = f", got {' and '.join(map(str, paths))}; a checkpoint in a run is a RUN too" if paths else ""
         raise UsageError(f"expected one RUN to score, e.g. seedbed eval runs/pong{came}")
+    file = None if options.json in (None, "-") else Path(options.json)
+    if file is not None:
+        check_output("--json", file)
     os.environ.setdefault(LEVEL_VARIABLE, "warning")  # the result is what counts
     setup_logging("eval")
     stop = StopSignal().catch()
     run, checkpoint = find_checkpoint(paths[0], best=options.best)
     result = evaluate(run, checkpoint, options, stop)
     text = json.dumps(result, indent=2)
-    if options.json not in (None, "-"):
-        Path(options.json).write_text(text + "\n")
-    print(text if options.json == "-" else describe(result))
+    print(text if options.json == "-" else describe(result), flush=True)
+    if file is not None:
+        with writing("--json", file):
+            file.write_text(text + "\n")
     return 0 if stop.name is None else _INTERRUPTED
 
 

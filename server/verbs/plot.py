@@ -21,6 +21,7 @@ from seedbed.common.cli import naming_extras
 from seedbed.common.counting import count
 from seedbed.common.errors import ConfigError
 from seedbed.common.options import OptionParser, add_options, explicit, option, override
+from seedbed.common.output_file import writing
 from seedbed.server.run.directory import METRICS_FILE
 from seedbed.server.verbs.curves import Curve, NothingToDraw, dots_of, read_curve, tasks_of
 from seedbed.server.verbs.seeds import FOLDER
@@ -100,8 +101,9 @@ def main(argv: Sequence[str]) -> int:
         curves = [replace(curve, episodes=dots_of(run, curve.task)) for curve, run in pairs]
     figure = draw(curves, options)
     out = options.out or _beside(folders) / "learning_curve.png"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=_DOTS_PER_INCH, format="png")
+    with writing("--out", out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out, dpi=_DOTS_PER_INCH, format="png")
     print(out)
     return 0
 

@@ -159,4 +159,6 @@ def _say_how(opened: OpenedRun, state: RunState, replica: Replica) -> None:
         () if not replica.is_first else remarks(config_of(before), opened.config, omitted_in(before), before.version)
     ):
         logger.warning("%s", remark)
+    if not state.has_begun:
+        logger.warning("no checkpoint of the run is in %s: it begins anew", opened.directory.checkpoints)
     logger.info("resuming %s at %s", path, state.describe())

@@ -112,6 +112,7 @@ def test_none_and_no_undo_a_default() -> None:
         (("--count", "inf"), "--count: expected an integer, got 'inf'"),
         (("--count", "none"), "--count: expected an integer, got 'none'"),
         (("--count", "0"), "--count: expected at least 1, got 0"),
+        (("--where", ""), "--where: expected a path, got ''"),
         (("--share", "1.5"), "--share: expected at most 1, got 1.5"),
         (("--decay", "0"), "--decay: expected more than 0, got 0.0"),
         (("--decay", "1"), "--decay: expected less than 1, got 1.0"),
