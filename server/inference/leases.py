@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from seedbed.common.errors import CapacityError, FencedError, IndexTakenError, InvalidMessageError
@@ -24,6 +24,10 @@ from seedbed.server.shared.recent import Recent
 logger = logging.getLogger(__name__)
 
 ONE_TASK = TaskPlan()
+_TAKEN = (
+    "environment index {} is held by another client: give every client its own --first-index, or none at all to let "
+    "the server choose"
+)
 _MAX_RETIRED = 4096  # replaced incarnations that are remembered
 
 
@@ -103,8 +107,14 @@ class LeaseTable:
         self._by_key: dict[LeaseKey, Lease] = {}
         self._by_index: dict[int, Lease] = {}
         self._indices = indices
+        self._kept: Collection[int] = ()
+        self._kept_for: Collection[str] = ()
         self._serials = 0
         self._retired: Recent[tuple[str, int]] = Recent(_MAX_RETIRED)
+
+    def keep(self, indices: Collection[int], clients: Collection[str]) -> None:
+        """Gives environment indices to nobody but these clients, there or not: before anybody has one."""
+        self._kept, self._kept_for = indices, clients
 
     @property
     def num_clients(self) -> int:
@@ -181,14 +191,14 @@ class LeaseTable:
             for task in set(tasks) or {0}
         }
         for wish, task in zip(wishes, tasks or [0] * len(wishes), strict=True):
-            taken = wish in self._by_index or wish in chosen or not self._is_ours(wish)
+            taken = wish in self._by_index or wish in chosen or wish in self._kept or not self._is_ours(wish)
             if taken or plan.task_of(wish - start) != task:
                 wish = next(free[task])
             chosen[wish] = None
         return list(chosen)
 
     def _is_free(self, index: int, wishes: Sequence[int]) -> bool:
-        return index not in self._by_index and index not in wishes
+        return index not in self._by_index and index not in wishes and index not in self._kept
 
     def _is_ours(self, index: int) -> bool:
         """Whether it may be chosen here: another replica's environments would come twice."""
@@ -205,7 +215,7 @@ class LeaseTable:
             CapacityError: no range of free slots is long enough, or a lease in grace holds one of the indices.
         """
         assert key not in self._by_key, "an existing lease is resumed, not opened"
-        self._check_indices(environment_indices)
+        self._check_indices(environment_indices, key.client_id)
         first = self._find_free(len(environment_indices))
         self._serials += 1
         tasks = tuple(tasks) or (0,) * len(environment_indices)
@@ -274,10 +284,12 @@ class LeaseTable:
         assert sorted(self._by_index) == sorted(index for lease in leases for index in lease.environment_indices)
         assert all(index in lease.environment_indices for index, lease in self._by_index.items())
 
-    def _check_indices(self, environment_indices: Sequence[int]) -> None:
+    def _check_indices(self, environment_indices: Sequence[int], client_id: str) -> None:
         if len(set(environment_indices)) < len(environment_indices):
             raise InvalidMessageError(f"expected environment indices that differ, got {list(environment_indices)}")
         for index in environment_indices:
+            if index in self._kept and client_id not in self._kept_for:
+                raise IndexTakenError(_TAKEN.format(index))
             holder = self._by_index.get(index)
             if holder is None:
                 continue
@@ -287,10 +299,7 @@ class LeaseTable:
                     f"environment index {index} is held by a client that is away: wait, or choose another"
                 )
             # Who holds it stands in the server's log alone: with the name anybody with a token could take its place.
-            raise IndexTakenError(
-                f"environment index {index} is held by another client: give every client its own --first-index, or "
-                "none at all to let the server choose"
-            )
+            raise IndexTakenError(_TAKEN.format(index))
 
     def _count_live(self, lease: Lease, sign: int) -> None:
         self.live_rows += sign * lease.num_rows

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -200,6 +201,10 @@ class PolicyServer:
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self.address = frontends.port.address
+
+    def keep(self, indices: Collection[int], clients: Collection[str]) -> None:
+        """Gives these environment indices to these clients alone; before `start`."""
+        self.service.leases.keep(indices, clients)
 
     def start(self) -> None:
         """Starts everything and returns when clients can connect."""

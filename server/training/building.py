@@ -84,6 +84,8 @@ def make_training_run(
     learner = _make_learner(config, parts, server, clock, vitals)
     clients = _make_clients(config, state, parts, server.address, place, trust) if local else None
     rank = None if place.is_alone else place.rank
+    if clients is not None:  # else somebody else could take their places while they are away, until the run gave up
+        server.keep(clients.indices, clients.names)
     watch = make_watch(config, spec, frontends.vitals, identity.version, insight.dashboard, replica=rank)
     _begin(opened, held, replica)
     replica.begin_equal(parts)

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -124,6 +124,16 @@ class LocalClients:
         self._clients: list[_Client] = []
         # Who knows a client's name may take its place. One whose name is `local-0` could be sent away again and again.
         self._names = [f"local-{number}-{secrets.token_hex(_NAME_BYTES)}" for number in range(len(self._shares))]
+
+    @property
+    def names(self) -> Collection[str]:
+        """By which the server knows them."""
+        return frozenset(self._names)
+
+    @property
+    def indices(self) -> Collection[int]:
+        """Of all their environments."""
+        return frozenset(index for share in self._shares for index in share.indices)
 
     def start(self) -> None:
         """Starts all."""

@@ -56,6 +56,19 @@ def test_free_slots_that_do_not_touch_are_no_range() -> None:
         subject.open(key("e"), [0, 1], stream())
 
 
+def test_indices_that_are_kept_go_to_nobody_else() -> None:
+    """Whoever held one while its client is away would keep it out, and the run gives up a client that is kept out."""
+    subject = table(8)
+    subject.keep(range(3), {"local-0-5f"})
+    with pytest.raises(IndexTakenError, match="environment index 2 is held by another client"):
+        subject.open(key("stranger"), [5, 2], stream())
+    assert subject.choose_indices([0, 1]) == [3, 4]
+    assert subject.choose_indices([7, 2]) == [7, 3]
+    assert subject.open(key("local-0-5f"), [0, 2], stream()).num_rows == 2
+    assert subject.open(key("stranger"), [3, 4], stream(1)).num_rows == 2
+    subject.check_valid()
+
+
 def test_grace_keeps_the_slots_but_is_not_live() -> None:
     subject = table()
     lease = subject.open(key(), range(3), stream())

@@ -99,6 +99,8 @@ def test_environments_are_shared_out(scene: Scene) -> None:
 def test_nobody_can_guess_their_names_and_take_their_places(scene: Scene) -> None:
     """One that is sent away comes back under the same name and is known again; another start has others."""
     first = scene.started[0].name
+    assert scene.clients.names == {process.name for process in scene.started}
+    assert scene.clients.indices == set(range(5))
     scene.die(76)
     scene.restarts_after_s() if len(scene.started) < 3 else None
     assert scene.started[-1].name == first
