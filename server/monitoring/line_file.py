@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 _MAX_BYTES = 4 << 30
 """Of a file that is read as a whole; a month of lines has a tenth of it."""
 
+_AS_THEY_ARE = "surrogateescape"  # bytes that are no text keep their length
 _PLACE = ("agent_steps", "wall_s")  # of a line, in the course of its run
 
 
@@ -79,7 +80,7 @@ def read_lines(path: Path) -> str:
         ConfigError: it is no file, or larger than one of ours.
     """
     try:
-        return read_regular(path, at_most=_MAX_BYTES).decode(errors="replace")
+        return read_regular(path, at_most=_MAX_BYTES).decode(errors=_AS_THEY_ARE)
     except OSError as error:
         raise ConfigError(f"expected a file of lines, got {path} ({error})") from error
 
@@ -132,18 +133,33 @@ def truncate(
 
     Returns:
         The last line that stays.
+
+    Raises:
+        ConfigError: it cannot be read or written.
     """
     if not path.exists():
         return None
+    text = read_lines(path)
     kept = [
         (line, entry)
-        for line, entry in lines(path, read_lines(path))
+        for line, entry in lines(path, text)
         if entry["agent_steps"] <= resume_step and entry["wall_s"] <= resume_wall_s
     ]
+    stays = "".join(line for line, _ in kept)
+    try:
+        if text.startswith(stays):  # as nearly always; and it needs no room on a disk that may be full
+            os.truncate(path, len(stays.encode(errors=_AS_THEY_ARE)))
+        else:
+            _replace(path, stays)
+    except OSError as error:
+        raise ConfigError(f"expected a file of lines that can be written, got {path} ({error.strerror})") from error
+    return kept[-1][1] if kept else None
+
+
+def _replace(path: Path, text: str) -> None:
     draft = path.with_suffix(".tmp")
-    with draft.open("w") as stream:
-        stream.writelines(line for line, _ in kept)
+    with draft.open("w", errors=_AS_THEY_ARE) as stream:
+        stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
     draft.replace(path)
-    return kept[-1][1] if kept else None

@@ -158,11 +158,23 @@ class RunDirectory:
         return read_run_file(self.config_file) if self.has_run else None
 
     def write(self, run: RunFile) -> None:
-        """Records how this run is made."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Records how this run is made.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        text = json.dumps(run.to_json(), indent=2) + "\n"
         draft = self.config_file.with_suffix(".tmp")
-        draft.write_text(json.dumps(run.to_json(), indent=2) + "\n")
-        draft.replace(self.config_file)
+        try:
+            if self.config_file.exists() and read_regular(self.config_file, at_most=_MAX_CONFIG_BYTES) == text.encode():
+                return  # nothing is new, and the disk may be full
+            self.path.mkdir(parents=True, exist_ok=True)
+            draft.write_text(text)
+            draft.replace(self.config_file)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+            raise ConfigError(f"expected a run directory to write into, got {self.path} ({error.strerror})") from error
 
     def forget(self) -> None:
         """Removes what a start has left that failed before its first step: all of a new directory, or all but its lock.

@@ -58,8 +58,9 @@ def _acquire(file: Path, patience_s: float, gives_up: Callable[[], bool]) -> int
         descriptor = _open(file)
         try:
             if _try_lock(descriptor, file) and _is_still(descriptor, file):
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"{socket.gethostname()} {os.getpid()}\n".encode(), 0)
+                with contextlib.suppress(OSError):  # a disk that is full: the lock holds without a note of whose it is
+                    os.ftruncate(descriptor, 0)
+                    os.pwrite(descriptor, f"{socket.gethostname()} {os.getpid()}\n".encode(), 0)
                 return descriptor
             holder = os.pread(descriptor, 300, 0).decode(errors="replace").split()
         except BaseException:

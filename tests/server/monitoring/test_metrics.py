@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 
 from seedbed.common.errors import ConfigError
+from seedbed.common.specs import EnvironmentSpec, discrete
 from seedbed.server.monitoring.metrics import REQUIRED, EpisodeWindow, MetricsWriter, read_metrics, tagged
-from seedbed.server.run.directory import METRICS_FILE
+from seedbed.server.run.directory import METRICS_FILE, RunDirectory, RunFile
+from seedbed.server.run.lock import locked
+from tests.reference.small_disk import fill, small_disk
+
+SPEC = EnvironmentSpec(environment="x", observations=(discrete("o", 2),), actions=(discrete("a", 3),))
 
 
 def line(step: int, **more: float | int | None) -> dict[str, float | int | None]:
@@ -130,3 +135,30 @@ def test_state_is_taken_while_another_thread_adds_episodes() -> None:
     finally:
         stop.set()
         thread.join()
+
+
+def test_a_run_goes_on_in_a_directory_whose_disk_is_full(tmp_path: Path) -> None:
+    """Which is when one is started again: what is there needs no room, and what does is refused in a line."""
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        run = RunFile({"algorithm": "x"}, SPEC, "0")
+        RunDirectory(disk).write(run)
+        write(disk, 100, 200, 300)
+        with locked(disk):
+            pass
+        fill(disk)
+        with locked(disk):
+            RunDirectory(disk).write(run)
+            write(disk, resume_step=200)
+            with pytest.raises(ConfigError, match="No space left"):
+                RunDirectory(disk).write(RunFile({"algorithm": "y" * 5000}, SPEC, "0"))
+        assert [line["agent_steps"] for line in read_metrics(disk)] == [100, 200]
+        assert RunDirectory(disk).read() == run
+
+
+def test_bytes_that_are_no_text_keep_their_places(tmp_path: Path) -> None:
+    file = tmp_path / METRICS_FILE
+    write(tmp_path, 100, 200)
+    file.write_bytes(file.read_bytes().replace(b"{", b'{"x": "\xff\xfe", ', 1))
+    before = file.read_bytes().splitlines(keepends=True)
+    write(tmp_path, resume_step=100)
+    assert file.read_bytes() == before[0]
