@@ -126,24 +126,18 @@ def pack_hello(
 
 def pack_steps(seq: int, rows: Timesteps) -> pb.ClientMessage:
     """One timestep of each row as a message."""
-    steps = pb.Steps(
-        seq=seq,
-        step_type=rows.step_type.astype(STEP_TYPE_DTYPE, copy=False).tobytes(),
-        reward=rows.reward.astype(REWARD_DTYPE, copy=False).tobytes(),
-        discount=rows.discount.astype(DISCOUNT_DTYPE, copy=False).tobytes(),
-        observations=[array.tobytes() for array in rows.observations],
-        episode_ends=[
-            pb.EpisodeEnd(
-                row=end.row,
-                episode_return=end.episode_return,
-                steps=end.steps,
-                frames=end.frames,
-                info=end.info,
-            )
-            for end in rows.episode_ends
-        ],
-    )
-    return pb.ClientMessage(steps=steps)
+    message = pb.ClientMessage()
+    steps = message.steps  # filled in place: a message given to a constructor is copied, observations and all
+    steps.seq = seq
+    steps.step_type = rows.step_type.astype(STEP_TYPE_DTYPE, copy=False).tobytes()
+    steps.reward = rows.reward.astype(REWARD_DTYPE, copy=False).tobytes()
+    steps.discount = rows.discount.astype(DISCOUNT_DTYPE, copy=False).tobytes()
+    steps.observations.extend([array.tobytes() for array in rows.observations])
+    for end in rows.episode_ends:
+        steps.episode_ends.add(
+            row=end.row, episode_return=end.episode_return, steps=end.steps, frames=end.frames, info=end.info
+        )
+    return message
 
 
 def pack_actions(seq: int, actions: Sequence[Array], policy_version: int) -> pb.ServerMessage:
