@@ -136,6 +136,7 @@ def run_main(main: Callable[[list[str]], int], argv: Sequence[str] | None = None
         main: takes the arguments, returns an exit code.
         argv: without the program's name; those of this process if None.
     """
+    _open_standard_streams()
     claim()
     try:
         code = _run(main, argv)
@@ -148,6 +149,15 @@ def run_main(main: Callable[[list[str]], int], argv: Sequence[str] | None = None
     if _something_hangs:
         os._exit(code)
     return code
+
+
+def _open_standard_streams() -> None:
+    """Streams that a daemon was started without: what is opened next would get their numbers, and our lines."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # stays open until the process ends
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
 def _run(main: Callable[[list[str]], int], argv: Sequence[str] | None) -> int:

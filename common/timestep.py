@@ -87,4 +87,5 @@ class Timesteps:
 
 def is_usable(floats: Array) -> bool:
     """Whether all are finite, and none is larger than any that can be learnt from."""
-    return not floats.size or bool(floats.min() >= -LARGEST and floats.max() <= LARGEST)  # NaN is neither
+    # Python's numbers: float16 has none as large as the bound. NaN is neither.
+    return not floats.size or (float(floats.min()) >= -LARGEST and float(floats.max()) <= LARGEST)

@@ -229,7 +229,7 @@ def _check_steps(build: Builder, findings: Findings, steps: int) -> None:
     lengths, returns, length, total = [], [], 0, 0.0
     ends = {Status.TERMINATED: 0, Status.TRUNCATED: 0}
     outside: set[str] = set()
-    taken = 0
+    taken, forbids = 0, False
     try:
         while taken < steps:
             if (result := play.advance()) is None:
@@ -240,6 +240,10 @@ def _check_steps(build: Builder, findings: Findings, steps: int) -> None:
                 for spec, array in zip(play.spec.observations, play.row, strict=True)
                 if out_of_bounds(spec, array)
             }
+            forbids |= result[1] not in ends and any(
+                spec.role == "action_mask" and not array.any()
+                for spec, array in zip(play.spec.observations, play.row, strict=True)
+            )
             if result[1] in ends:
                 ends[result[1]] += 1
                 lengths.append(length)
@@ -256,6 +260,8 @@ def _check_steps(build: Builder, findings: Findings, steps: int) -> None:
         speed += f", {1000 * float(np.mean(resets)):.3g} ms a reset"
     findings.facts.append(("speed", speed))
     findings.remarks += play.remarks + sorted(outside)
+    if forbids:
+        findings.remarks.append("an action mask forbids everything before an episode's end: it counts for none")
     if not lengths:
         findings.remarks.append(f"no episode ended within {steps:,} steps: --max-episode-steps cuts them")
 

@@ -90,6 +90,8 @@ def _array_spec(root: Root, name: str, space: Any) -> ArraySpec:
             spec = ArraySpec(name=name, dtype="uint8", shape=shape, low=(0,), high=(1,), kind="binary")
         case "Box" if space.dtype.name in TRAVELS_AS:
             spec = _box_spec(root, name, space)
+        case "Box":
+            raise _refusal(root, name, space, f"supported dtypes are {', '.join(TRAVELS_AS)}")
         case _:
             raise _refusal(root, name, space, SUPPORTED)
     source = space.dtype.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +63,18 @@ def test_a_program_in_which_something_hangs_ends_all_the_same(told: bool) -> Non
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
+def test_a_program_without_standard_streams_works(tmp_path: Path) -> None:
+    """A daemon's: whatever is opened first would get their numbers, and lines of the log with them."""
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom seedbed.common.logs import run_main\n"
+        "def main(argv):\n    with open('data', 'w') as file:\n        assert file.fileno() > 2\n"
+        "        print('out', flush=True)\n        os.write(2, b'err')\n        file.write('mine')\n    return 0\n"
+        "sys.exit(run_main(main, []))\n"
+    )
+    command = f"'{sys.executable}' -c \"$CODE\" <&- >&- 2>&-"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, env={**os.environ, "CODE": code}, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "data").read_text() == "mine"

@@ -12,6 +12,7 @@ import pytest
 from seedbed.common.codec import pack_actions, pack_steps
 from seedbed.common.errors import InvalidMessageError
 from seedbed.common.specs import ArraySpec, action_mask
+from seedbed.common.timestep import is_usable
 from seedbed.common.unpacking import ActionsReader, StepsReader
 from seedbed.proto import seedbed_pb2 as pb
 from tests.reference.two_arrays import SPEC, rows
@@ -206,3 +207,11 @@ def test_bad_actions_are_refused() -> None:
     message = pack_actions(1, (np.zeros(3, np.int32), np.zeros((3, 2), np.float32)), 0).actions
     with pytest.raises(InvalidMessageError, match=r"actions\['button'\]: expected 24 bytes"):
         ActionsReader(SPEC, 3).read(message)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_numbers_of_every_precision_are_compared_without_a_warning(dtype: type[np.floating[Any]]) -> None:
+    assert is_usable(np.array([-1, 2], dtype))
+    assert is_usable(np.zeros(0, dtype))
+    for wrong in (np.nan, np.inf, -np.inf):
+        assert not is_usable(np.array([0, wrong], dtype))

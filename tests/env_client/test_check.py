@@ -49,6 +49,7 @@ def test_what_is_refused_ends_it(capsys: pytest.CaptureFixture[str]) -> None:
         ("Unseeded", "the same seed gives other episodes from step 0 on"),
         ("Leaves", "'observation' left its bounds"),
         ("Wider", "'observation' is shown as float64, its space says float32: it is rounded"),
+        ("Forbids", "an action mask forbids everything before an episode's end: it counts for none"),
         ("Stays", "close() raised RuntimeError: it is gone"),
     ],
 )
@@ -58,6 +59,7 @@ def test_what_its_user_should_know(name: str, remark: str, tmp_path: Path, monke
         "class Unseeded(Sound):\n    def show(self):\n        return np.random.default_rng().random(2, np.float32)\n"
         "class Leaves(Sound):\n    length = 20\n"
         "    def show(self):\n        return np.full(2, self.steps / 9, np.float32)\n"
+        "class Forbids(Sound):\n    def action_masks(self):\n        return np.zeros(self.action_space.n, bool)\n"
         "class Stays(Sound):\n    def close(self):\n        raise RuntimeError('it is gone')\n"
         "class Wider(Sound):\n    def show(self):\n        return super().show().astype(np.float64)\n"
     )
