@@ -80,9 +80,15 @@ class LearnerLoop:
         self._device = next(learner.network.parameters()).device
 
     def run(self) -> None:
-        """One turn: take, update, publish, count."""
+        """One turn after the other: take, update, publish, count."""
         if self._device.type == "cuda":
             torch.cuda.set_device(self._device)  # each thread has a current one of its own
+        try:
+            self._turn_round()
+        finally:
+            self._vitals["taken_s"] = 0  # who has failed is not stuck: the end of the run would be taken for a stall
+
+    def _turn_round(self) -> None:
         free_s = time.monotonic()
         while (batch := self.learner.exchange.turn(self._take)) is not Empty.CLOSED:
             self._vitals["taken_s"] = taken_s = time.monotonic()

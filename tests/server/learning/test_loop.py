@@ -219,3 +219,4 @@ def test_what_the_learner_raises_is_not_swallowed() -> None:
     with pytest.raises(FloatingPointError, match="not finite"):
         loop.run()
     assert loop.snapshot()["num_updates"] == 0, "and the lock is free again"
+    assert loop._vitals["taken_s"] == 0, "and the watchdog takes it for no stuck learner"
