@@ -15,7 +15,7 @@ from seedbed.common.options import option
 class FleetConfig:
     """local environment clients"""
 
-    num_envs: int = option(64, "environments in all local clients together", minimum=1)
+    num_envs: int = option(64, "environments in all local clients together", minimum=1, maximum=1 << 20)
     num_clients: int | None = option(None, "local client processes (default: one per core)", minimum=1)
     num_greedy_envs: int | None = option(
         0,

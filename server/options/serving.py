@@ -16,7 +16,9 @@ class ServingConfig:
 
     host: str = option("127.0.0.1", "address to listen on")
     port: int = option(0, "port to listen on; 0 lets the system choose", minimum=0, maximum=65535)
-    num_slots: int | None = option(None, "environments the server has room for (default: 2 * num-envs)")
+    num_slots: int | None = option(
+        None, "environments the server has room for (default: 2 * num-envs)", minimum=1, maximum=1 << 22
+    )
     frontends: int = option(
         1, "gRPC processes; a message costs one about 160 us of a core: 5,000 to 6,000 a second", minimum=1
     )

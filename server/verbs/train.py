@@ -135,18 +135,27 @@ def _train(
         run.run()
     except UnsavedError:
         raise  # it has come to its end, and has said so
-    except (SeedbedError, torch.OutOfMemoryError) as error:
-        progress.close(early)
-        if isinstance(error, SeedbedError):
+    except (SeedbedError, MemoryError, RuntimeError) as error:
+        told = error if isinstance(error, SeedbedError) else out_of_memory(error)
+        if told is None:
             raise
-        advice = (
-            "a smaller --batch-size, --unroll-length, --max-inference-batch or replay (--replay-device cpu) needs less"
-        )
-        raise DeviceMemoryError(f"the device has no memory left: {advice} ({error})") from error
+        progress.close(early)
+        raise told from (None if told is error else error)
     finally:
         if opened.before is None and directory.is_locked and not directory.has_run:
             directory.forget()
     return 0
+
+
+def out_of_memory(error: MemoryError | RuntimeError) -> DeviceMemoryError | None:
+    """What to tell of an error that comes of too little memory, on a device or on this machine; None: it does not."""
+    there = isinstance(error, torch.OutOfMemoryError)
+    if not there and not isinstance(error, MemoryError) and "DefaultCPUAllocator" not in str(error):
+        return None
+    less = "--batch-size, --unroll-length, --num-envs, --core-size, --max-inference-batch or replay"
+    advice = f"a smaller {less}{' (--replay-device cpu)' if there else ''} needs less"
+    whose = "the device" if there else "this machine"
+    return DeviceMemoryError(f"{whose} has no memory left: {advice} ({' '.join(str(error).split())[:300]})")
 
 
 def _say_how(opened: OpenedRun, state: RunState, replica: Replica) -> None:

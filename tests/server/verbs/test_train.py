@@ -1,30 +1,32 @@
-"""What a start says of the run that it goes on with."""
+"""Sizes that are too large: a sentence that names the options, whichever memory it is that has no room."""
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
+import torch
 
-from seedbed.server.run.state import RunState
-from seedbed.server.verbs import train
+from seedbed.server.verbs.train import out_of_memory
 
 
-@pytest.mark.parametrize(("steps", "warnings"), [(0, 1), (5, 0)])
-def test_a_run_whose_checkpoints_are_gone_says_so(
-    steps: int, warnings: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "the device has no memory left: a smaller --batch-size"),
+        (MemoryError(), "this machine has no memory left: a smaller --batch-size"),
+        (RuntimeError("a defect"), None),
+    ],
+)
+def test_what_comes_of_too_little_memory_names_the_options(
+    error: RuntimeError | MemoryError, words: str | None
 ) -> None:
-    monkeypatch.setattr(train, "remarks", lambda *_: [])
-    monkeypatch.setattr(train, "config_of", lambda _: None)
-    monkeypatch.setattr(train, "omitted_in", lambda _: ())
-    directory = SimpleNamespace(path=tmp_path, checkpoints=tmp_path / "checkpoints")
-    opened: Any = SimpleNamespace(directory=directory, before=SimpleNamespace(version="0"), config=None)
-    replica: Any = SimpleNamespace(is_first=True)
-    with caplog.at_level(logging.INFO):
-        train._say_how(opened, RunState(agent_steps=steps), replica)
-    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert said == [f"no checkpoint of the run is in {tmp_path}/checkpoints: it begins anew"] * warnings
-    assert f"resuming {tmp_path} at {steps} agent steps" in caplog.text
+    told = out_of_memory(error)
+    assert (told is None) if words is None else words in str(told)
+
+
+def test_the_cpu_says_so_in_words_of_its_own() -> None:
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(1 << 60)
+    told = out_of_memory(raised.value)
+    assert told is not None
+    assert "--unroll-length" in str(told)
+    assert "\n" not in str(told)
