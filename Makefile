@@ -45,7 +45,7 @@ test-slow: setup ## the others: minutes each
 
 test-lowest: ## the tests with the lowest versions that pyproject.toml allows, in an environment of their own, build/lowest
 	@test -x $(LOWEST)/bin/pip || $(PYTHON) -m venv $(LOWEST) || { rm -rf $(LOWEST); exit 1; }
-	@$(PYTHON) .ci/lowest.py atari server dashboard plot yaml completion > $(LOWEST)/requirements.txt
+	@$(PYTHON) .ci/lowest.py atari server dashboard plot yaml completion export hub > $(LOWEST)/requirements.txt
 ifeq ($(TORCH),cpu)
 	@$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --no-deps --extra-index-url https://download.pytorch.org/whl/cpu \
 	    $$(sed -n 's/^torch==.*/&+cpu/p' $(LOWEST)/requirements.txt)
