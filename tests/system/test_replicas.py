@@ -253,7 +253,9 @@ def test_whoever_started_the_replicas_is_killed(tmp_path: Path) -> None:
 def test_rounds_and_replays(tmp_path: Path, algorithm: str) -> None:
     """A few updates of each regime, a client of one replica killed meanwhile, and the same end for all."""
     run_dir = tmp_path / "run"
-    more = ("--replay-min-size", 20) if algorithm == "r2d2" else ()
+    more = {"r2d2": ("--replay-min-size", 20), "ppo": ("--unroll-length", 8)}.get(
+        algorithm, ()
+    )  # rounds that are short
     with training(run_dir, "--algorithm", algorithm, *more) as program:
         clients_of(replicas(program)[1])[0].kill()
         trains(program, run_dir, newest(run_dir)["updates"] + 10, 2)
