@@ -9,6 +9,7 @@ A client that is given no environment of its own steps what this name says; so t
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -96,6 +97,12 @@ def canonical(kwargs: Mapping[str, Any]) -> str:
     return json.dumps(kwargs, sort_keys=True, separators=(",", ":"), allow_nan=False) if kwargs else ""
 
 
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        _refuse_constant(text)
+    return number
+
+
 def parse_kwargs(text: str) -> dict[str, Any]:
     """Reads --env-kwargs.
 
@@ -103,7 +110,7 @@ def parse_kwargs(text: str) -> dict[str, Any]:
         UsageError: it is no JSON object.
     """
     try:
-        kwargs = json.loads(text, parse_constant=_refuse_constant)
+        kwargs = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"--env-kwargs: expected a JSON object, got {text!r:.200} ({error})") from None
     if not isinstance(kwargs, dict):
@@ -123,7 +130,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _harmless(value: Any) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -82,6 +83,15 @@ def main(argv: Sequence[str]) -> int:
     return 0 if stop.name is None else _INTERRUPTED
 
 
+def _without_episodes(num_expected: int, num_steps: int, stop: StopSignal) -> BaseException:
+    """Why there is no result: a person's wish, or episodes that never end."""
+    steps = count(num_steps, "agent step")
+    if stop.name is not None:
+        print(f"stopped before an episode had ended, after {steps}", file=sys.stderr)
+        return KeyboardInterrupt()
+    return BrokenError(f"expected episodes that end, none of {num_expected} did after {steps}")
+
+
 def evaluate(
     run: RunFile,
     checkpoint: Checkpoint,
@@ -137,8 +147,7 @@ def evaluate(
             server.stop("finished")
     recorded = {} if recording is None else {"recorded": recording.close(), "dataset": recording.dataset_id}
     if not collection.returns:
-        steps = count(server.inference.num_steps, "agent step")
-        raise BrokenError(f"expected episodes that end, none of {collection.num_expected} did after {steps}")
+        raise _without_episodes(collection.num_expected, server.inference.num_steps, stop)
     if isinstance(collection, TaskEpisodes):
         scores = scores_of_tasks(config, run.spec, played, collection)
     else:

@@ -73,8 +73,9 @@ def test_equal_keyword_arguments_are_one_text() -> None:
     ("option", "text", "message"),
     [
         ("env_kwargs", "[1]", "--env-kwargs: expected a JSON object like"),
+        ("env_kwargs", '{"size": 1e999}', "--env-kwargs: expected a JSON object, got"),
         ("env_kwargs", "{size: 4}", "--env-kwargs: expected a JSON object, got"),
-        ("env_kwargs", '{"a": NaN}', "NaN is no JSON"),
+        ("env_kwargs", '{"a": NaN}', "NaN is no number of JSON"),
         ("image_size", "84", "--image-size: expected HEIGHTxWIDTH like 84x84, got '84'"),
         ("image_size", "0x84", "--image-size"),
         ("env", 'X-v0{"a":1}', "--env: expected an id alone"),

@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
-from seedbed.common.errors import MissingExtraError, UsageError
+from seedbed.common.errors import BrokenError, MissingExtraError, UsageError
 from seedbed.common.options import override
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.common.timestep import EpisodeEnd
 from seedbed.server.training import local_clients
 from seedbed.server.training.local_clients import check_video
 from seedbed.server.training.resolve import defaults_of
+from seedbed.server.training.stop_signal import StopSignal
 from seedbed.server.verbs.episode_collection import EpisodeCollection
 from seedbed.server.verbs.eval_options import EvalConfig
-from seedbed.server.verbs.evaluate import Patience, _evaluation_config, acts_greedily, main
+from seedbed.server.verbs.evaluate import Patience, _evaluation_config, _without_episodes, acts_greedily, main
 
 
 def end(value: float) -> EpisodeEnd:
@@ -59,6 +60,14 @@ def test_episodes_that_never_end_are_given_up_and_others_waited_for() -> None:
     assert not patience.is_over()
     inference.num_steps = 341
     assert patience.is_over()
+
+
+def test_a_stop_before_the_first_episode_is_no_environment_that_breaks(capsys: pytest.CaptureFixture[str]) -> None:
+    stop = StopSignal()
+    assert isinstance(_without_episodes(5, 10, stop), BrokenError)
+    stop.name = "SIGINT"
+    assert isinstance(_without_episodes(5, 10, stop), KeyboardInterrupt)
+    assert capsys.readouterr().err == "stopped before an episode had ended, after 10 agent steps\n"
 
 
 @pytest.mark.parametrize("argv", [[], ["a", "--checkpoint", "b"]])
