@@ -119,6 +119,12 @@ def test_only_new_lines_are_told(tmp_path: Path) -> None:
     assert NewLines(tmp_path / "none").read() == []
 
 
+@pytest.fixture(autouse=True)
+def short_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of these tests do not say where in a run they stand."""
+    monkeypatch.setattr("seedbed.server.monitoring.line_file._PLACE", ())
+
+
 def test_new_episodes_are_told_across_a_change_of_files(tmp_path: Path) -> None:
     file = tmp_path / "episodes.jsonl"
     file.write_text('{"n": 1}\n')
