@@ -190,7 +190,8 @@ def test_cell_of_seedbed_is_read_from_its_run(
         (run / "metrics.jsonl").write_text(json.dumps(line) + "\n")
         # Episode n ends after 9 n steps; what explores and counts for nothing returns far more.
         ended = [
-            {"agent_steps": 9 * (n // 2), "return": 900 if n % 2 else 475, "counts": n % 2 == 0} for n in range(240)
+            {"agent_steps": 9 * (n // 2), "wall_s": 1.0, "return": 900 if n % 2 else 475, "counts": n % 2 == 0}
+            for n in range(240)
         ]
         (run / "episodes.jsonl").write_text("".join(json.dumps(each) + "\n" for each in ended))
         (tmp_path / "scores.json").write_text(json.dumps({"returns": [1.0, 500.0]}))
