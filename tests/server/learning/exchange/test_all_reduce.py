@@ -79,6 +79,7 @@ def test_learners_are_one_with_all_their_batches(name: str, changes: Mapping[str
 
     def learn(link: Link) -> list[Tensor]:
         learner = make(name, changes, AllReduce(link, 10.0))
+        link.wait_for_all()  # the threads share one generator: PPO would draw while another's weights are drawn
         for batch in batches:
             if link.rank == 2:
                 learner.update_without_batch(0.1)
@@ -145,6 +146,7 @@ def test_parameters_are_equal_after_many_updates(name: str) -> None:
     def learn(link: Link) -> tuple[list[Tensor], int, int, int]:
         exchange = AllReduce(link, 0.05)
         learner = make(name, changes, exchange)
+        link.wait_for_all()  # as above
         get, rejected = starving(learner, link.rank, poison=link.rank == 1), 0
         for _ in range(30):
             batch = exchange.turn(get)
