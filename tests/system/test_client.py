@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
@@ -11,24 +10,10 @@ import pytest
 
 from seedbed.env_client.environments.echo import ECHO_SPECS
 from tests.conformance.client import ClientConformance, RunningClient, StartClient
+from tests.conformance.program_client import ProgramClient
 from tests.system.processes import Program
 
 pytestmark = pytest.mark.system
-
-
-class _Client:
-    """A `RunningClient`."""
-
-    def __init__(self, program: Program) -> None:
-        self._program = program
-
-    def stop(self) -> None:
-        """SIGTERM."""
-        self._program.send(signal.SIGTERM)
-
-    def wait(self, within_s: float) -> int:
-        """The exit code."""
-        return self._program.wait(within_s)
 
 
 class _Conformance(ClientConformance):
@@ -47,7 +32,7 @@ class _Conformance(ClientConformance):
         def start(address: str) -> Iterator[RunningClient]:
             options = ("--env", cls.environment, "--num-envs", cls.num_envs, "--first-index", 0)
             with Program("env", "--server", address, *options) as program:
-                yield _Client(program)
+                yield ProgramClient(program.process)
 
         return start
 
