@@ -31,6 +31,7 @@ from seedbed.common.unpacking import StepsReader
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto import seedbed_pb2_grpc
 from seedbed.server.frontend.admission import FrontendConfig, check_first, check_hello
+from seedbed.server.frontend.outbox import Outbox
 from seedbed.server.frontend.rpc import abort, first_done, host_of, read_hello, read_message, text_of
 from seedbed.server.frontend.status import status_message
 from seedbed.server.shared.fleet import Fleet
@@ -41,7 +42,6 @@ from seedbed.server.shared.vitals import VitalsTable
 logger = logging.getLogger(__name__)
 
 _SPARE_STREAMS = 64
-_MAX_TURNS = 4  # of the event loop, for which a request waits at most before the device process is told
 
 _DEFECTS = (InvalidMessageError, PipeliningError, SequenceError)
 """Errors after which a client's lease, if it has one, ends at once. A broken connection leaves it in grace."""
@@ -86,11 +86,10 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         self._streams: dict[int, _Stream] = {}
         self._fleet: Fleet | None = None
         self._by_lease: dict[int, _Stream] = {}
-        self._accepted = 0  # Steps so far
-        self._flush_planned = False
         self._loop = asyncio.get_running_loop()
         self.stopped: asyncio.Future[Control] = self._loop.create_future()
         self._loop.add_reader(channel, self._on_channel)
+        self._outbox = Outbox(channel, self._lose_device_process)
 
     async def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.DescribeResponse:
         """Answers what this server serves."""
@@ -136,7 +135,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
             self._vitals.refuse(error)
             logger.info("stream of %s ended: %s", context.peer(), text_of(error))
             if isinstance(error, _DEFECTS):  # it would only come back with the same; nobody waits for that
-                self._send({"type": "goodbye", "stream": stream.number})
+                self._outbox.send({"type": "goodbye", "stream": stream.number})
             await abort(context, error)
         finally:
             self._leave(stream)
@@ -145,7 +144,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         """Hello -> lease -> Welcome."""
         hello = await read_hello(context)
         tasks = check_hello(hello, self.config)
-        self._send(
+        self._outbox.send(
             {
                 "type": "open",
                 "stream": stream.number,
@@ -184,7 +183,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
                 case "steps":
                     self._accept(stream, message.steps)
                 case "goodbye":
-                    self._send({"type": "goodbye", "stream": stream.number})
+                    self._outbox.send({"type": "goodbye", "stream": stream.number})
                     return
                 case other:
                     raise InvalidMessageError(f"expected Steps or Goodbye, got {other}")
@@ -221,9 +220,9 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
                 [end.row, end.episode_return, end.steps, end.frames, end.truncated, dict(end.info)]
                 for end in rows.episode_ends
             ]
-            self._send({"type": "episode_ends", "lease": lease, "seq": steps.seq, "ends": ends})
+            self._outbox.send({"type": "episode_ends", "lease": lease, "seq": steps.seq, "ends": ends})
         slots.accept(lease, stream.num_rows, steps.seq, rows)
-        self._announce(lease)
+        self._outbox.announce(lease)
         self._vitals.add("messages")
         self._vitals.add("rows", stream.num_rows)
         self._vitals.add("received_bytes", stream.num_rows * self._received_row_bytes)
@@ -250,43 +249,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
         self._vitals["streams"] = len(self._streams)
         if self._by_lease.get(stream.lease) is stream:
             del self._by_lease[stream.lease]
-        self._send({"type": "detach", "stream": stream.number})
-
-    def _announce(self, lease: int) -> None:
-        """Tells the device process soon, by one write for all Steps that come meanwhile."""
-        self._accepted += 1
-        if not self._flush_planned:
-            self._flush_planned = True
-            self._loop.call_soon(self._flush_when_quiet, self._accepted, 1)
-        self._channel.queue(lease)
-
-    def _flush_when_quiet(self, accepted: int, turn: int) -> None:
-        """Writes once a turn of the loop has brought no more Steps, or a few turns have.
-
-        A write wakes the device process, which costs more than all else that is done for a message of one row.
-        """
-        if self._accepted != accepted and turn < _MAX_TURNS:
-            self._loop.call_soon(self._flush_when_quiet, self._accepted, turn + 1)
-            return
-        self._flush_planned = False
-        self._flush()
-
-    def _send(self, control: Control) -> None:
-        self._channel.queue(control)
-        self._flush()
-
-    def _flush(self) -> None:
-        try:
-            self._channel.flush()
-        except OSError:
-            self._lose_device_process()
-            return
-        if self._channel.backlog_bytes:
-            self._loop.add_writer(self._channel, self._on_writable)
-
-    def _on_writable(self) -> None:
-        self._loop.remove_writer(self._channel)
-        self._flush()
+        self._outbox.send({"type": "detach", "stream": stream.number})
 
     def _on_channel(self) -> None:
         try:
@@ -324,7 +287,7 @@ class Frontend(seedbed_pb2_grpc.SeedbedServicer):
 
     def _lose_device_process(self) -> None:
         self._loop.remove_reader(self._channel)
-        self._loop.remove_writer(self._channel)
+        self._outbox.close()
         if not self.stopped.done():
             self.stopped.set_result({"reason": "restarting", "retry_after_ms": 1000, "grace_s": 0.5})
 

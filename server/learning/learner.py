@@ -31,9 +31,9 @@ from seedbed.server.learning.optimisers import (
     optimiser_of,
     set_learning_rate,
 )
+from seedbed.server.learning.policy_lag import acting_versions, lag_metrics, lag_of_each
 from seedbed.server.learning.summary import summary
 from seedbed.server.learning.target_network import TargetNetwork
-from seedbed.server.losses.masking import masked_reduce
 from seedbed.server.networks.interface import PolicyNetwork
 from seedbed.server.options.learning import OptimiserConfig
 
@@ -132,8 +132,8 @@ class Learner:
             norms = self._descend(group, step.loss, step.weight, progress)
             if norms is not None:
                 metrics.append({**step.metrics, **norms})
-        found = {**summary(metrics), **self._lag(batch), "learning_rate": torch.tensor(self._rate(None, progress))}
-        histograms = {"policy_lag": self._lags(batch)}
+        found = {**summary(metrics), **self._lag_and_rate(batch, progress)}
+        histograms = {"policy_lag": lag_of_each(batch, self.num_updates)}
         found |= self._finish(moments)
         found |= self._algorithm.statistics(self.learnt)
         priorities = [step.priorities for step in taken if step.priorities is not None]
@@ -151,8 +151,8 @@ class Learner:
         for name, tensor in graph(batch).items():
             kind, _, own = name.partition("/")
             parts.setdefault(kind, {})[own] = tensor
-        metrics = {**parts["metric"], **self._lag(batch), "learning_rate": torch.tensor(self._rate(None, progress))}
-        histograms = {"policy_lag": self._lags(batch), **parts.get("histogram", {})}
+        metrics = {**parts["metric"], **self._lag_and_rate(batch, progress)}
+        histograms = {"policy_lag": lag_of_each(batch, self.num_updates), **parts.get("histogram", {})}
         self._go_on()
         self.optimiser_steps = steps
         return Update(metrics, parts.get("priorities", {}).get(""), list(parts["weight"].values()), histograms)
@@ -268,15 +268,9 @@ class Learner:
         start = self._config.learning_rate if own is None else own
         return linear_decay(start, self._config.final_learning_rate_share, progress)
 
-    def _lag(self, batch: TrainBatch) -> Mapping[str, Tensor]:
-        """Of the policy that acted, in updates."""
-        lag = torch.where(batch.valid, self.num_updates - batch.fields["policy_version"][:-1], 0)
-        return {"policy_lag_mean": masked_reduce(lag.float(), batch.valid, "mean"), "policy_lag_max": lag.max()}
-
-    def _lags(self, batch: TrainBatch) -> Tensor:
-        """Of each transition; NaN where it is not valid."""
-        lags = (self.num_updates - batch.fields["policy_version"][:-1]).float()
-        return torch.where(batch.valid, lags, torch.nan)
+    def _lag_and_rate(self, batch: TrainBatch, progress: float) -> Mapping[str, Tensor]:
+        """Metrics of an update that none of its steps gives."""
+        return {**lag_metrics(batch, self.num_updates), "learning_rate": torch.tensor(self._rate(None, progress))}
 
     def is_overtaken(self, batch: TrainBatch) -> bool:
         """Whether a round was acted by older parameters than the newest: among several learners an update was made
@@ -284,10 +278,10 @@ class Learner:
         """
         if not self.exchange.joint or not REGIMES[self._algorithm.regime].on_policy:
             return False
-        return _versions(batch) not in ([], [self.num_updates])
+        return acting_versions(batch) not in ([], [self.num_updates])
 
     def _check_on_policy(self, batch: TrainBatch) -> None:
-        versions = _versions(batch)
+        versions = acting_versions(batch)
         if versions not in ([], [self.num_updates]):
             raise RuntimeError(
                 f"expected a batch that version {self.num_updates} acted, got versions {versions}: "
@@ -340,11 +334,3 @@ class Learner:
         self.learnt.load_state_dict(weights)
         if self._target is not None:
             self._target.module.load_state_dict(self._algorithm.targeted(self.learnt).state_dict())
-
-
-def _versions(batch: TrainBatch) -> list[int]:
-    """Of the policies that acted in a batch: the oldest, where the host knows it; else all, and it waits for them."""
-    if batch.oldest_version is not None:
-        return [batch.oldest_version]
-    found: list[int] = batch.fields["policy_version"][:-1][batch.valid].unique().tolist()
-    return found

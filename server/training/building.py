@@ -90,9 +90,7 @@ def make_training_run(
     _begin(opened, held, replica)
     replica.begin_equal(parts)
     address = None if local else server.address
-    num_parameters = sum(parameter.numel() for parameter in parts.learner.learnt.parameters())
-    places = {"address": address, "dashboard": insight.introduction}
-    progress.introduce(introduce(config, spec, str(parts.device), num_parameters, world=place.world, **places))
+    progress.introduce(_introduction(opened, parts, place, address, insight.introduction))
     return TrainingRun(
         config,
         parts,
@@ -110,6 +108,16 @@ def make_training_run(
         stop=stop,
         recording=recording,
     )
+
+
+def _introduction(
+    opened: OpenedRun, parts: Parts, place: Place, address: str | None, dashboard: str | None
+) -> list[str]:
+    """What a start says of the run."""
+    num_parameters = sum(parameter.numel() for parameter in parts.learner.learnt.parameters())
+    device = str(parts.device)
+    places = {"address": address, "dashboard": dashboard}
+    return introduce(opened.config, opened.spec, device, num_parameters, world=place.world, **places)
 
 
 def _begin(opened: OpenedRun, held: ExitStack, replica: Replica) -> None:
