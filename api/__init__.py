@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from seedbed.common.errors import SeedbedError
     from seedbed.env_client.actor import RunFinished
-    from seedbed.policy import Memory, Policy, load
+    from seedbed.loading import load
+    from seedbed.policy import Memory, Policy
     from seedbed.remote import ConnectedPolicy, EpisodeLost, connect
     from seedbed.server.monitoring.episodes import read_episodes
     from seedbed.server.monitoring.metrics import read_metrics
@@ -43,7 +44,8 @@ __all__ = [
 _HOMES = {
     "SeedbedError": "seedbed.common.errors",
     "RunFinished": "seedbed.env_client.actor",
-    **dict.fromkeys(("Memory", "Policy", "load"), "seedbed.policy"),
+    "load": "seedbed.loading",
+    **dict.fromkeys(("Memory", "Policy"), "seedbed.policy"),
     **dict.fromkeys(("ConnectedPolicy", "EpisodeLost", "connect"), "seedbed.remote"),
     "read_episodes": "seedbed.server.monitoring.episodes",
     "read_metrics": "seedbed.server.monitoring.metrics",

@@ -18,7 +18,8 @@ from seedbed.common.plugins import Trust, start_directory
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.env_client.environments.rows import Care, careful_builder
 from seedbed.exported_play import Agreement, Play, compare
-from seedbed.policy import Policy, load
+from seedbed.loading import load
+from seedbed.policy import Policy
 from seedbed.server.export.files import check_ending, contract_file, write
 from seedbed.server.export.session import open_session
 from seedbed.server.verbs.run_operand import parse_run

@@ -1,4 +1,4 @@
-"""Policies on a hub: `seedbed push RUN OWNER/NAME`, and the folder of `seedbed.load("hf:OWNER/NAME")`.
+"""Publishing of policies on a hub: `seedbed push RUN OWNER/NAME`.
 
 What is pushed is a run directory with the newest or best policy alone: config.json, its checkpoint without the
 optimiser, scores, an ONNX file where it can be made, and a card. Paths, credentials and what else belongs to one
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,16 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from seedbed.common.cli import naming_extras
-from seedbed.common.errors import BrokenError, ConfigError, MissingExtraError, SeedbedError, UsageError
+from seedbed.common.errors import BrokenError, MissingExtraError, SeedbedError, UsageError
 from seedbed.common.logs import setup_logging
 from seedbed.common.options import flatten, option, override, to_json
-from seedbed.common.plugins import is_module
 from seedbed.exporting import ExportConfig, export
 from seedbed.hub_card import CardFacts, card_text
-from seedbed.policy import HUB_PREFIX
+from seedbed.hub_folder import check_repo, first_line, named_modules
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.checkpoint import CheckpointStore
-from seedbed.server.run.directory import CHECKPOINTS_FOLDER, CONFIG_FILE, RunDirectory, RunFile, read_run_file
+from seedbed.server.run.directory import CHECKPOINTS_FOLDER, CONFIG_FILE, RunDirectory, RunFile
 from seedbed.server.run.finding import find_checkpoint
 from seedbed.server.run.resuming import unexposed
 from seedbed.server.run.state import RunState
@@ -36,8 +34,6 @@ from seedbed.training import evaluate
 
 RESULTS_FILE, CARD_FILE, ONNX_FILE, VIDEO_FILE = "results.json", "README.md", "policy.onnx", "replay.mp4"
 
-_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_NAMED = ("algorithm", "network.torso", "network.core")
 _log = logging.getLogger(__name__)
 
 
@@ -87,7 +83,7 @@ def push(run: Path, repo: str, options: PushConfig | None = None) -> str:
         MissingExtraError: the extra "hub" is not installed.
     """
     options = options or PushConfig()
-    _check_repo(repo)
+    check_repo(repo)
     with naming_extras():
         import huggingface_hub
     if options.folder is not None:
@@ -103,7 +99,7 @@ def push(run: Path, repo: str, options: PushConfig | None = None) -> str:
             url = api.create_repo(repo, private=options.private or None, exist_ok=True)
             api.upload_folder(repo_id=repo, folder_path=folder, commit_message=options.message)
         except Exception as error:  # its many kinds, the network's and the system's
-            raise BrokenError(f"the hub did not take {repo}: {_said(error)}") from error
+            raise BrokenError(f"the hub did not take {repo}: {first_line(error)}") from error
     return str(url)
 
 
@@ -111,7 +107,7 @@ def build(run: Path, repo: str, folder: Path, options: PushConfig) -> None:
     """Writes the folder; see `push` for what goes wrong."""
     file, checkpoint = find_checkpoint(run, best=options.best)
     config = config_of(file)
-    if modules := [name for name in _names(file) if is_module(name)]:
+    if modules := named_modules(file):
         raise UsageError(f"expected a run of built-in and installed parts, got one of {', '.join(modules)}: what a hub "
                          "brings imports no module, so nobody could load it")  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
@@ -144,51 +140,6 @@ def build(run: Path, repo: str, folder: Path, options: PushConfig) -> None:
     (folder / CARD_FILE).write_text(card_text(facts))
 
 
-def fetch(name: str) -> Path:
-    """The folder of a policy on a hub.
-
-    Args:
-        name: "hf:owner/name", or "hf:owner/name@revision".
-
-    Raises:
-        UsageError: the name; or it names modules, which nothing from a hub may have imported.
-        ConfigError: what is there is no policy of seedbed, or there is nothing.
-        MissingExtraError: the extra "hub" is not installed.
-    """
-    repo, _, revision = name.removeprefix(HUB_PREFIX).partition("@")
-    _check_repo(repo)
-    with naming_extras():
-        from huggingface_hub import snapshot_download
-    try:
-        wanted = [CONFIG_FILE, f"{CHECKPOINTS_FOLDER}/*/*"]
-        folder = Path(snapshot_download(repo, revision=revision or None, allow_patterns=wanted))
-    except Exception as error:
-        raise ConfigError(f"expected a policy at {name}, got no answer of the hub: {_said(error)}") from error
-    file = read_run_file(folder / CONFIG_FILE)
-    if modules := [part for part in _names(file) if is_module(part)]:
-        raise UsageError(
-            f"{name} names {', '.join(modules)}: what a hub brings imports no module. If you trust it, download the "
-            "folder and load that with allow_import=True"
-        )
-    return folder
-
-
-def _check_repo(repo: str) -> None:
-    if not _REPO.fullmatch(repo):
-        raise UsageError(f"expected owner/name on the hub, got {repo!r}")
-
-
-def _names(file: RunFile) -> list[str]:
-    """What of a config.json could have something imported here."""
-    names = []
-    for path in _NAMED:
-        value: Any = file.config
-        for part in path.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        names += [value] if isinstance(value, str) else []
-    return names
-
-
 def _cleaned(config: ServerConfig) -> ServerConfig:
     """Options without those of one machine."""
     config = unexposed(config)
@@ -218,8 +169,3 @@ def _add_onnx(folder: Path) -> None:
         _log.warning("without an ONNX file: %s", error)
     except SeedbedError as error:
         raise type(error)(f"{error}; --no-onnx pushes without that file") from error
-
-
-def _said(error: Exception) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

@@ -60,7 +60,7 @@ class Result:
 
     def load(self, *, device: str = "cpu", seed: int = 0, task: str | None = None) -> Policy:
         """The policy, see `seedbed.load`; what the run has imported may be imported here too."""
-        from seedbed.policy import load
+        from seedbed.loading import load
 
         return load(self.run_dir, device=device, seed=seed, allow_import=True, task=task)
 

@@ -100,7 +100,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "wandb": ("server.trackers.wandb",),
     "trackio": ("server.trackers.trackio",),
     "mlflow": ("server.trackers.mlflow",),
-    "huggingface_hub": ("api.hub", "api.hub_card"),
+    "huggingface_hub": ("api.hub", "api.hub_folder", "api.hub_card"),
     "onnxscript": ("server.export",),
     "onnxruntime": ("server.export",),
     "grpc": ("proto", "common.grpc_channel", "common.doctor", "env_client", "server.frontend"),

@@ -17,7 +17,8 @@ from seedbed import exporting
 from seedbed.common.errors import BrokenError, UsageError
 from seedbed.exported_play import Agreement, Play, _error, compare
 from seedbed.exporting import ExportConfig, export
-from seedbed.policy import Policy, load
+from seedbed.loading import load
+from seedbed.policy import Policy
 from seedbed.server.export.module import ExportedPolicy
 from tests.api.environments import Recorder
 from tests.api.test_policy import CASES, MLP, VECTOR, Both, equal

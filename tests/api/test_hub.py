@@ -14,7 +14,7 @@ import seedbed
 from seedbed import hub
 from seedbed.common.errors import BrokenError, ConfigError, UsageError
 from seedbed.hub import PushConfig, push
-from seedbed.policy import load
+from seedbed.loading import load
 from seedbed.server.run.finding import find_checkpoint
 from seedbed.server.run.state import RunState
 from tests.api.test_policy import Both, equal

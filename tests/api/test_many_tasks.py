@@ -14,7 +14,8 @@ from seedbed.common.errors import UsageError
 from seedbed.common.joint_spec import join, served
 from seedbed.common.options import override
 from seedbed.env_client.environments.rows import Care, describe, make_environments
-from seedbed.policy import Policy, task_number
+from seedbed.loading import task_number
+from seedbed.policy import Policy
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.state import RunState
 from seedbed.server.training.resolve import defaults_of

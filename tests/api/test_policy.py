@@ -16,7 +16,8 @@ import seedbed
 from seedbed.common.errors import ConfigError, DivergedError, SpecError, UsageError
 from seedbed.common.options import override, to_json
 from seedbed.env_client.environments.rows import Environments, make_environments
-from seedbed.policy import Memory, Policy, load
+from seedbed.loading import load
+from seedbed.policy import Memory, Policy
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.run.checkpoint import CheckpointStore
 from seedbed.server.run.directory import RunDirectory, RunFile
