@@ -20,18 +20,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from seedbed.common.credentials import ClientCredentials
 from seedbed.common.errors import SeedbedError, UsageError
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.common.timestep import Array, EpisodeEnd, StepType, Timesteps
+from seedbed.common.timestep import Array, Timesteps
 from seedbed.env_client.actor import IndicesChanged, LeaseLost
 from seedbed.env_client.environments.filled_up import fill_up, fits_among
-from seedbed.env_client.environments.info import info_of_row, info_reader
 from seedbed.env_client.remote_policy import RemotePolicy
 from seedbed.env_client.servers import Servers, describe_servers
+from seedbed.episode_rows import EpisodeRows
 from seedbed.spaces import ActionWriter, ObservationReader
 
 T = TypeVar("T")
@@ -103,13 +100,10 @@ class ConnectedPolicy:
         self._client_id = client_id
         self._single = num_envs is None
         self._read = ObservationReader(spec)
-        self._read_info = info_reader("auto")
         self._environment_action = ActionWriter(spec)
-        num_rows = self._num_rows = 1 if num_envs is None else num_envs
-        self._last: tuple[Array, ...] | None = None  # observations of an episode that goes on
-        self._over: NDArray[np.bool_] = np.zeros(num_rows, bool)  # rows whose last row was LAST
-        self._return: NDArray[np.float64] = np.zeros(num_rows)
-        self._steps: NDArray[np.int64] = np.zeros(num_rows, np.int64)
+        self._num_rows = 1 if num_envs is None else num_envs
+        self._episodes = EpisodeRows(num_envs, spec.frames_per_step)
+        self._in_episode = False  # one goes on, of N environments any
         # In a notebook a loop runs already in this thread, and another cannot: then a thread of its own turns ours.
         self._thread = ThreadPoolExecutor(1, "seedbed") if _in_event_loop() else None
         self._rows = spec  # as they travel: of a larger environment where the server's tasks need that
@@ -133,13 +127,13 @@ class ConnectedPolicy:
             SeedbedError: the server refused for good, or stayed away too long.
         """
         rows = self._observe(observation, mask, needs_mask=True)
-        if self._last is not None:
+        if self._in_episode:
             self._renew("an episode was given up")
-        self._over[:], self._return[:], self._steps[:] = False, 0.0, 0
+        timesteps = self._episodes.begin(rows)
         while True:  # nothing is lost with a lease on which nothing has happened
-            sent = self._exchange(self._timesteps(StepType.FIRST, rows))
+            sent = self._exchange(timesteps)
             if sent is not None:
-                self._last = rows
+                self._in_episode = True
                 return self._environment_action(sent, single=self._single)
 
     def next(
@@ -170,35 +164,18 @@ class ConnectedPolicy:
             EpisodeLost: the server no longer knows this episode: reset, then call `first`.
             SpecError, RunFinished, SeedbedError: as `first`.
         """
-        if self._last is None:
+        if not self._in_episode:
             raise UsageError("expected first() before next(): no episode has begun")
-        terminated, ended = self._ends(terminated, truncated)
-        begins = self._over
+        terminated, ended = self._episodes.ends(terminated, truncated)
         rows = self._observe(observation, mask, needs_mask=not ended.all())
-        rewards = np.where(begins, 0.0, self._numbers(reward))
-        self._steps = np.where(begins, 0, self._steps + 1)
-        self._return = np.where(begins, 0.0, self._return + rewards)
-        step_type = np.where(ended, StepType.LAST, np.where(begins, StepType.FIRST, StepType.MID))
-        frames = self.spec.frames_per_step
-        ends = [
-            EpisodeEnd(
-                row,
-                float(self._return[row]),
-                int(self._steps[row]),
-                int(self._steps[row]) * frames,
-                truncated=not terminated[row],
-                info=self._read_info(info if self._single else info_of_row(info, row)),
-            )
-            for row in map(int, np.flatnonzero(ended))
-        ]
+        timesteps = self._episodes.go_on(rows, reward, terminated, ended, info)
         over = self._single and bool(ended[0])
-        self._last = None if over else rows
-        sent = self._exchange(self._timesteps(step_type, rows, rewards, terminated, ends))
-        self._over = ended
+        self._in_episode = not over
+        sent = self._exchange(timesteps)
         if over:
             return None
         if sent is None:
-            self._last = None
+            self._in_episode = False
             raise EpisodeLost("the server no longer knows this episode: reset the environment and call first()")
         return self._environment_action(sent, single=self._single)
 
@@ -254,7 +231,7 @@ class ConnectedPolicy:
 
     def _renew(self, reason: str) -> None:
         """Gives the place back and asks for another: a lease knows no way from the midst of an episode to a new one."""
-        self._last = None
+        self._in_episode = False
         self._leave(reason)
         self._policy = self._open()
 
@@ -272,41 +249,6 @@ class ConnectedPolicy:
             raise UsageError("expected mask=: the contract says that the environment shows which actions are allowed")
         rows = self._read(observation, mask, num=None if self._single else self._num_rows)
         return rows if self._rows == self.spec else fill_up(rows, self.spec, self._rows)
-
-    def _ends(self, terminated: Any, truncated: Any) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """What has terminated, and what has ended at all, `[N]`; a row that begins anew cannot end with it."""
-        terminated, truncated = self._spread(terminated, bool), self._spread(truncated, bool)
-        return terminated & ~self._over, (terminated | truncated) & ~self._over
-
-    def _numbers(self, reward: Any) -> NDArray[np.float64]:
-        rewards: NDArray[np.float64] = self._spread(reward, np.float64)
-        if not (np.abs(rewards) <= np.finfo(np.float32).max).all():
-            raise UsageError(f"expected finite rewards, got {reward!r:.100}")
-        return rewards
-
-    def _spread(self, value: Any, dtype: type) -> NDArray[Any]:
-        given = np.asarray(value)
-        if given.shape not in ((), (self._num_rows,)):
-            raise UsageError(f"expected one value or {self._num_rows}, got {value!r:.100}")
-        return np.array(np.broadcast_to(given, self._num_rows), dtype)
-
-    def _timesteps(
-        self,
-        step_type: Any,
-        observations: tuple[Array, ...],
-        reward: NDArray[np.float64] | None = None,
-        terminated: NDArray[np.bool_] | None = None,
-        ends: list[EpisodeEnd] | None = None,
-    ) -> Timesteps:
-        num = self._num_rows
-        discount = np.ones(num, np.float32) if terminated is None else np.float32(1) - terminated.astype(np.float32)
-        return Timesteps(
-            step_type=np.array(np.broadcast_to(step_type, num), np.uint8),
-            reward=np.zeros(num, np.float32) if reward is None else reward.astype(np.float32),
-            discount=discount,
-            observations=observations,
-            episode_ends=tuple(ends or ()),
-        )
 
 
 def _in_event_loop() -> bool:
