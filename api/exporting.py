@@ -16,7 +16,7 @@ from seedbed.common.logs import setup_logging
 from seedbed.common.options import option
 from seedbed.common.plugins import Trust, start_directory
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.env_client.environments.rows import Care, careful_builder
+from seedbed.env_client.environments.building import Care, careful_builder
 from seedbed.exported_play import Agreement, Play, compare
 from seedbed.loading import load
 from seedbed.policy import Policy

@@ -27,7 +27,7 @@ def check_environment(env: str, kwargs: Mapping[str, Any] | None = None, *, step
     from seedbed.common.environment_options import EnvironmentOptions
     from seedbed.common.plugins import Trust, start_directory
     from seedbed.env_client.check import check_environment as look
-    from seedbed.env_client.environments.rows import Care
+    from seedbed.env_client.environments.building import Care
 
     options = EnvironmentOptions(env=env, env_kwargs=json.dumps(dict(kwargs)) if kwargs else None)
     care = Care(trust=Trust(allow_import=True, start_directory=start_directory()))

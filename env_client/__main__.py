@@ -26,9 +26,9 @@ from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.stop_signals import URGENT, on_stop
 from seedbed.env_client.actor import IndicesChanged, RunFinished, Stopped, run_actor
 from seedbed.env_client.config import EnvConfig
+from seedbed.env_client.environments.building import Care
 from seedbed.env_client.environments.groups import describe, make_group
 from seedbed.env_client.environments.interface import Asides, Group, Limits
-from seedbed.env_client.environments.rows import Care
 from seedbed.env_client.remote_policy import RemotePolicy
 from seedbed.env_client.servers import Servers, describe_servers
 

@@ -19,10 +19,11 @@ from seedbed.common.options import OptionParser, add_options, explicit, option, 
 from seedbed.common.plugins import Trust, start_directory
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.common.timestep import LARGEST, Array, is_usable
+from seedbed.env_client.environments.building import Care, careful_builder, describe
 from seedbed.env_client.environments.interface import Environment, Limits, Status, remarks_of
 from seedbed.env_client.environments.making import told
+from seedbed.env_client.environments.random_actions import some_action
 from seedbed.env_client.environments.registry import Builder
-from seedbed.env_client.environments.rows import Care, careful_builder, describe, some_action
 from seedbed.env_client.environments.shown import out_of_bounds
 
 _SEEDED_STEPS = 200

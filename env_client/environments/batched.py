@@ -17,24 +17,14 @@ import numpy as np
 
 from seedbed.common.environment_name import EnvironmentName
 from seedbed.common.errors import BrokenError, SeedbedError, SpecError
-from seedbed.common.timestep import (
-    DISCOUNT_DTYPE,
-    LARGEST,
-    MAX_COUNT,
-    REWARD_DTYPE,
-    STEP_TYPE_DTYPE,
-    Array,
-    EpisodeEnd,
-    StepType,
-    Timesteps,
-    is_usable,
-)
+from seedbed.common.timestep import LARGEST, MAX_COUNT, Array, EpisodeEnd, StepType, Timesteps, is_usable
 from seedbed.env_client.environments.adapted import adapted_spec
 from seedbed.env_client.environments.info import info_of_row, info_reader
 from seedbed.env_client.environments.interface import Limits
 from seedbed.env_client.environments.making import told
 from seedbed.env_client.environments.shown import check_observation, write
 from seedbed.env_client.environments.step_watchdog import Watchdog
+from seedbed.env_client.environments.timestep_arrays import TimestepArrays
 from seedbed.env_client.environments.vectors import Stepped, VectorMaker, row_of
 
 _log = logging.getLogger(__name__)
@@ -81,15 +71,10 @@ class BatchedEnvironments:
             raise
         self._read_info = info_reader(info_keys)
         count = len(indices)
-        self._step_type = np.full(count, StepType.LAST, STEP_TYPE_DTYPE)
-        self._reward = np.zeros(count, REWARD_DTYPE)
-        self._discount = np.ones(count, DISCOUNT_DTYPE)
-        self._observations: tuple[Array, ...] = tuple(
-            np.zeros((count, *array.shape), array.numpy_dtype) for array in self.spec.observations
-        )
+        self._arrays = TimestepArrays(self.spec, count)
         self._before: tuple[Array, ...] = tuple(
             target if shrink is None else np.zeros((count, *array.shape), array.numpy_dtype)
-            for array, target, shrink in zip(before, self._observations, self._shrinks, strict=True)
+            for array, target, shrink in zip(before, self._arrays.observations, self._shrinks, strict=True)
         )
         self._returns = np.zeros(count)
         self._steps = np.zeros(count, np.int64)
@@ -101,14 +86,14 @@ class BatchedEnvironments:
         parts = self._careful("a reset of the vector", self._limits.reset_s, lambda: self._vector.reset(seeds))
         self._show(parts, "the first reset")
         self._begin(np.ones(len(self.indices), np.bool_))
-        return self._timesteps([])
+        return self._arrays.timesteps([])
 
     def step(self, actions: tuple[Array, ...]) -> Timesteps:
         """Steps every row within an episode, and starts a new one in the rows that were LAST; see `rows.Environments`.
 
         The vector does both in one call: it begins the next episode with the step after the last.
         """
-        over = self._step_type == StepType.LAST
+        over = self._arrays.step_type == StepType.LAST
         stepped = self._careful("a step of the vector", self._limits.step_s, lambda: self._vector.step(actions))
         self._show(stepped.observations, "the first step")
         terminated, truncated = np.asarray(stepped.terminated, np.bool_), np.asarray(stepped.truncated, np.bool_)
@@ -117,17 +102,17 @@ class BatchedEnvironments:
         reward = np.asarray(stepped.reward, np.float64)  # of rows that begin an episode it is none: see `_begin`
         if not is_usable(reward):
             self._fail(f"a reward is not finite, or beyond {LARGEST:g}")
-        self._reward[:] = reward
+        self._arrays.reward[:] = reward
         self._returns += reward
         self._steps += ~over
         if (np.abs(self._returns) > MAX_COUNT).any():
             self._fail("a return is out of bounds")
         ended = terminated | truncated
-        self._step_type[:] = np.where(ended, StepType.LAST, StepType.MID)
-        self._discount[:] = np.where(terminated, 0.0, 1.0)
+        self._arrays.step_type[:] = np.where(ended, StepType.LAST, StepType.MID)
+        self._arrays.discount[:] = np.where(terminated, 0.0, 1.0)
         ends = [self._end(int(row), bool(terminated[row]), stepped) for row in np.flatnonzero(ended)]
         self._begin(over)
-        return self._timesteps(ends)
+        return self._arrays.timesteps(ends)
 
     def close(self) -> None:
         """Closes all of them."""
@@ -135,9 +120,7 @@ class BatchedEnvironments:
             self._vector.close()
 
     def _begin(self, rows: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
-        self._step_type[rows] = StepType.FIRST
-        self._reward[rows] = 0.0
-        self._discount[rows] = 1.0
+        self._arrays.begin(rows)
         self._returns[rows] = 0.0
         self._steps[rows] = 0
 
@@ -164,7 +147,7 @@ class BatchedEnvironments:
                 self._fail(str(error))
             if target.dtype.kind == "f" and not is_usable(target):
                 self._fail(f"{array.name!r} is not finite, or beyond {LARGEST:g}")
-        for before, target, shrink in zip(self._before, self._observations, self._shrinks, strict=True):
+        for before, target, shrink in zip(self._before, self._arrays.observations, self._shrinks, strict=True):
             if shrink is not None:
                 for large, small in zip(before, target, strict=True):
                     shrink(large, small)
@@ -183,6 +166,3 @@ class BatchedEnvironments:
 
     def _fail(self, what: str) -> None:
         raise BrokenError(f"{self._name}: {what}")
-
-    def _timesteps(self, ends: list[EpisodeEnd]) -> Timesteps:
-        return Timesteps(self._step_type, self._reward, self._discount, self._observations, tuple(ends))

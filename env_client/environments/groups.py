@@ -11,19 +11,20 @@ import numpy as np
 from seedbed.common.environment_name import EnvironmentName
 from seedbed.common.errors import UsageError
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.env_client.environments import rows
+from seedbed.env_client.environments import building
 from seedbed.env_client.environments.batched import BatchedEnvironments
+from seedbed.env_client.environments.building import Care, make_environments
 from seedbed.env_client.environments.images import with_medians
 from seedbed.env_client.environments.interface import Asides, Group
+from seedbed.env_client.environments.random_actions import some_action
 from seedbed.env_client.environments.registry import environment_seed
-from seedbed.env_client.environments.rows import Care, make_environments, some_action
 from seedbed.env_client.environments.vectors import vector_maker
 
 _log = logging.getLogger(__name__)
 
 
 def make_group(environment: str, preset: str, indices: Sequence[int], run_seed: int, care: Care | None = None) -> Group:
-    """Builds one environment for each index; arguments and errors are those of `rows.make_environments`."""
+    """Builds one environment for each index; arguments and errors are those of `building.make_environments`."""
     care = care or Care()
     if care.vector == "none":
         return make_environments(environment, preset, indices, run_seed, care)
@@ -34,10 +35,10 @@ def make_group(environment: str, preset: str, indices: Sequence[int], run_seed: 
 
 
 def describe(environment: str, preset: str, care: Care | None = None) -> EnvironmentSpec:
-    """The spec of an environment, found out by building it, as it is stepped; see `rows.describe`."""
+    """The spec of an environment, found out by building it, as it is stepped; see `building.describe`."""
     care = replace(care or Care(), asides=Asides())
     if care.vector == "none":
-        return rows.describe(environment, preset, care)
+        return building.describe(environment, preset, care)
     group = _batched(environment, preset, {0: 0, 1: 1}, care)
     try:
         shown = group.reset()

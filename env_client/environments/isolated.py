@@ -1,7 +1,8 @@
 """An environment in a process of its own: it may raise, hang, crash or leave, and costs nobody but itself.
 
 For environments that are not to be trusted that far. What goes wrong over there becomes an exception here, and so the
-one way in which every broken environment is replaced (`seat.py`). Each step costs two context switches and two copies.
+one way in which every broken environment is replaced (`supervised.py`).
+Each step costs two context switches and two copies.
 """
 
 from __future__ import annotations

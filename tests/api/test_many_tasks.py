@@ -13,7 +13,7 @@ import seedbed
 from seedbed.common.errors import UsageError
 from seedbed.common.joint_spec import join, served
 from seedbed.common.options import override
-from seedbed.env_client.environments.rows import Care, describe, make_environments
+from seedbed.env_client.environments.building import Care, describe, make_environments
 from seedbed.loading import task_number
 from seedbed.policy import Policy
 from seedbed.server.options.config import ServerConfig

@@ -15,7 +15,8 @@ from gymnasium import spaces
 import seedbed
 from seedbed.common.errors import ConfigError, DivergedError, SpecError, UsageError
 from seedbed.common.options import override, to_json
-from seedbed.env_client.environments.rows import Environments, make_environments
+from seedbed.env_client.environments.building import make_environments
+from seedbed.env_client.environments.rows import Environments
 from seedbed.loading import load
 from seedbed.policy import Memory, Policy
 from seedbed.server.options.config import ServerConfig

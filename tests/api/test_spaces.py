@@ -12,7 +12,7 @@ from gymnasium import spaces
 import seedbed
 from seedbed.common.errors import SpecError, UsageError
 from seedbed.common.plugins import Trust
-from seedbed.env_client.environments.rows import Care, describe, make_environments
+from seedbed.env_client.environments.building import Care, describe, make_environments
 from seedbed.spaces import ActionWriter, ObservationReader
 from tests.api.environments import Picture
 from tests.env_client.environments.odd_spaces import Mixed

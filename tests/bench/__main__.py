@@ -47,7 +47,7 @@ def measure(
 ) -> tuple[dict[str, Any], str]:
     """All rounds: the figures, and a table of them."""
     # Imported late: a spawned frontend imports this module again, and must not pay for torch.
-    from seedbed.env_client.environments.rows import describe
+    from seedbed.env_client.environments.building import describe
     from seedbed.server.experience.replay import Replay
     from seedbed.server.shared.allocator import keep_freed_memory
     from seedbed.server.training.assemble import choose_device

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from seedbed.env_client.environments.rows import describe
+from seedbed.env_client.environments.building import describe
 from seedbed.server.options.serving import ServingConfig
 from tests.bench.programs import TIMEOUT_S, Program
 from tests.bench.statistics import medians

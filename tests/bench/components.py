@@ -21,7 +21,8 @@ import numpy as np
 
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import Array, StepType
-from seedbed.env_client.environments.rows import Environments, make_environments
+from seedbed.env_client.environments.building import make_environments
+from seedbed.env_client.environments.rows import Environments
 from seedbed.server.options.config import ServerConfig
 
 NUM_ACTION_SETS = 64  # drawn beforehand, shown in turn

@@ -14,7 +14,7 @@ import grpc.aio
 
 from seedbed.common.codec import protocol_version, spec_to_message
 from seedbed.common.garbage import collect_rarely
-from seedbed.env_client.environments.rows import describe
+from seedbed.env_client.environments.building import describe
 from seedbed.proto import seedbed_pb2 as pb
 from seedbed.proto.seedbed_pb2_grpc import SeedbedServicer, add_SeedbedServicer_to_server
 

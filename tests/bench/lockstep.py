@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from seedbed.common.options import override
-from seedbed.env_client.environments.rows import make_environments
+from seedbed.env_client.environments.building import make_environments
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.options.config import ServerConfig
 from seedbed.server.training.assemble import assemble

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seedbed.env_client.environments.rows import describe
+from seedbed.env_client.environments.building import describe
 from seedbed.server.experience.replay import Replay
 from seedbed.server.shared.allocator import keep_freed_memory
 from seedbed.server.training.command_line import read_command_line

@@ -14,7 +14,7 @@ import pytest
 
 from seedbed.common.options import override
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
-from seedbed.env_client.environments.rows import describe
+from seedbed.env_client.environments.building import describe
 from tests.bench import components, replicas, steady
 from tests.bench.accounting import Snapshot, ThreadTime, role
 from tests.bench.bound import Costs, bound_of

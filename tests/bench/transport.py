@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.env_client.environments.rows import describe
+from seedbed.env_client.environments.building import describe
 from seedbed.server.options.serving import ServingConfig
 from tests.bench.accounting import Snapshot
 from tests.bench.programs import Program, StreamHolder, all_of

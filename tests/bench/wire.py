@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 
 from seedbed.common.specs import EnvironmentSpec
-from seedbed.env_client.environments.rows import describe
+from seedbed.env_client.environments.building import describe
 from seedbed.server.options.config import ServerConfig
 from tests.bench.accounting import Snapshot
 from tests.bench.components import Cost, EnvironmentAlone, num_clients, synthetic_id

@@ -11,7 +11,7 @@ from seedbed.common.environment_options import EnvironmentOptions
 from seedbed.common.errors import SpecError, UsageError
 from seedbed.common.plugins import Trust
 from seedbed.env_client.check import check_environment, main
-from seedbed.env_client.environments.rows import Care
+from seedbed.env_client.environments.building import Care
 
 pytest.importorskip("gymnasium")
 

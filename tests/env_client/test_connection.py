@@ -12,7 +12,7 @@ from seedbed.common.codec import spec_to_message
 from seedbed.common.errors import SpecError, UnavailableError, VersionError
 from seedbed.env_client import connection
 from seedbed.env_client.connection import Backoff
-from seedbed.env_client.environments.rows import describe
+from seedbed.env_client.environments.building import describe
 from seedbed.env_client.servers import Servers, describe_servers
 from seedbed.proto import seedbed_pb2 as pb
 from tests.echo_server import EchoServer

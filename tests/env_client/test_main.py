@@ -23,7 +23,7 @@ from seedbed.common.plugins import WIRE, Trust
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.env_client import __main__ as client_main
 from seedbed.env_client.config import EnvConfig
-from seedbed.env_client.environments.rows import Care, describe
+from seedbed.env_client.environments.building import Care, describe
 from seedbed.env_client.servers import Servers
 from seedbed.proto import seedbed_pb2 as pb
 from tests.echo_server import EchoServer, break_stream, drain

@@ -33,8 +33,9 @@ from seedbed.common.errors import (
 from seedbed.env_client import lease
 from seedbed.env_client.actor import IndicesChanged, LeaseLost, RunFinished, Stopped, run_actor
 from seedbed.env_client.connection import Backoff
+from seedbed.env_client.environments.building import describe, make_environments
 from seedbed.env_client.environments.echo import ECHO_SPECS
-from seedbed.env_client.environments.rows import Environments, describe, make_environments
+from seedbed.env_client.environments.rows import Environments
 from seedbed.env_client.remote_policy import RemotePolicy
 from seedbed.env_client.servers import Servers
 from seedbed.proto import seedbed_pb2 as pb
@@ -487,7 +488,7 @@ def test_connection_is_logged_once_all_groups_are_in(
 
 def test_client_imports_neither_torch_nor_server_nor_gymnasium() -> None:
     code = (
-        "import sys, seedbed.env_client.remote_policy, seedbed.env_client.environments.rows as e;"
+        "import sys, seedbed.env_client.remote_policy, seedbed.env_client.environments.building as e;"
         "e.describe('seedbed/Echo-v0', '');"
         "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'gymnasium', 'cv2') or 'seedbed.server' in m])"
     )

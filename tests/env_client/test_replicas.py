@@ -20,7 +20,7 @@ from seedbed.common.errors import AuthError, SpecError, UnavailableError, UsageE
 from seedbed.env_client import lease, replicas
 from seedbed.env_client.actor import IndicesChanged, LeaseLost
 from seedbed.env_client.connection import Backoff
-from seedbed.env_client.environments.rows import describe, make_environments
+from seedbed.env_client.environments.building import describe, make_environments
 from seedbed.env_client.remote_policy import RemotePolicy
 from seedbed.env_client.replicas import Replicas
 from seedbed.env_client.servers import Servers, describe_servers

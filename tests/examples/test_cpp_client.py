@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from seedbed.env_client.environments.rows import describe
+from seedbed.env_client.environments.building import describe
 from tests.conformance.client import ClientConformance, StartClient
 from tests.conformance.program_client import assert_learnt_from, started
 

@@ -16,9 +16,9 @@ from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
 from seedbed.common.timestep import StepType
 from seedbed.env_client.environments import images
 from seedbed.env_client.environments.adapted import Adapted
+from seedbed.env_client.environments.building import Care, describe, make_environments
 from seedbed.env_client.environments.images import area_weights, shrinking
 from seedbed.env_client.environments.interface import Row, Status
-from seedbed.env_client.environments.rows import Care, describe, make_environments
 
 MODULE = "tests.env_client.environments.odd_environments"
 CARE = Care(trust=Trust(allow_import=True))

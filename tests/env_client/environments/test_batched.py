@@ -17,9 +17,10 @@ from seedbed.common.environment_options import CareOptions
 from seedbed.common.errors import BrokenError, MissingExtraError, SpecError, UsageError
 from seedbed.common.plugins import Trust
 from seedbed.common.timestep import StepType
+from seedbed.env_client.environments.building import Care
 from seedbed.env_client.environments.groups import describe, make_group
 from seedbed.env_client.environments.interface import Asides, Group
-from seedbed.env_client.environments.rows import Care, some_action
+from seedbed.env_client.environments.random_actions import some_action
 from tests.api.environments import Recorder
 
 gymnasium = pytest.importorskip("gymnasium")

@@ -7,7 +7,7 @@ import pytest
 
 from seedbed.common.errors import SpecError
 from seedbed.common.timestep import StepType
-from seedbed.env_client.environments.rows import make_environments
+from seedbed.env_client.environments.building import make_environments
 
 NUM_ROWS = 32
 

@@ -18,8 +18,8 @@ from seedbed.common.echo import (
 )
 from seedbed.common.errors import InvalidMessageError
 from seedbed.common.timestep import StepType
+from seedbed.env_client.environments.building import Care, describe, make_environments
 from seedbed.env_client.environments.echo import ECHO_SPECS
-from seedbed.env_client.environments.rows import Care, describe, make_environments
 
 
 def test_echo_environment_is_what_the_functions_say() -> None:

@@ -11,9 +11,10 @@ import pytest
 from seedbed.common.errors import SpecError
 from seedbed.common.joint_spec import join, served
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
+from seedbed.env_client.environments.building import Care, describe, make_environments
 from seedbed.env_client.environments.filled_up import FilledUp, fill_up, fits_among
 from seedbed.env_client.environments.interface import Row, Status
-from seedbed.env_client.environments.rows import Care, describe, make_environments, some_action
+from seedbed.env_client.environments.random_actions import some_action
 from seedbed.env_client.environments.spaces import action_specs
 
 

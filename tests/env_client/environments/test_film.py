@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
+from seedbed.env_client.environments.building import Care, make_environments
 from seedbed.env_client.environments.film import Film, as_picture, bars, fitted
 from seedbed.env_client.environments.filmed import Filmed
 from seedbed.env_client.environments.interface import Asides, Row, Status
 from seedbed.env_client.environments.registry import builder
-from seedbed.env_client.environments.rows import Care, make_environments
 
 av = pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 

@@ -14,7 +14,8 @@ from seedbed.common.plugins import Trust
 from seedbed.common.specs import action_mask
 from seedbed.common.timestep import StepType
 from seedbed.env_client.environments.action_masks import MaskFlattener
-from seedbed.env_client.environments.rows import Care, Environments, describe, make_environments
+from seedbed.env_client.environments.building import Care, describe, make_environments
+from seedbed.env_client.environments.rows import Environments
 from seedbed.env_client.environments.spaces import action_specs
 
 gymnasium = pytest.importorskip("gymnasium")

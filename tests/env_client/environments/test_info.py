@@ -12,9 +12,10 @@ import pytest
 from seedbed.common.errors import UsageError
 from seedbed.common.info_numbers import MAX_NUMBERS
 from seedbed.common.plugins import Trust
+from seedbed.env_client.environments.building import Care, make_environments
 from seedbed.env_client.environments.info import info_of_row, info_reader
 from seedbed.env_client.environments.interface import Asides
-from seedbed.env_client.environments.rows import Care, Environments, make_environments
+from seedbed.env_client.environments.rows import Environments
 
 gymnasium = pytest.importorskip("gymnasium")
 

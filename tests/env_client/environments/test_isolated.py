@@ -16,10 +16,11 @@ import pytest
 
 from seedbed.common.echo import ECHO_ACTIONS, echo_action
 from seedbed.common.errors import BrokenError, InvalidMessageError, SpecError, UsageError
+from seedbed.env_client.environments.building import Care, describe, make_environments
 from seedbed.env_client.environments.interface import Limits
 from seedbed.env_client.environments.isolated import EnvironmentProcessError, IsolatedEnvironment
 from seedbed.env_client.environments.isolated_process import Recipe
-from seedbed.env_client.environments.rows import Care, Environments, describe, make_environments
+from seedbed.env_client.environments.rows import Environments
 
 pytestmark = pytest.mark.system
 
@@ -118,7 +119,7 @@ def test_it_ends_with_the_process_that_started_it() -> None:
     """Even while it hangs."""
     program = (
         "import numpy as np, sys\n"
-        "from seedbed.env_client.environments.rows import Care, make_environments\n"
+        "from seedbed.env_client.environments.building import Care, make_environments\n"
         "it = make_environments('seedbed/Echo-v0,fault=hang-alone', '', [0], 0, Care(isolate=True))\n"
         "it.reset()\n"
         "print(it._seats[0].environment._process.pid, flush=True)\n"

@@ -10,10 +10,10 @@ import pytest
 
 from seedbed.common.errors import MissingExtraError, SpecError, UsageError
 from seedbed.common.plugins import WIRE, Trust
+from seedbed.env_client.environments.building import Care, describe
 from seedbed.env_client.environments.interface import Asides
 from seedbed.env_client.environments.making import make
 from seedbed.env_client.environments.registry import builder
-from seedbed.env_client.environments.rows import Care, describe
 from tests.env_client.environments import odd_environments
 
 gymnasium = pytest.importorskip("gymnasium")

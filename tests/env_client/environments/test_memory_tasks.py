@@ -10,8 +10,8 @@ import pytest
 
 from seedbed.common.errors import SpecError
 from seedbed.common.timestep import StepType
+from seedbed.env_client.environments.building import make_environments
 from seedbed.env_client.environments.memory_tasks import MOVES, IMaze, IMazeOptions, MetaFetch, MetaFetchOptions
-from seedbed.env_client.environments.rows import make_environments
 
 NORTH, EAST, SOUTH, WEST = range(4)
 NUM_EPISODES = 60

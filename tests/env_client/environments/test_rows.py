@@ -11,9 +11,10 @@ from seedbed.common.errors import SpecError, UsageError
 from seedbed.common.plugins import Trust
 from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd, StepType
+from seedbed.env_client.environments.building import Care, describe, make_environments
 from seedbed.env_client.environments.interface import Environment, Row, Status
 from seedbed.env_client.environments.registry import environment_seed
-from seedbed.env_client.environments.rows import Care, Environments, describe, make_environments
+from seedbed.env_client.environments.rows import Environments
 from seedbed.env_client.environments.supervised import Supervised
 
 gymnasium = pytest.importorskip("gymnasium")

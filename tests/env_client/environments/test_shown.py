@@ -12,7 +12,7 @@ import pytest
 from seedbed.common.errors import BrokenError, SpecError
 from seedbed.common.plugins import Trust
 from seedbed.common.timestep import StepType
-from seedbed.env_client.environments.rows import Care, describe, make_environments
+from seedbed.env_client.environments.building import Care, describe, make_environments
 from tests.env_client.environments import odd_environments
 
 pytest.importorskip("gymnasium")

@@ -9,7 +9,8 @@ import pytest
 
 from seedbed.common.errors import InvalidMessageError, SpecError
 from seedbed.common.timestep import StepType
-from seedbed.env_client.environments.rows import Environments, make_environments
+from seedbed.env_client.environments.building import make_environments
+from seedbed.env_client.environments.rows import Environments
 
 FIRST = StepType.FIRST
 

@@ -9,7 +9,7 @@ import pytest
 
 from seedbed.common.errors import SpecError
 from seedbed.common.timestep import StepType
-from seedbed.env_client.environments.rows import describe, make_environments
+from seedbed.env_client.environments.building import describe, make_environments
 
 
 def test_timing_and_checks_are_not_part_of_the_contract() -> None:

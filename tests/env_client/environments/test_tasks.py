@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from seedbed.common.timestep import StepType
-from seedbed.env_client.environments.rows import make_environments
+from seedbed.env_client.environments.building import make_environments
 
 FIRST, LAST = StepType.FIRST, StepType.LAST
 

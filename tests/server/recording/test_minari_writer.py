@@ -10,7 +10,7 @@ import pytest
 
 from seedbed.common.errors import BrokenError, UsageError
 from seedbed.common.specs import EnvironmentSpec, action_mask
-from seedbed.env_client.environments.rows import some_action
+from seedbed.env_client.environments.random_actions import some_action
 from seedbed.env_client.environments.spaces import action_specs, observation_specs
 from seedbed.server.recording.episodes import Episode
 
