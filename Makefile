@@ -38,7 +38,7 @@ train: setup ## train Pong from pixels on this machine; again to resume
 	$(BIN)/seedbed train --preset pong $(ARGS)
 
 test: setup ## the tests that take less than 10 minutes on 2 cores
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: setup ## the others: minutes each
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -53,7 +53,7 @@ endif
 	@$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --requirement $(LOWEST)/requirements.txt \
 	    pytest pytest-timeout pytest-xdist hypothesis psutil httpx
 	@$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
-	$(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile -W default $(ARGS)
+	$(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -W default $(ARGS)
 
 chaos: setup ## random faults for 10 minutes, then a check of all that happened; ARGS="--seconds 60 --seed 7"
 	$(BIN)/python -m tests.chaos $(ARGS)

@@ -1,4 +1,7 @@
-"""What every environment client must do. Inherit `ClientConformance`, give `start_client` in class scope."""
+"""What every environment client must do. Inherit `ClientConformance`, give `start_client` in class scope.
+
+What depends on the arrays alone is in `ClientConversation`, which starts one client.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +41,10 @@ StartClient = Callable[[str], AbstractContextManager[RunningClient]]
 """Address of the server -> a client; leaving the context ends it."""
 
 
-class ClientConformance:
-    """A subclass says what its clients step, and gives a fixture `start_client` of type `StartClient`.
+class ClientConversation:
+    """All that is said when nothing goes wrong, heard once.
+
+    A subclass says what its clients step, and gives a fixture `start_client` of type `StartClient`.
 
     Attributes:
         spec: of the environments.
@@ -140,6 +145,15 @@ class ClientConformance:
             assert kinds[-1] == "goodbye"
             assert kinds.count("goodbye") == 1
 
+    @classmethod
+    def _hear(cls, server: ScriptedServer, seq: int) -> None:
+        """Waits until every group has sent that Steps."""
+        _await(lambda: all(_has(server.of_group(group), seq) for group in range(cls.num_groups)))
+
+
+class ClientConformance(ClientConversation):
+    """And what is said when something goes wrong, each time by a client of its own."""
+
     def test_another_start_is_another_run_of_the_same_client(self, start_client: StartClient) -> None:
         with serving(self.spec, Script()) as (server, address):
             for start in range(2):
@@ -207,11 +221,6 @@ class ClientConformance:
         script = Script(refusals=[(grpc.StatusCode.RESOURCE_EXHAUSTED, "CapacityError")] * 2)
         with serving(self.spec, script) as (server, address), start_client(address):
             self._hear(server, 3)
-
-    @classmethod
-    def _hear(cls, server: ScriptedServer, seq: int) -> None:
-        """Waits until every group has sent that Steps."""
-        _await(lambda: all(_has(server.of_group(group), seq) for group in range(cls.num_groups)))
 
 
 def _await(condition: Callable[[], bool]) -> None:

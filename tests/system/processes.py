@@ -164,10 +164,11 @@ def run(
     *arguments: str | float | Path,
     environment: Mapping[str, str] | None = None,
     within_s: float = START_S,
+    prelude: str = "",
     prefix: Sequence[str] = (),
 ) -> Finished:
-    """Runs a command to its end."""
-    with Program(*arguments, environment=environment, prefix=prefix) as program:
+    """Runs a command to its end; see `Program`."""
+    with Program(*arguments, environment=environment, prelude=prelude, prefix=prefix) as program:
         code = program.wait(within_s)
         return Finished(code, program.stdout, program.stderr)
 

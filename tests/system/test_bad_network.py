@@ -132,9 +132,9 @@ def test_a_server_that_cannot_be_reached_for_a_while(scene: Scene) -> None:
     assert scene.num_resumed() == before + 2
 
 
-@pytest.mark.parametrize("direction", ["to_server", "to_client"])
+@pytest.mark.parametrize("direction", ["to_server", pytest.param("to_client", marks=pytest.mark.slow)])
 def test_a_black_hole_in_one_direction(scene: Scene, direction: str) -> None:
-    """Both sides find out, and the client comes back over a new connection."""
+    """Both sides find out, and the client comes back over a new connection; see test_half_open.py."""
     before, accepted = scene.num_resumed(), scene.proxy.accepted
     with getattr(scene.proxy, direction).holding():
         eventually(lambda: scene.proxy.accepted > accepted, "the client to notice", DETECTION_S + 5)

@@ -9,14 +9,14 @@ from typing import ClassVar
 import pytest
 
 from seedbed.env_client.environments.echo import ECHO_SPECS
-from tests.conformance.client import ClientConformance, RunningClient, StartClient
+from tests.conformance.client import ClientConformance, ClientConversation, RunningClient, StartClient
 from tests.conformance.program_client import ProgramClient
 from tests.system.processes import Program
 
 pytestmark = pytest.mark.system
 
 
-class _Conformance(ClientConformance):
+class _Client(ClientConversation):
     """Five environments in two groups. A subclass names what is stepped."""
 
     environment: ClassVar[str]
@@ -37,15 +37,23 @@ class _Conformance(ClientConformance):
         return start
 
 
-class TestOneDiscreteAction(_Conformance):
+class TestOneDiscreteAction(_Client, ClientConformance):
     """All of it."""
 
     environment = "seedbed/Echo-v0"
     spec = ECHO_SPECS[environment]
 
 
-class TestArraysOfEveryKind(_Conformance):
+class TestArraysOfEveryKind(_Client):
     """Several actions, several observations, and a mask."""
+
+    environment = "seedbed/EchoMixed-v0"
+    spec = ECHO_SPECS[environment]
+
+
+@pytest.mark.slow
+class TestArraysOfEveryKindInTrouble(_Client, ClientConformance):
+    """The same, all of it: what happens to a stream asks for no kind of array."""
 
     environment = "seedbed/EchoMixed-v0"
     spec = ECHO_SPECS[environment]

@@ -16,8 +16,14 @@ pytestmark = pytest.mark.system
 EPISODES = 8
 """Of each environment."""
 
+OF_EVERY_KIND = "seedbed/EchoMixed-v0"
+"""Arrays of all kinds that the others show and take one by one."""
 
-@pytest.mark.parametrize("environment", ECHO_SPECS)
+
+@pytest.mark.parametrize(
+    "environment",
+    [pytest.param(name, marks=() if name == OF_EVERY_KIND else pytest.mark.slow) for name in ECHO_SPECS],
+)
 def test_every_row_of_every_array_is_aligned(environment: str) -> None:
     """Two clients, one of which has its environments elsewhere, and a frontend that is replaced meanwhile."""
     with EchoServer(num_slots=16, grace_s=10.0, spec=ECHO_SPECS[environment], frontends=2) as echo:

@@ -18,6 +18,9 @@ USAGE, MISSING_EXTRA, PORT_IN_USE, UNAVAILABLE, SPEC = 2, 69, 73, 75, 78
 
 TRAIN = ("train", "--preset", "cartpole", *FAST)
 
+IMPATIENT = "import seedbed.common.binding; seedbed.common.binding.PATIENCE_S = 0.1"
+"""A start waits seconds for an earlier server to leave the port; here nobody ever leaves it."""
+
 
 @pytest.mark.parametrize(
     ("options", "code", "words"),
@@ -26,8 +29,18 @@ TRAIN = ("train", "--preset", "cartpole", *FAST)
         (["train", "--env", "Pendulum-v1", "--algorithm", "r2d2"], SPEC, ["one discrete action", "float32"]),
         (["env", "--describe", "--env", "CratPole-v1"], SPEC, ["CratPole-v1"]),
         (["env", "--describe", "--env", "seedbed/Nothing-v0"], SPEC, ["seedbed/Nothing-v0"]),
-        (["train", "--env", "FrozenLake-v1", "--env-kwargs", '{"map": 3}'], SPEC, ["FrozenLake-v1", "'map'"]),
-        (["train", "--env", "FrozenLake-v1", "--env-kwargs", "{map: 3}"], USAGE, ["--env-kwargs", "JSON"]),
+        pytest.param(
+            ["train", "--env", "FrozenLake-v1", "--env-kwargs", '{"map": 3}'],
+            SPEC,
+            ["FrozenLake-v1", "'map'"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["train", "--env", "FrozenLake-v1", "--env-kwargs", "{map: 3}"],
+            USAGE,
+            ["--env-kwargs", "JSON"],
+            marks=pytest.mark.slow,
+        ),
         (["check", "MountainCar-v9"], SPEC, ["MountainCar-v0"]),
         ([*TRAIN, "--host", "0.0.0.0"], USAGE, ["--insecure", "0.0.0.0"]),
         ([*TRAIN, "--device", "cuda"], USAGE, ["cuda"]),
@@ -59,13 +72,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 
 def test_a_port_in_use(server: Program, tmp_path: Path) -> None:
     port = server.address.rpartition(":")[2]
-    run(*TRAIN, "--port", port, "--run-dir", tmp_path).assert_error(PORT_IN_USE, port)
+    run(*TRAIN, "--port", port, "--run-dir", tmp_path, prelude=IMPATIENT).assert_error(PORT_IN_USE, port)
 
 
+@pytest.mark.slow
 def test_a_port_that_another_program_has(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
-        run(*TRAIN, "--port", port, "--run-dir", tmp_path).assert_error(PORT_IN_USE, port)
+        run(*TRAIN, "--port", port, "--run-dir", tmp_path, prelude=IMPATIENT).assert_error(PORT_IN_USE, port)
 
 
 def test_another_environment_than_the_server_serves(server: Program) -> None:

@@ -46,6 +46,7 @@ def test_eval_makes_a_video_of_the_first_episodes(finished_run: Path, tmp_path: 
     assert num_pictures >= sum(scores["video_returns"]) + 2, "a first picture and one for each step"
 
 
+@pytest.mark.slow
 def test_eval_prints_json_and_nothing_else(finished_run: Path) -> None:
     newest = max((finished_run / "checkpoints").iterdir())
     options = ("--episodes", 4, "--eval-envs", 2, "--greedy", "--json", "-")

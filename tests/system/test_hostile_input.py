@@ -215,6 +215,7 @@ def test_two_thousand_connections_that_say_nothing(scene: Scene, witness: RawCli
         eventually(lambda: scene.frontend.num_fds() < 100, "an end of silence", HANDSHAKE_S + 10)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bounded")
 def test_calls_that_say_nothing(scene: Scene, witness: RawClient) -> None:
     """Streams without a Hello are ended, and hold no rows meanwhile."""

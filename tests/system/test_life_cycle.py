@@ -131,10 +131,15 @@ def test_a_raised_limit_continues(run_dir: Path) -> None:
     assert json.loads((run_dir / "config.json").read_text())["config"]["run"]["max_steps"] == 5000
 
 
-def test_signals_save_and_starts_resume(run_dir: Path) -> None:
-    """SIGINT, then SIGTERM: all processes end, exit code 0, and the next start goes on from there."""
+@pytest.mark.parametrize(
+    "numbers",
+    [(signal.SIGINT,), pytest.param((signal.SIGTERM, signal.SIGINT), marks=pytest.mark.slow)],
+    ids=["interrupted", "one after the other"],
+)
+def test_signals_save_and_starts_resume(numbers: tuple[signal.Signals, ...], run_dir: Path) -> None:
+    """All processes end, exit code 0, and the next start goes on from there. SIGTERM alone: test_stopping.py."""
     before = _state(run_dir)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in numbers:
         with Program("train", "--run-dir", run_dir, "--max-steps", 10**8) as program:
             wanted = before.agent_steps + 1500
             program.eventually(partial(_has_steps, run_dir, wanted), "progress")

@@ -10,7 +10,7 @@ import pytest
 from seedbed.common.echo import echo_actions
 from seedbed.env_client.environments.echo import ECHO_SPECS
 from tests.conformance.policy_server import PolicyServerConformance
-from tests.conformance.wire import Rows, ServerUnderTest
+from tests.conformance.wire import RawClient, Rows, ServerUnderTest
 from tests.system.echo import EchoServer
 
 pytestmark = pytest.mark.system
@@ -40,13 +40,21 @@ class TestOneDiscreteAction(_Conformance):
     environment = "seedbed/Echo-v0"
 
 
-class TestBox(_Conformance):
+class _OtherArrays(_Conformance):
+    """What asks for no kind of array, and takes its time, is slow."""
+
+    @pytest.mark.slow
+    def test_a_lease_ends_when_its_grace_is_over(self, client: RawClient) -> None:
+        super().test_a_lease_ends_when_its_grace_is_over(client)
+
+
+class TestBox(_OtherArrays):
     """Actions are floats."""
 
     environment = "seedbed/EchoBox-v0"
 
 
-class TestArraysOfEveryKind(_Conformance):
+class TestArraysOfEveryKind(_OtherArrays):
     """Several actions, several observations, and a mask."""
 
     environment = "seedbed/EchoMixed-v0"

@@ -90,7 +90,7 @@ def test_an_action_that_is_not_finite_is_never_sent(value: float) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(before, world.slots.actions, strict=True))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
 def test_rows_of_rounds_with_clients_that_come_and_go(seed: int) -> None:
     world = RoundWorld(
         NETWORK,

@@ -31,7 +31,7 @@ from tests.reference.device_cases import CASES, TABLE, THREADED, count, turns_of
 from tests.reference.device_streams import Event
 from tests.reference.device_world import DeviceWorld, make_config
 
-FAST = ("vtrace conv lstm graphs", "ppo conv lstm", "r2d2 conv lstm", "td3 vector none", "one_step_q vector none")
+FAST = ("vtrace conv lstm graphs", "ppo conv lstm", "r2d2 vector trxl", "td3 vector none", "one_step_q vector none")
 FAST_PARITY = ("vtrace conv lstm", "ppo vector none", "sac vector none", "n_step_q conv none")
 _SUMS = ("moments", "normaliser", "risk", "value_head")
 DOUBLE = {*(f"server/networks/{name}.py" for name in _SUMS), "server/learning/learner.py"}
@@ -65,7 +65,9 @@ def test_an_update_is_that_of_the_cpu_and_nothing_races(case: str, device: Devic
     assert_update_of_the_cpu(device, case)
 
 
-@pytest.mark.parametrize("case", ["vtrace vector lstm", "r2d2 conv lstm", "sac vector none"])
+@pytest.mark.parametrize(
+    "case", ["vtrace vector lstm", "sac vector none", pytest.param("r2d2 conv lstm", marks=pytest.mark.slow)]
+)
 def test_a_replayed_update_is_that_of_the_cpu_and_one_launch(case: str, device: Device) -> None:
     """And optimiser, statistics, target network and metrics are those of an update as it is."""
     more = {"optimiser__update_graphs": True, "optimiser__optimiser": "adam"}
