@@ -25,6 +25,8 @@ TASK: Mapping[str, Any] = {
 ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
     # On few cores small train batches and low-variance advantages count.
     "vtrace": {
+        # Environments, inference and learning overlap: whoever waits for company leaves a core idle.
+        "serving.wait_when_idle": False,
         "learning.batch_size": 8,
         "algorithm_options.lambda_": 0.95,
         "algorithm_options.advantage": "rlax",
