@@ -40,6 +40,9 @@ def main(argv: Sequence[str]) -> int:
         choices=ECHO_SPECS,
         help="kind of actions and observations (default: one that the seed chooses)",
     )
+    parser.add_argument(
+        "--least-faults", type=int, default=0, help="go on until there were so many, however long a busy machine takes"
+    )
     parser.add_argument("--pause-s", type=float, default=_MEAN_PAUSE_S, help="mean time between faults")
     parser.add_argument(
         "--recovery-s",
@@ -61,7 +64,8 @@ def main(argv: Sequence[str]) -> int:
     with Writer(nemesis_file(options.history)) as history:
         schedule = make_schedule(seed, options.pause_s)
         arena = Arena(options.history, seed, environment)
-        run(arena, history, schedule, began_s + options.seconds - _END_S, options.recovery_s)
+        until_s = began_s + options.seconds - _END_S
+        run(arena, history, schedule, until_s, options.recovery_s, options.least_faults)
     verdict = check(read_servers(options.history), read_nemesis(options.history))
     print(report(verdict, time.monotonic() - began_s))
     if verdict.violations:
@@ -70,12 +74,14 @@ def main(argv: Sequence[str]) -> int:
     return 1 if verdict.violations else 0
 
 
-def run(arena: Arena, history: Writer, schedule: Iterator[Fault], until_s: float, recovery_s: float) -> None:
+def run(
+    arena: Arena, history: Writer, schedule: Iterator[Fault], until_s: float, recovery_s: float, least_faults: int = 0
+) -> None:
     """Faults until a monotonic time, then recovery and an orderly end. What goes wrong goes to the history."""
     try:
         with arena:
             await_recovery(arena, "the start", _START_S)
-            Nemesis(arena, history, schedule).run(until_s)
+            Nemesis(arena, history, schedule).run(until_s, least_faults)
             await_recovery(arena, "the last fault", recovery_s)
             abandon(arena, history)
             arena.stop_clients()

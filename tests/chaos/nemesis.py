@@ -59,26 +59,26 @@ class Nemesis:
             Kind.STRANGER: self._intrude,
         }
 
-    def run(self, until_s: float) -> None:
-        """Works until a monotonic time, then heals everything.
+    def run(self, until_s: float, least_faults: int = 0) -> None:
+        """Works until a monotonic time, and until there were so many faults, then heals everything.
 
         Raises:
             ChaosError: the arena cannot go on.
         """
         try:
-            self._follow_schedule(until_s)
+            self._follow_schedule(until_s, least_faults)
             self._heal(float("inf"))
         finally:
             for stranger in self._strangers:
                 stranger.join()
 
-    def _follow_schedule(self, until_s: float) -> None:
-        next_s = time.monotonic()
-        while (now_s := time.monotonic()) < until_s:
+    def _follow_schedule(self, until_s: float, least_faults: int) -> None:
+        num_faults, next_s = 0, time.monotonic()
+        while (now_s := time.monotonic()) < until_s or num_faults < least_faults:
             self._heal(now_s)
             if now_s >= next_s:
                 fault = next(self._schedule)
-                self._actions[fault.kind](fault)
+                num_faults += self._actions[fault.kind](fault)
                 next_s = time.monotonic() + fault.pause_s
             time.sleep(_TURN_S)
             self._arena.update()

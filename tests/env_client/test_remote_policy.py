@@ -325,7 +325,7 @@ def test_restarting_server_is_given_its_time(server: EchoServer, loop: asyncio.A
     client = Client(server, loop)
     began_s = time.monotonic()
     client.run(5)
-    assert 0.3 <= time.monotonic() - began_s < 2
+    assert 0.3 <= time.monotonic() - began_s < 15
     client.close()
     assert seqs(server) == [1, 2, 3, 4, 4, 5, 6]
 
@@ -445,7 +445,7 @@ def test_close_is_quick_without_a_server(server: EchoServer, loop: asyncio.Abstr
     client.policy.send(0, client.groups[0].reset())
     began_s = time.monotonic()
     client.policy.close("gone")
-    assert time.monotonic() - began_s < 1.5
+    assert time.monotonic() - began_s < 5
 
 
 def test_each_client_process_draws_its_own_run_id(server: EchoServer, loop: asyncio.AbstractEventLoop) -> None:

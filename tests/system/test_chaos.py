@@ -12,6 +12,7 @@ import pytest
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).resolve().parents[2]
+LEAST_FAULTS = 5
 
 
 def _assert_well(directory: Path, *options: str | float, within_s: float) -> None:
@@ -23,14 +24,15 @@ def _assert_well(directory: Path, *options: str | float, within_s: float) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
     counts = {what: int(number) for number, what in re.findall(r"^(\d+) (faults|steps|violations)", done.stdout, re.M)}
     assert counts["violations"] == 0
-    assert counts["faults"] >= 5  # a busy machine takes most of a minute to restart servers
+    assert counts["faults"] >= LEAST_FAULTS
     assert counts["steps"] > 100
 
 
+@pytest.mark.timeout(240)
 def test_half_a_minute_of_chaos(tmp_path: Path) -> None:
-    """With patience at the end: the other tests may keep this machine busy."""
-    options = ("--seconds", 30, "--seed", 1, "--pause-s", 0.5, "--recovery-s", 40)
-    _assert_well(tmp_path / "history", *options, within_s=115)
+    """With patience for the first faults and at the end: the other tests may keep this machine busy."""
+    more = ("--least-faults", LEAST_FAULTS, "--recovery-s", 60)
+    _assert_well(tmp_path / "history", "--seconds", 26, "--seed", 1, "--pause-s", 0.4, *more, within_s=230)
 
 
 @pytest.mark.slow

@@ -103,14 +103,14 @@ def echo() -> Iterator[EchoServer]:
 def running(echo: EchoServer) -> Iterator[Fleet]:
     with ExitStack() as stack:
         fleet = Fleet(echo, stack)
+        _assert_well(echo, fleet)
         yield fleet
         fleet.stop()
 
 
 @pytest.fixture
 def fleet(echo: EchoServer, running: Fleet) -> Iterator[Fleet]:
-    """The clients, all of them well before and after."""
-    _assert_well(echo, running)
+    """The clients, all of them well afterwards, and so before the next test."""
     yield running
     _assert_well(echo, running)
 
@@ -136,7 +136,7 @@ def _changes(echo: EchoServer, before: Mapping[str, float]) -> tuple[float, ...]
 def test_without_faults(echo: EchoServer, fleet: Fleet) -> None:
     """Two groups of a client share no slot, and every environment has one."""
     before = _counts(echo)
-    fleet.await_progress(*range(len(SIZES)), episodes=20)
+    fleet.await_progress(*range(len(SIZES)), episodes=10)
     assert len(echo.server.service.leases) == 1 + 2 * 3
     assert _changes(echo, before) == (0, 0, 0)
 

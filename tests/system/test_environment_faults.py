@@ -18,6 +18,9 @@ pytestmark = pytest.mark.system
 FIRST_INDEX, NUM_ENVS, BAD = 10, 3, 11
 HEALTHY = range(2)
 BROKEN_CODE = 75
+FAULT_AT, SELDOM = 100, 300
+"""Steps of an environment before its fault; four faults end the client, so seldom where it must live until we look."""
+
 STEP_TIMEOUT_S = 3
 """A busy machine may keep a sound environment off its core for a second; then it would count as one that hangs."""
 
@@ -59,21 +62,25 @@ SIBLINGS = [index for index in range(FIRST_INDEX, FIRST_INDEX + NUM_ENVS) if ind
 
 
 def test_one_that_raises_is_built_again_three_times(echo: EchoServer) -> None:
-    with start(echo, "raise", 200) as client:
-        client.eventually(lambda: "is built again" in client.stderr, "a fault")
-        await_episodes(echo, *SIBLINGS, BAD)
+    seen = len(echo.episodes)
+    with start(echo, "raise", FAULT_AT) as client:
         assert client.wait() == BROKEN_CODE
         assert client.stderr.count("is built again") == 4, "each fault is told"
         assert client.stderr.count("Traceback") == 1, "and its trace once"
         last = client.stderr.splitlines()[-1]
         assert last.startswith(f"seedbed: error: environment {BAD} broke 4 times within 10 minutes")
         assert "on purpose" in last
+    lengths = {index: [end.steps for at, end in echo.episodes[seen:] if at == index] for index in (*SIBLINGS, BAD)}
+    one_life = lengths[BAD][: len(lengths[BAD]) // 4]
+    assert lengths[BAD] == one_life * 4 != [], "four environments, each of which began with its first episode"
+    for index in SIBLINGS:
+        assert sum(lengths[index]) > 3 * FAULT_AT, "they went on all the time"
     await_episodes(echo, *HEALTHY)
 
 
 def test_one_that_shows_nan_costs_its_client_nothing(echo: EchoServer) -> None:
     """The server would refuse such a message, and its client with it."""
-    with start(echo, "nan", 200) as client:
+    with start(echo, "nan", SELDOM) as client:
         client.eventually(lambda: "not finite" in client.stderr, "a fault")
         await_episodes(echo, *SIBLINGS, BAD)
         assert client.process.poll() is None
@@ -89,7 +96,7 @@ def test_one_that_shows_nan_costs_its_client_nothing(echo: EchoServer) -> None:
 )
 def test_without_isolation_it_costs_its_client(echo: EchoServer, fault: str, code: int) -> None:
     """And ends it, with a trace of where it was: nothing hangs for ever."""
-    with start(echo, fault, 200) as client:
+    with start(echo, fault, FAULT_AT) as client:
         assert client.wait() == code
         if code != -signal.SIGSEGV:
             assert "in _hang" in client.stderr
@@ -103,7 +110,7 @@ def test_without_isolation_it_costs_its_client(echo: EchoServer, fault: str, cod
 @pytest.mark.parametrize("fault", [pytest.param("hang-alone", marks=pytest.mark.slow), "crash"])
 def test_with_isolation_it_costs_only_itself(echo: EchoServer, fault: str) -> None:
     before = echo.server.service.vitals["leases_opened"]
-    with start(echo, fault, 200, "--isolate") as client:
+    with start(echo, fault, SELDOM, "--isolate") as client:
         client.eventually(lambda: f"environment {BAD} broke" in client.stderr, "a fault")
         await_episodes(echo, *HEALTHY, *SIBLINGS, BAD)
         client.send(signal.SIGTERM)

@@ -49,7 +49,7 @@ IMPATIENT = "import seedbed.common.binding; seedbed.common.binding.PATIENCE_S = 
         ([*TRAIN, "--batch-size", "0"], USAGE, ["--batch-size"]),
         (["train", "--preset", "pnog"], USAGE, ["pnog", "pong"]),
         (["tarin"], USAGE, ["tarin"]),
-        (["eval", "--checkpoint", "/nowhere"], SPEC, ["/nowhere"]),
+        pytest.param(["eval", "--checkpoint", "/nowhere"], SPEC, ["/nowhere"], marks=pytest.mark.slow),
         (["plot", "/nowhere"], SPEC, ["/nowhere"]),
         (["env", "--server", "127.0.0.1:1", "--env", "seedbed/Echo-v0", "--num-envs", "0"], USAGE, ["--num-envs"]),
         (["env", "--server", "127.0.0.1:1", "--give-up-after-s", "1"], UNAVAILABLE, ["gave up"]),
@@ -140,5 +140,6 @@ def test_resuming_with_other_options(finished_run: Path) -> None:
     assert (finished_run / "config.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_run_that_must_not_be_resumed(finished_run: Path) -> None:
     run("train", "--run-dir", finished_run, "--resume", "never").assert_error(SPEC, "--resume never")

@@ -26,7 +26,7 @@ def _learned(run_dir: Path) -> list[dict[str, Any]]:
     ("options", "name", "bound"),
     [
         pytest.param(["--preset", "cartpole"], "abs_log_rho_max", 1e-4, marks=pytest.mark.slow),
-        (["--preset", "memory"], "abs_log_rho_max", 1e-4),
+        pytest.param(["--preset", "memory"], "abs_log_rho_max", 1e-4, marks=pytest.mark.slow),  # test_algorithms.py
         (["--preset", "pong", "--precision", "float32"], "abs_log_rho_max", 1e-4),
         pytest.param(["--preset", "pong", "--precision", "bfloat16"], "abs_log_rho_mean", 1e-2, marks=pytest.mark.slow),
     ],

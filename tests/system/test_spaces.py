@@ -51,7 +51,7 @@ def scores(run_dir: Path, *options: Any) -> dict[str, Any]:
             marks=pytest.mark.slow,
         ),
         ("--env", MASKED, "--algorithm", "vtrace"),
-        (*MAZE, "--algorithm", "vtrace"),
+        pytest.param((*MAZE, "--algorithm", "vtrace"), marks=pytest.mark.slow),
     ],
     ids=["squashed box, memories", "dict", "mask", "gtrxl"],
 )

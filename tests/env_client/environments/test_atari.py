@@ -21,6 +21,7 @@ from seedbed.env_client.environments.atari import AtariEnvironment  # noqa: E402
 from seedbed.env_client.environments.interface import Status  # noqa: E402
 
 GAMES = ["Pong", "Breakout", "Seaquest", "SpaceInvaders"]
+FAST = {("Pong", "modern"), ("Breakout", "paper"), ("SpaceInvaders", "paper")}
 
 
 def test_a_game_is_played_without_gymnasium_which_can_still_be_loaded() -> None:
@@ -54,8 +55,14 @@ def act(environment: AtariEnvironment, action: int, frame: Any) -> tuple[float, 
     return environment.step((np.int64(action),), (frame,))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("preset", ["modern", "paper"])
-@pytest.mark.parametrize("game", GAMES)
+@pytest.mark.parametrize(
+    ("game", "preset"),
+    [
+        pytest.param(game, preset, marks=() if (game, preset) in FAST else pytest.mark.slow)
+        for game in GAMES
+        for preset in atari.PRESETS
+    ],
+)
 def test_frames_rewards_and_ends_equal_gymnasium(game: str, preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # A low cap makes several episodes fit: most end by it, some by the game.
     short = dataclasses.replace(atari.PRESETS[preset], max_frames=1_000)

@@ -55,7 +55,7 @@ def test_step_takes_its_time() -> None:
     began_s = time.perf_counter()
     for _ in range(5):
         environments.step((np.zeros(1, np.int64),))
-    assert 0.1 <= time.perf_counter() - began_s < 1
+    assert 0.1 <= time.perf_counter() - began_s < 10
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def _filled(x: Tensor, where: Tensor, value: float) -> Tensor:
     return x.masked_fill(where.reshape(*where.shape, *[1] * (x.dim() - 2)), value)
 
 
-@pytest.mark.parametrize("make", [VTrace, PPO])
+@pytest.mark.parametrize("make", [VTrace, pytest.param(PPO, marks=pytest.mark.slow)])
 def test_every_part_of_an_action_is_learnt(make: type[ActorCriticAlgorithm]) -> None:
     """A bandit: each array earns something of its own, and all of them find it."""
     actions = SPACES["dict of all"]

@@ -78,7 +78,7 @@ def test_the_small_network_acts_and_is_all_that_is_published() -> None:
     assert {name.split(".")[0] for name in saved} == {"network", "learner"}
 
 
-@pytest.mark.parametrize("burn_in", [5, 0])
+@pytest.mark.parametrize("burn_in", [5, pytest.param(0, marks=pytest.mark.slow)])
 def test_with_learning_rate_0_the_actor_is_what_was_recorded(burn_in: int) -> None:
     """From the state that was stored, in the rows behind the burn-in, of unrolls drawn again too."""
     world = world_of(burn_in=burn_in)

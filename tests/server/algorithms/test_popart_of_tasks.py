@@ -133,7 +133,7 @@ def test_at_learning_rate_0_values_and_targets_stay_whatever_the_statistics_do(
     subject.algorithm._learning = replace(subject.algorithm._learning, reward_clipping="none")
     seen = [subject.algorithm.see(subject.learner.learnt, batch) for batch in batches]  # type: ignore[attr-defined]
     before = [values_of(subject, batch) for batch in batches]
-    for _ in range(5):
+    for _ in range(3):
         for batch in batches:
             version = torch.full_like(batch.fields["policy_version"], subject.learner.num_updates)
             subject.learner.update(with_fields(batch, policy_version=version), 0.0)

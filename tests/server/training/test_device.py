@@ -32,7 +32,7 @@ from tests.reference.device_streams import Event
 from tests.reference.device_world import DeviceWorld, make_config
 
 FAST = ("vtrace conv lstm graphs", "ppo conv lstm", "r2d2 vector trxl", "td3 vector none", "one_step_q vector none")
-FAST_PARITY = ("vtrace conv lstm", "ppo vector none", "sac vector none", "n_step_q conv none")
+FAST_PARITY = ("vtrace conv lstm", "ppo vector none", "sac vector none")
 _SUMS = ("moments", "normaliser", "risk", "value_head")
 DOUBLE = {*(f"server/networks/{name}.py" for name in _SUMS), "server/learning/learner.py"}
 """Files whose numbers are float64 on purpose: sums over millions of transitions."""

@@ -169,8 +169,14 @@ def gossiping(link: Link, end: threading.Event, **options: Any) -> tuple[Gossip,
 
 
 def test_nobody_waits_for_the_slowest_and_policies_stay_close() -> None:
-    """One makes an update now and then; the others as many as they can, and all of them are mixed."""
+    """One makes an update for every ten of the first; nobody is held up by it, and all of them are mixed."""
     end = threading.Event()
+    done = [0, 0, 0]
+
+    def wait_for_ten_more() -> None:
+        deadline_s = time.monotonic() + 2.0  # where the first waits for this one
+        while done[0] < 10 * (done[2] + 1) and not end.is_set() and time.monotonic() < deadline_s:
+            time.sleep(0.01)
 
     def learn(link: Link) -> tuple[int, int, list[Tensor]]:
         exchange, learner = gossiping(link, end)
@@ -178,11 +184,12 @@ def test_nobody_waits_for_the_slowest_and_policies_stay_close() -> None:
 
         def get(timeout_s: float) -> TrainBatch | Empty:
             if link.rank == 2:
-                time.sleep(0.3)
+                wait_for_ten_more()
             return a_batch(learner, 4, learner.num_updates)
 
         while isinstance(batch := exchange.turn(get), TrainBatch):
             metrics = learner.update(batch, 0.0).metrics
+            done[link.rank] += 1
             mixed += "gossip_distance" in metrics
             if link.rank == 0 and learner.num_updates == 60:
                 end.set()
