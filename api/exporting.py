@@ -18,7 +18,7 @@ from seedbed.common.plugins import Trust, start_directory
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.env_client.environments.building import Care, careful_builder
 from seedbed.exported_play import Agreement, Play, compare
-from seedbed.loading import load
+from seedbed.loading import policy_of
 from seedbed.policy import Policy
 from seedbed.server.export.files import check_ending, contract_file, write
 from seedbed.server.export.session import open_session
@@ -84,7 +84,9 @@ def export(run: Path, out: Path, options: ExportConfig | None = None) -> Agreeme
         MissingExtraError: a package is not installed.
     """
     options = options or ExportConfig()
-    policy = load(run, best=options.best, allow_import=options.allow_import, task=options.task, precision="float32")
+    policy = policy_of(
+        run, best=options.best, allow_import=options.allow_import, task=options.task, precision="float32"
+    )
     exported = policy.exported()
     draft = out.with_name(f".{out.stem}-draft{out.suffix}")
     try:

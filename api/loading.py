@@ -48,16 +48,31 @@ def load(
         UsageError: it names a module, and that may not be imported.
         VersionError: a newer seedbed wrote it.
     """
+    with in_words_of_python():
+        return policy_of(
+            run, best=best, device=device, seed=seed, allow_import=allow_import, task=task, precision=precision
+        )
+
+
+def policy_of(
+    run: str | os.PathLike[str],
+    *,
+    best: bool,
+    device: str = "cpu",
+    seed: int = 0,
+    allow_import: bool,
+    task: str | None,
+    precision: Literal["float32"] | None,
+) -> Policy:
+    """See `load`; errors name options as the command line has them."""
     file, checkpoint = find_checkpoint(_folder(run, best=best, allow_import=allow_import), best=best)
     trust = Trust(allow_import=allow_import, start_directory=start_directory())
-    with in_words_of_python():
-        config = config_of(file, trust)
-        admit(config, file.spec, trust)
+    config = config_of(file, trust)
+    admit(config, file.spec, trust)
     if precision is not None:
         halves = {"network.precision": precision, "network.core_memory_precision": precision}
         config = override(config, halves)
-    with in_words_of_python():
-        number = task_number(config, file.spec, task)
+    number = task_number(config, file.spec, task)
     return Policy(config, file.spec, RunState.from_checkpoint(checkpoint), device=device, seed=seed, task=number)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from seedbed.common.errors import UsageError
 from seedbed.common.logs import run_main
@@ -15,7 +16,7 @@ from seedbed.server.training.command_line import read_command_line
 from seedbed.server.training.local_clients import credential_options
 from seedbed.server.training.place import place_of
 from seedbed.server.training.stop_signal import StopSignal
-from seedbed.server.verbs.learners import gossips, run_learners, take_learners
+from seedbed.server.verbs.learners import check_room, gossips, place_of_dry_run, run_learners, take_learners
 from seedbed.server.verbs.seeds import run_seeds, take_seeds
 
 _DESCRIPTIONS = {
@@ -51,12 +52,14 @@ def main(argv: Sequence[str]) -> int:
             if seeds:
                 return run_seeds(verb, everything, seeds, given.directory.path, stop)
             if learners > 1 and not given.dry_run:
+                check_room(learners)
                 return run_learners(verb, options, learners, stop, lambda: gossips(given.directory))
             if place.store is not None:
                 stop.at_end_of_input()
             from seedbed.server.verbs.train import train  # torch takes seconds: a wrong option is told before
 
-            return train(given, stop, local=verb == "train", place=place)
+            with place_of_dry_run(learners) if learners > 1 else nullcontext(place) as own:
+                return train(given, stop, local=verb == "train", place=own)
         case "eval":
             from seedbed.server.verbs import evaluate as evaluation
 

@@ -47,10 +47,12 @@ class Task:
         if not self.weight > 0:
             raise UsageError(f"expected a weight of more than 0, got {self.weight:g} of {self.env}")
         if (self.random is None) != (self.human is None) or (self.random is not None and self.random == self.human):
+            random, human = ("none" if value is None else f"{value:g}" for value in (self.random, self.human))
             raise UsageError(
-                f"expected random and human returns that differ, or neither, got {self.random} and {self.human} of "
-                f"{self.env}"
+                f"expected random and human returns that differ, or neither, got {random} and {human} of {self.env}"
             )
+        if self.name and not cleaned(self.name):
+            raise UsageError(f"expected a name with letters from A to z or digits, got {self.name!r} of {self.env}")
 
     @classmethod
     def from_json(cls, data: Any, where: str = "a task") -> Task:
@@ -134,14 +136,15 @@ def find_task(name: str, names: Sequence[str], environments: Sequence[str]) -> i
     """The number of a task.
 
     Args:
-        name: of the task, or of its environment.
+        name: of the task, as it is shown or as its file has it, or of its environment.
         names, environments: of all tasks.
 
     Raises:
         UsageError: there is none, or several.
     """
-    found = [number for number, pair in enumerate(zip(names, environments, strict=True)) if name in pair]
-    exact = [number for number in found if names[number] == name]
+    pairs = enumerate(zip(names, environments, strict=True))
+    found = [number for number, (short, env) in pairs if name == env or cleaned(name) == short]
+    exact = [number for number in found if names[number] == cleaned(name)]
     if len(exact or found) != 1:
         raise UsageError(f"expected one task out of {', '.join(names)}, got {name!r}")
     return (exact or found)[0]
@@ -200,4 +203,9 @@ def names_of(tasks: Sequence[Task]) -> tuple[str, ...]:
         name if task.name or counts[name] == 1 else task.env + canonical(task.kwargs)
         for name, task in zip(middle, tasks, strict=True)
     ]
-    return tuple(_UNFIT.sub("_", name).strip("_") for name in names)
+    return tuple(map(cleaned, names))
+
+
+def cleaned(name: str) -> str:
+    """A name as metrics and the screen have it: what they have no room for becomes "_", and goes at either end."""
+    return _UNFIT.sub("_", name).strip("_")

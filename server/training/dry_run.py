@@ -16,8 +16,12 @@ from seedbed.server.training.assemble import make_layout
 from seedbed.server.training.opening import OpenedRun
 
 
-def describe_dry_run(opened: OpenedRun) -> str:
+def describe_dry_run(opened: OpenedRun, learners: int = 1) -> str:
     """All of it, for people; `config` below the rest is JSON as in config.json.
+
+    Args:
+        opened: the run.
+        learners: that train it together.
 
     Raises:
         SeedbedError: a part could not be built.
@@ -39,6 +43,7 @@ def describe_dry_run(opened: OpenedRun) -> str:
         f"{'unroll':<13}{layout.num_rows} rows, {_size(unroll_bytes)}",
         f"{'open unrolls':<13}{config.num_slots} slots, {_size(config.num_slots * layout.num_captures * unroll_bytes)}",
         f"{what:<13}{kept} unrolls, {_size(kept * unroll_bytes)}",
+        *([f"{'learners':<13}{learners}, each with all of this; {config.replicas.exchange}"] if learners > 1 else []),
         f"{'config':<13}",
         json.dumps(to_json(config), indent=2),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from seedbed.common.errors import ConfigError
 from seedbed.server.monitoring.episodes import read_episodes
 from seedbed.server.monitoring.metrics import read_metrics
+from seedbed.server.options.tasks import cleaned
 from seedbed.server.run.directory import CHECKPOINTS_FOLDER, METRICS_FILE, read_run_file
 
 _MOST_DOTS = 5000
@@ -57,11 +59,21 @@ def tasks_of(run_dir: Path, wanted: str | None) -> list[str | None]:
         return [None]
     keys = (key.split("/") for line in read_metrics(run_dir)[-1:] for key in line if key.startswith("task/"))
     known = list(dict.fromkeys(key[1] for key in keys))
-    names = known if wanted == "all" else wanted.split(",")
+    names = known if wanted == "all" else _split(wanted, known)
     if not known or (missing := [name for name in names if name not in known]):
         there = f"tasks out of {', '.join(known)}" if known else "a run of several tasks"
         raise ConfigError(f"--task {wanted}: expected {there}, got {run_dir if not known else ', '.join(missing)}")
     return list(names)
+
+
+def _split(wanted: str, known: Sequence[str]) -> list[str]:
+    """Names with commas between, some of which have commas themselves, as "Catch,mirrored=1" has."""
+    parts, names = wanted.split(","), []
+    while parts:
+        longest = next((n for n in range(len(parts), 1, -1) if cleaned(",".join(parts[:n])) in known), 1)
+        names.append(cleaned(",".join(parts[:longest])))
+        parts = parts[longest:]
+    return names
 
 
 def read_curve(run_dir: Path, group: str, smooth: int, returns_of: str = "episodes", task: str | None = None) -> Curve:

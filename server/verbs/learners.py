@@ -18,13 +18,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from seedbed.common.counting import count
 from seedbed.common.errors import BrokenError, ConfigError, UsageError
 from seedbed.common.logs import setup_logging
 from seedbed.common.report import passed_on
 from seedbed.common.restarts import RestartBudget
 from seedbed.common.stop_signals import STOP_SIGNALS
 from seedbed.server.run.directory import RunDirectory
-from seedbed.server.training.place import STORE_VARIABLE, place_of
+from seedbed.server.training.place import STORE_VARIABLE, Place, place_of
 from seedbed.server.training.stop_signal import StopSignal
 from seedbed.server.verbs.seeds import patient_signal
 
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 FLAG = "--learners"
 MAX_LEARNERS = 4096
 _MAX_RESTARTS, _WINDOW_S = 10, 600.0
+_MOST_PER_CORE = 8
 _RETRY = 75  # see common/errors.py
 _POLL_S = 0.1
 _LEAVE_S = 60.0  # for the others, when one has died: they save, and their clients leave
@@ -57,6 +59,27 @@ def take_learners(argv: Sequence[str]) -> tuple[int, list[str]]:
     if not place_of(os.environ).is_alone:
         raise UsageError(f"expected {FLAG} or torchrun, got both: RANK and WORLD_SIZE are set")
     return int(text), words
+
+
+def check_room(num_learners: int) -> None:
+    """Refuses what a slip of the finger asks for: that many whole servers would stop this machine, and nothing more.
+
+    Raises:
+        UsageError: they are too many for its cores.
+    """
+    cores = len(os.sched_getaffinity(0))
+    if num_learners > _MOST_PER_CORE * cores:
+        raise UsageError(
+            f"expected {FLAG} to be at most {_MOST_PER_CORE * cores} on {count(cores, 'core')}, got {num_learners}: "
+            "each learner is a server of several processes, with environments of its own"
+        )
+
+
+@contextlib.contextmanager
+def place_of_dry_run(num_learners: int) -> Iterator[Place]:
+    """The first of so many, the others of which are never started."""
+    with tempfile.TemporaryDirectory(prefix="seedbed-") as folder:
+        yield Place(world=num_learners, local_world=num_learners, store=Path(folder) / "store")
 
 
 def run_learners(

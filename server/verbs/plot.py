@@ -84,16 +84,16 @@ def main(argv: Sequence[str]) -> int:
     found = [(run, folder) for folder in folders for run in _runs_in(folder)]
     curves: list[Curve] = []
     drawn: list[Path] = []
-    for run, folder in found:
+    wanted = [(run, folder, task) for run, folder in found for task in tasks_of(run, options.task)]
+    for run, folder, task in wanted:
         try:
             group = options.group if run == folder else "parent"
-            for task in tasks_of(run, options.task):
-                curves.append(read_curve(run, group, options.smooth, options.returns, task))
-                drawn.append(run)
+            curves.append(read_curve(run, group, options.smooth, options.returns, task))
+            drawn.append(run)
         except NothingToDraw as error:
-            if len(found) == 1:
+            if len(wanted) == 1:
                 raise
-            print(f"left out {run}: {error}", file=sys.stderr)
+            print(f"left out {run if task is None else f'{task} of {run}'}: {error}", file=sys.stderr)
     if not curves:
         raise ConfigError(f"expected a run with something to draw, got {count(len(found), 'run')} without")
     if options.dots:

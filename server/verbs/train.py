@@ -96,7 +96,8 @@ def _open_run(
         for share in plan_clients(config):
             check_trusted("--env", share.environment.env, given.trust)
     if given.dry_run:
-        print(describe_dry_run(opened))
+        check_exchange(place, config)
+        print(describe_dry_run(opened, place.world))
         return None
     checkpoint = None if opened.before is None else load_newest(directory.checkpoints)
     state = RunState() if checkpoint is None else RunState.from_checkpoint(checkpoint)

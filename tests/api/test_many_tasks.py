@@ -12,11 +12,14 @@ import pytest
 import seedbed
 from seedbed.common.errors import UsageError
 from seedbed.common.joint_spec import join, served
-from seedbed.common.options import override
+from seedbed.common.options import override, to_json
 from seedbed.env_client.environments.building import Care, describe, make_environments
+from seedbed.exporting import export
 from seedbed.loading import task_number
 from seedbed.policy import Policy
 from seedbed.server.options.config import ServerConfig
+from seedbed.server.run.checkpoint import CheckpointStore
+from seedbed.server.run.directory import RunDirectory, RunFile
 from seedbed.server.run.state import RunState
 from seedbed.server.training.resolve import defaults_of
 from tests.system.processes import run
@@ -74,6 +77,16 @@ def test_which_task_has_to_be_said() -> None:
     assert task_number(ServerConfig(), single, None) is None
     with pytest.raises(UsageError, match="expected no task, the run has one, x"):
         task_number(ServerConfig(), single, "y")
+
+
+def test_what_has_to_be_said_is_named_as_it_is_said_there(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.write(RunFile(to_json(config()), JOINT, "0"))
+    CheckpointStore(directory.checkpoints).save(RunState().to_checkpoint())
+    with pytest.raises(UsageError, match="expected task=NAME, one of Catch, CatchMasked"):
+        seedbed.load(tmp_path)
+    with pytest.raises(UsageError, match="expected --task NAME, one of Catch, CatchMasked"):
+        export(tmp_path, tmp_path / "policy.onnx")
 
 
 @pytest.mark.slow

@@ -36,7 +36,8 @@ def test_a_list_is_read_and_written() -> None:
         ([{"env": "x", "goal": 3}], "f: task 1: expected env, kwargs, target.*, got goal"),
         (["y", {"env": "x", "target": "3"}], "f: task 2: target: expected a number, got '3'"),
         ([{"env": "x", "weight": 0}], "expected a weight of more than 0, got 0 of x"),
-        ([{"env": "x", "random": 1}], "expected random and human returns that differ, or neither"),
+        ([{"env": "x", "random": 1}], "expected random and human returns that differ, or neither, got 1 and none of x"),
+        ([{"env": "x", "name": "ジャンプ"}], "expected a name with letters from A to z or digits, got 'ジャンプ' of x"),
         ([{"env": "x{}"}], "expected a task's id alone"),
         (["x", "x"], "expected tasks that differ, got x more than once"),
     ],
@@ -60,6 +61,8 @@ def test_names_are_short_where_they_can_be() -> None:
 def test_a_task_is_found_by_its_name_or_its_environment() -> None:
     tasks = several("ALE/Pong-v5", "ALE/Breakout-v5")
     assert (tasks.find("Breakout"), tasks.find("ALE/Pong-v5")) == (1, 0)
+    named = TasksConfig(tasks_json='[{"env": "x"}, {"env": "y", "name": "far / wide"}]')
+    assert (named.names[1], named.find("far / wide"), named.find("far_wide")) == ("far_wide", 1, 1)
     with pytest.raises(UsageError, match="expected one task out of Pong, Breakout, got 'Pnog'"):
         tasks.find("Pnog")
 

@@ -16,7 +16,7 @@ from seedbed.common.errors import UsageError
 from seedbed.server.run.directory import RunDirectory, RunFile
 from seedbed.server.training.stop_signal import StopSignal
 from seedbed.server.verbs import learners
-from seedbed.server.verbs.learners import gossips, run_learners, take_learners
+from seedbed.server.verbs.learners import check_room, gossips, run_learners, take_learners
 from tests.reference.unequal import SPEC
 
 
@@ -39,6 +39,13 @@ def test_not_within_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="torchrun"):
         take_learners(["--learners=2"])
+
+
+def test_a_number_that_would_stop_the_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learners.os, "sched_getaffinity", lambda pid: {0, 1})
+    check_room(16)
+    with pytest.raises(UsageError, match="expected --learners to be at most 16 on 2 cores, got 99"):
+        check_room(99)
 
 
 class Replicas:

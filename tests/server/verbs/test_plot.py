@@ -219,3 +219,15 @@ def test_tasks_get_a_curve_each(tmp_path: Path) -> None:
         tasks_of(make_run(tmp_path / "one", level=1.0), "all")
     main([str(run_dir), "--task", "a", "--x", "steps"])
     assert (run_dir / "learning_curve.png").exists()
+
+
+def test_a_task_of_which_no_episode_has_ended_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = "Catch,mirrored=1", "Catch,reward_scale=100", "slow"
+    own = {f"task/{name}/return_mean": None if name == "slow" else 1.0 for name in names}
+    line = {"agent_steps": 1, "wall_s": 1.0, "episode_return_mean": 1.0, **own}
+    (tmp_path / METRICS_FILE).write_text(json.dumps(line) + "\n")
+    assert tasks_of(tmp_path, "slow,Catch,reward_scale=100,Catch,mirrored=1") == [names[2], names[1], names[0]]
+    assert main([str(tmp_path), "--task", "all", "--x", "steps"]) == 0
+    assert capsys.readouterr().err.startswith(f"left out slow of {tmp_path}: expected at least one finished episode")
+    with pytest.raises(ConfigError, match="finished episode of slow"):
+        main([str(tmp_path), "--task", "slow"])
