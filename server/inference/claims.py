@@ -6,7 +6,7 @@ A return counts where it is the sum of the raw rewards that came with the rows o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +47,7 @@ class Claims:
         self._on_episode = on_episode
         self._on_refusal = on_refusal
         self._claims: dict[int, _Claim] = {}
+        self._ended: set[int] = set()  # slots whose row, not answered yet, is the real end of an episode
         self._doubted: Recent[str] = Recent(_MOST_DOUBTED)
         self._return = np.zeros(num_slots)
         self._magnitude = np.zeros(num_slots)
@@ -57,10 +58,22 @@ class Claims:
         self._clear(slots)
         for slot in slots.tolist():
             self._claims.pop(slot, None)
+            self._ended.discard(slot)
 
     def claim(self, slot: int, index: int, end: EpisodeEnd, client_id: str) -> None:
         """A client says that an episode ends with the row that comes next."""
+        self._ended.add(slot)
         self._claims[slot] = _Claim(index, end, client_id)
+
+    def told_of(self, slots: Collection[int]) -> set[int]:
+        """Those of these slots whose row is said to be the end of an episode, and not answered yet."""
+        return self._ended.intersection(slots)
+
+    def take_told_of(self, slots: Collection[int]) -> set[int]:
+        """The same of rows that are LAST and about to be answered."""
+        ended = self.told_of(slots)
+        self._ended -= ended
+        return ended
 
     def judge(self, slots: Slots, step_type: NDArray[np.uint8], reward: NDArray[np.float32], over: set[int]) -> None:
         """Rows that are about to be answered.

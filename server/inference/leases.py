@@ -12,22 +12,16 @@ open unroll, but nobody waits for it. The same client may resume it until the gr
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from seedbed.common.errors import CapacityError, FencedError, IndexTakenError, InvalidMessageError
+from seedbed.common.errors import CapacityError, FencedError, InvalidMessageError
+from seedbed.server.inference.environment_indices import EnvironmentIndices
 from seedbed.server.options.task_plan import TaskPlan
 from seedbed.server.shared.recent import Recent
 
-logger = logging.getLogger(__name__)
-
 ONE_TASK = TaskPlan()
-_TAKEN = (
-    "environment index {} is held by another client: give every client its own --first-index, or none at all to let "
-    "the server choose"
-)
 _MAX_RETIRED = 4096  # replaced incarnations that are remembered
 
 
@@ -81,6 +75,16 @@ class Lease:
         """E of this lease."""
         return len(self.environment_indices)
 
+    @property
+    def is_live(self) -> bool:
+        """Whether it has a stream; if not, it is in grace."""
+        return self.stream is not None
+
+    @property
+    def who(self) -> str:
+        """The client and its group, for the log."""
+        return f"{self.key.client_id} group {self.key.group}"
+
 
 class LeaseTable:
     """All leases over S slots.
@@ -105,16 +109,13 @@ class LeaseTable:
         self._live_clients: Counter[str] = Counter()
         self._by_first: dict[int, Lease] = {}
         self._by_key: dict[LeaseKey, Lease] = {}
-        self._by_index: dict[int, Lease] = {}
-        self._indices = indices
-        self._kept: Collection[int] = ()
-        self._kept_for: Collection[str] = ()
+        self._indices = EnvironmentIndices(indices)
         self._serials = 0
         self._retired: Recent[tuple[str, int]] = Recent(_MAX_RETIRED)
 
     def keep(self, indices: Collection[int], clients: Collection[str]) -> None:
-        """Gives environment indices to nobody but these clients, there or not: before anybody has one."""
-        self._kept, self._kept_for = indices, clients
+        """See `EnvironmentIndices.keep`."""
+        self._indices.keep(indices, clients)
 
     @property
     def num_clients(self) -> int:
@@ -177,32 +178,8 @@ class LeaseTable:
         return {task for lease in leases for task in lease.tasks}
 
     def choose_indices(self, wishes: Sequence[int], tasks: Sequence[int] = (), plan: TaskPlan = ONE_TASK) -> list[int]:
-        """An environment index for each row of a lease to come: its wish if nobody has it, or else the lowest free.
-
-        Args:
-            wishes: of each row.
-            tasks: of each row; of several tasks each has indices of its own.
-            plan: says which.
-        """
-        chosen: dict[int, None] = {}
-        start = 0 if self._indices is None else self._indices.start
-        free = {
-            task: (start + place for place in plan.indices_of(task) if self._is_free(start + place, wishes))
-            for task in set(tasks) or {0}
-        }
-        for wish, task in zip(wishes, tasks or [0] * len(wishes), strict=True):
-            taken = wish in self._by_index or wish in chosen or wish in self._kept or not self._is_ours(wish)
-            if taken or plan.task_of(wish - start) != task:
-                wish = next(free[task])
-            chosen[wish] = None
-        return list(chosen)
-
-    def _is_free(self, index: int, wishes: Sequence[int]) -> bool:
-        return index not in self._by_index and index not in wishes and index not in self._kept
-
-    def _is_ours(self, index: int) -> bool:
-        """Whether it may be chosen here: another replica's environments would come twice."""
-        return self._indices is None or index in self._indices
+        """See `EnvironmentIndices.choose`."""
+        return self._indices.choose(wishes, tasks, plan)
 
     def open(
         self, key: LeaseKey, environment_indices: Sequence[int], stream: StreamId, tasks: Sequence[int] = ()
@@ -215,14 +192,14 @@ class LeaseTable:
             CapacityError: no range of free slots is long enough, or a lease in grace holds one of the indices.
         """
         assert key not in self._by_key, "an existing lease is resumed, not opened"
-        self._check_indices(environment_indices, key.client_id)
+        self._indices.check(environment_indices, key.client_id)
         first = self._find_free(len(environment_indices))
         self._serials += 1
         tasks = tuple(tasks) or (0,) * len(environment_indices)
         lease = Lease(key, self._serials, first, tuple(environment_indices), tasks, stream)
         self._by_first[first] = lease
         self._by_key[key] = lease
-        self._by_index |= dict.fromkeys(lease.environment_indices, lease)
+        self._indices.give(lease)
         self.used_rows += lease.num_rows
         self._count_live(lease, 1)
         return lease
@@ -255,8 +232,7 @@ class LeaseTable:
         self.used_rows -= lease.num_rows
         del self._by_first[lease.first]
         del self._by_key[lease.key]
-        for index in lease.environment_indices:
-            del self._by_index[index]
+        self._indices.free(lease)
 
     def expired(self, now_s: float) -> list[Lease]:
         """Leases whose grace time is over."""
@@ -281,25 +257,7 @@ class LeaseTable:
         assert set(self._live_clients) == {lease.key.client_id for lease in leases if lease.stream}
         assert all((lease.stream is None) == (lease.expires_s is not None) for lease in leases)
         assert {id(lease) for lease in leases} == {id(lease) for lease in self._by_key.values()}
-        assert sorted(self._by_index) == sorted(index for lease in leases for index in lease.environment_indices)
-        assert all(index in lease.environment_indices for index, lease in self._by_index.items())
-
-    def _check_indices(self, environment_indices: Sequence[int], client_id: str) -> None:
-        if len(set(environment_indices)) < len(environment_indices):
-            raise InvalidMessageError(f"expected environment indices that differ, got {list(environment_indices)}")
-        for index in environment_indices:
-            if index in self._kept and client_id not in self._kept_for:
-                raise IndexTakenError(_TAKEN.format(index))
-            holder = self._by_index.get(index)
-            if holder is None:
-                continue
-            logger.info("environment index %d is held by %s group %d", index, holder.key.client_id, holder.key.group)
-            if holder.stream is None:
-                raise CapacityError(
-                    f"environment index {index} is held by a client that is away: wait, or choose another"
-                )
-            # Who holds it stands in the server's log alone: with the name anybody with a token could take its place.
-            raise IndexTakenError(_TAKEN.format(index))
+        self._indices.check_valid(leases)
 
     def _count_live(self, lease: Lease, sign: int) -> None:
         self.live_rows += sign * lease.num_rows

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seedbed.common.errors import SeedbedError
 from seedbed.common.timestep import EpisodeEnd, StepType
 from seedbed.server.inference.batching import Batcher
 from seedbed.server.inference.claims import Claims
 from seedbed.server.inference.frontend_links import FrontendLinks
 from seedbed.server.inference.insight import InsightWriter
-from seedbed.server.inference.leases import ONE_TASK, Lease, LeaseKey, LeaseTable, StreamId
+from seedbed.server.inference.leases import ONE_TASK, Lease, LeaseTable, StreamId
+from seedbed.server.inference.openings import Openings
 from seedbed.server.inference.policy import Inference
-from seedbed.server.inference.sinks import EpisodeListener, EpisodeTap, FleetListener, NoListener, UnrollSink
+from seedbed.server.inference.sinks import EpisodeListener, EpisodeTap, FleetListener, NoListener, NoTap, UnrollSink
 from seedbed.server.options.task_plan import TaskPlan
 from seedbed.server.shared.id_channel import Control
 from seedbed.server.shared.insight import Sight
@@ -61,13 +60,13 @@ class InferenceService:
         self._sink = sink
         self._fleet = fleet or NoListener()
         self._insight = insight or InsightWriter(Sight.of(slots.num_slots), slots)
-        self._tap = tap
+        self._tap = tap or NoTap()
         self._claims = Claims(slots.num_slots, on_episode, lambda: vitals.add("episodes_refused"))
-        self._ended: set[int] = set()  # slots whose row, not answered yet, is the real end of an episode
-        self._plan = plan
         self._clock = clock
-        self._waiting_opens: deque[Control] = deque()
         self.links = FrontendLinks()
+        self._openings = Openings(
+            leases, self.links, plan, vitals, begin=self._begin, resume=self._recover_request, end=self._end
+        )
         self.stopping = False
         self.ready_frontends: set[int] = set()
         self.vitals = vitals
@@ -107,8 +106,7 @@ class InferenceService:
         answered_s = self._clock()
         if watched:
             self._insight.think([lease.first for lease in leases])  # before its times are written over
-        if self._tap is not None:
-            self._tap.take(slots, ended, lost)
+        self._tap.take(slots, ended, lost)
         self._reply(leases, answered_s)
         complete = self._inference.remember(answered)
         if watched:
@@ -164,7 +162,7 @@ class InferenceService:
     def _on_control(self, number: int, message: Control) -> None:
         match message["type"]:
             case "open":
-                self._open({**message, "frontend": number})
+                self._openings.open({**message, "frontend": number})
             case "detach":
                 self._detach(StreamId(number, message["stream"]))
             case "goodbye":
@@ -183,110 +181,27 @@ class InferenceService:
         lease.last_ends_seq = message["seq"]
         for row, *rest in message["ends"]:
             index = lease.environment_indices[row]
-            self._ended.add(lease.first + row)
             self._claims.claim(lease.first + row, index, EpisodeEnd(row, *rest), lease.key.client_id)
 
     def _note_cuts(self, leases: Sequence[Lease], last: set[int]) -> tuple[set[int], set[int]]:
         """Of the slots whose rows are LAST, real ends, and those that are truncated and none: the environment broke."""
-        ended = last & self._ended
-        cut = {slot for slot in last - self._ended if self._slots.discount[slot] == 1}
-        self._ended -= last
+        ended = self._claims.take_told_of(last)
+        cut = {slot for slot in last - ended if self._slots.discount[slot] == 1}
         for lease in leases if cut else ():
             for slot in cut.intersection(range(lease.first, lease.first + lease.num_rows)):
                 self._fleet.lost(lease.environment_indices[slot - lease.first])
         return ended, cut
 
-    def _open(self, request: Control) -> None:
-        """Grants a lease now, or as soon as the streams that stand in its way have left."""
-        key = LeaseKey(request["client_id"], request["run_id"], request["group"])
-        try:
-            self.leases.check_not_retired(key)
-        except SeedbedError as error:
-            self._refuse(request, error)
-            return
-        same = self.leases.find(key)
-        in_the_way = [*self.leases.fenced_by(key), *([same] if same else [])]
-        for lease in in_the_way:
-            if lease is not same:
-                self.leases.retire(lease.key.client_id, lease.key.run_id)
-        attached = [lease for lease in in_the_way if lease.stream is not None]
-        if attached:
-            for lease in attached:
-                self._fence(lease, "a newer stream of the same lease" if lease is same else "a newer run of the client")
-            self._waiting_opens.append(request)
-            return
-        for lease in in_the_way:
-            if lease is not same:
-                self.vitals.add("leases_fenced")
-                self._end(lease)
-        self._grant(request, key, same)
-
-    def _grant(self, request: Control, key: LeaseKey, same: Lease | None) -> None:
-        stream = StreamId(request["frontend"], request["stream"])
-        tasks = self._tasks(request, key, same)
-        indices = self._indices(request, same, tasks)
-        try:
-            if same is not None:
-                self.leases.resume(same, indices, stream)
-                same.reconnects += 1
-                self.vitals.add("leases_resumed")
-                lease = same
-                self._recover_request(lease)
-            else:
-                lease = self.leases.open(key, indices, stream, tasks)
-                self.vitals.add("leases_opened")
-                self._slots.clear(lease.first, lease.num_rows)
-                self._inference.begin(slots_of(lease), lease.serial, lease.environment_indices, lease.tasks)
-                lease.opened_s = self._clock()
-                self._insight.begin(lease, slots_of(lease))
-                if self._tap is not None:
-                    self._tap.begin(slots_of(lease), lease.environment_indices, lease.tasks)
-                self._ended.difference_update(range(lease.first, lease.first + lease.num_rows))
-                self._claims.begin(slots_of(lease))
-                self._fleet.joined(lease.environment_indices, lease.tasks)
-        except SeedbedError as error:
-            self._refuse(request, error)
-            return
-        lease.host = request.get("host", "")
-        logger.info(
-            "%s group %d: %d rows, %s", key.client_id, key.group, lease.num_rows, "resumed" if same else "new lease"
-        )
-        grant = {
-            "type": "granted",
-            "stream": stream.number,
-            "lease": lease.first,
-            "resumed": same is not None,
-            "environment_indices": lease.environment_indices,
-            "tasks": lease.tasks,
-        }
-        self.links.send(stream.frontend, grant)
-
-    def _tasks(self, request: Control, key: LeaseKey, same: Lease | None) -> Sequence[int]:
-        """The tasks that a Hello names; for rows without one that which this process plays, or the least played."""
-        num_rows = len(request["environment_indices"])
-        if same is not None and same.num_rows == num_rows:
-            return same.tasks
-        named = request.get("tasks") or [0] * num_rows
-        if None not in named:
-            return named
-        ours = self.leases.tasks_of(key)
-        rows = self.leases.rows_of_tasks(self._plan.num_tasks)
-        task = ours.pop() if len(ours) == 1 else self._plan.choose(rows)
-        return [task if one is None else one for one in named]
-
-    def _indices(self, request: Control, same: Lease | None, tasks: Sequence[int]) -> Sequence[int]:
-        """The environments that a Hello names, or those that are chosen for it."""
-        named: list[int] = request["environment_indices"]
-        if not request["assign_indices"]:
-            return named
-        if same is not None and same.num_rows == len(named):
-            return same.environment_indices
-        return self.leases.choose_indices(named, tasks, self._plan)
-
-    def _refuse(self, request: Control, error: SeedbedError) -> None:
-        name = type(error).__name__
-        refusal = {"type": "refused", "stream": request["stream"], "error": name, "details": str(error)}
-        self.links.send(request["frontend"], refusal)
+    def _begin(self, lease: Lease) -> None:
+        """A lease has been granted: whatever was in its slots is forgotten."""
+        slots = slots_of(lease)
+        self._slots.clear(lease.first, lease.num_rows)
+        self._inference.begin(slots, lease.serial, lease.environment_indices, lease.tasks)
+        lease.opened_s = self._clock()
+        self._insight.begin(lease, slots)
+        self._tap.begin(slots, lease.environment_indices, lease.tasks)
+        self._claims.begin(slots)
+        self._fleet.joined(lease.environment_indices, lease.tasks)
 
     def _recover_request(self, lease: Lease) -> None:
         """A frontend that died between copying rows in and sending their id has left a request that nobody knows."""
@@ -294,24 +209,16 @@ class InferenceService:
         if self._slots.accepted_seq[first] != self._slots.answered_seq[first] and first not in self._batcher:
             self._request(lease, self._clock())
 
-    def _fence(self, lease: Lease, by: str) -> None:
-        assert lease.stream is not None
-        details = f"{by} took over the lease of {lease.key.client_id!r} group {lease.key.group}"
-        self.links.send(lease.stream.frontend, {"type": "fence", "stream": lease.stream.number, "details": details})
-
     def _detach(self, stream: StreamId) -> None:
         """The stream writes no more."""
         lease = self._lease_of(stream)
         if lease is not None:
             self.leases.detach(lease, self._clock())
-        waiting, self._waiting_opens = self._waiting_opens, deque()
-        for request in waiting:
-            if StreamId(request["frontend"], request["stream"]) != stream:
-                self._open(request)
+        self._openings.open_waiting(stream)
 
     def _expire(self, now_s: float) -> None:
         for lease in self.leases.expired(now_s):
-            logger.info("%s group %d did not come back", lease.key.client_id, lease.key.group)
+            logger.info("%s did not come back", lease.who)
             self.vitals.add("leases_expired")
             self._end(lease)
 
@@ -319,20 +226,19 @@ class InferenceService:
         """Frees the slots; what their open unrolls hold is cut, never spliced."""
         if lease.first in self._batcher:  # its last rows are there, and will not be answered
             slots = slots_of(lease)
-            over = self._ended.intersection(slots.tolist())
+            over = self._claims.told_of(slots.tolist())
             self._claims.judge(slots, self._slots.step_type[slots], self._slots.reward[slots], over)
         self._batcher.discard(lease.first)
         self._sink.cut(slots_of(lease))
         self.leases.end(lease)
         self._insight.end(slots_of(lease))
-        if self._tap is not None:
-            self._tap.end(slots_of(lease))
+        self._tap.end(slots_of(lease))
         self._fleet.left(lease.environment_indices)
 
     def _lose_frontend(self, number: int) -> None:
         """Its streams are gone, and so are the leases that waited on it."""
         self.ready_frontends.discard(number)
-        self._waiting_opens = deque(request for request in self._waiting_opens if request["frontend"] != number)
+        self._openings.forget(number)
         for lease in self.leases.on_frontend(number):
             assert lease.stream is not None
             self._detach(lease.stream)

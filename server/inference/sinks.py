@@ -59,6 +59,19 @@ class EpisodeTap(Protocol):
         """
 
 
+class NoTap:
+    """Reads nothing."""
+
+    def begin(self, slots: NDArray[np.int64], environment_indices: Sequence[int], tasks: Sequence[int]) -> None:
+        """Ignores it."""
+
+    def end(self, slots: NDArray[np.int64]) -> None:
+        """Ignores it."""
+
+    def take(self, slots: NDArray[np.int64], ended: Collection[int], lost: Collection[int]) -> None:
+        """Ignores it."""
+
+
 class UnrollSink(Protocol):
     """Where finished unrolls go."""
 

@@ -65,7 +65,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     clock = RunClock(config, RunState(), parts, VitalsTable(0).device, FACTS)
     service = scene.service
     recorder = EpisodeRecorder(scene.slots, lambda episode: True, quota=Quota(4, 100))
-    service._plan, service._fleet, service._tap = TaskPlan((1.0, 1.0)), clock, recorder
+    service._openings._plan, service._fleet, service._tap = TaskPlan((1.0, 1.0)), clock, recorder
     service._claims._on_episode = clock.on_episode
     scene.heard_by = clock  # type: ignore[attr-defined]
     yield scene

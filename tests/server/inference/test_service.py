@@ -15,8 +15,9 @@ from seedbed.common.specs import ArraySpec, EnvironmentSpec
 from seedbed.common.timestep import EpisodeEnd, StepType
 from seedbed.server.inference import frontend_links as links_module
 from seedbed.server.inference.batching import Batcher
-from seedbed.server.inference.leases import LeaseTable
+from seedbed.server.inference.leases import ONE_TASK, LeaseTable
 from seedbed.server.inference.service import InferenceService
+from seedbed.server.options.task_plan import TaskPlan
 from seedbed.server.shared.id_channel import Control, IdChannel
 from seedbed.server.shared.slots import SlotTable
 from seedbed.server.shared.vitals import VitalsTable
@@ -89,7 +90,7 @@ class Fleet:
 class Scene:
     """A service whose loop the test turns by hand, and the far ends of its channels."""
 
-    def __init__(self, num_frontends: int = 2) -> None:
+    def __init__(self, num_frontends: int = 2, plan: TaskPlan = ONE_TASK) -> None:
         self.now_s = 0.0
         self.slots = SlotTable(SPEC, NUM_SLOTS)
         self.tape = Tape(self.slots)
@@ -106,6 +107,7 @@ class Scene:
             on_episode=self._on_episode,
             vitals=VitalsTable(num_frontends).device,
             fleet=self.fleet,
+            plan=plan,
             clock=lambda: self.now_s,
         )
         self.frontends: list[IdChannel] = []

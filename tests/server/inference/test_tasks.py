@@ -22,8 +22,7 @@ from tests.server.inference.test_service import Scene
 
 @pytest.fixture
 def scene() -> Iterator[Scene]:
-    scene = Scene(1)
-    scene.service._plan = TaskPlan([1.0, 1.0])
+    scene = Scene(1, plan=TaskPlan([1.0, 1.0]))
     yield scene
     for channel in (*scene.frontends, *scene.service.links._channels.values()):
         channel.close()
