@@ -113,6 +113,11 @@ class Algorithm(ABC):
         """Published or measured values of common options, by what an environment shows: dotted path -> value."""
         return {}
 
+    @classmethod
+    def defaults_with_memory(cls) -> Mapping[str, Any]:
+        """Those of options whose values are others where the network has a core; they win over `defaults`."""
+        return {}
+
     @abstractmethod
     def make_learnt(self) -> nn.Module:
         """All that is learnt, fresh: float32 weights, on the CPU."""

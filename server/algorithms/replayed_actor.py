@@ -117,6 +117,11 @@ class ReplayedActor(Algorithm):
             **({"algorithm_options.replay.replay_capacity": 100_000} if images else {}),
         }
 
+    @classmethod
+    def defaults_with_memory(cls) -> Mapping[str, Any]:
+        """Whole unrolls are drawn, so as many transitions as without are few of them, long enough for their burn-in."""
+        return {"learning.unroll_length": 20, "learning.batch_size": 16}
+
     def act(self, network: PolicyNetwork, inputs: Inputs, state: AgentState, acting: Acting) -> Decision:
         """Explores; at random at the start of a run; greedy rows take the mode.
 

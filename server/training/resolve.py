@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seedbed.common.errors import ConfigError, SeedbedError, UsageError
 from seedbed.common.options import explicit, flatten, from_json, omitted, options_of, override, read_json
@@ -25,9 +25,6 @@ from seedbed.server.trackers.registry import find_trackers
 from seedbed.server.training.command_line import PLUGINS, Given, make_parser
 from seedbed.server.training.rules import rules, rules_of_cost
 from seedbed.server.training.task_set import TASKS
-
-if TYPE_CHECKING:
-    from seedbed.server.networks.cores import Core
 
 AUTO = "auto"
 """Said of an option that rules know: as they say, whatever a preset or a file says. Of one that names a module, as
@@ -48,7 +45,7 @@ def resolve(given: Given, spec: EnvironmentSpec) -> ServerConfig:
     if "environment.atari_preset" in flags and not spec.preset:
         raise UsageError(f"--atari-preset is for environments of ALE/ alone, and {spec.environment} is none of them")
     said = {**own, **read_json(start, given.file), **given.from_spec, **flags, **_of_tasks(given, spec)}
-    ruled = _ruled(start, spec, find_core(said.get("network.core", start.network.core), given.trust))
+    ruled = _ruled(start, spec, said.get("network.core", start.network.core), given.trust)
     values = {**ruled, **said}
     config = override(
         start, {path: ruled[path] if _asks_rules(path, value, ruled) else value for path, value in values.items()}
@@ -78,7 +75,7 @@ def resolve_again(given: Given, run: RunFile, name: str) -> ServerConfig:
     start = unexposed(before)
     values = preset_values(given.preset, before.algorithm, given.typed_env)
     values = {**values, **read_json(start, given.file), **_flags(given, start), **given.from_tasks}
-    ruled = _ruled(before, run.spec, find_core(before.network.core, given.trust))  # settled when the run was made
+    ruled = _ruled(before, run.spec, before.network.core, given.trust)  # settled when the run was made
     config = override(start, {path: value for path, value in values.items() if not _asks_rules(path, value, ruled)})
     check_unchanged(before, config, name)
     if before.tasks.environments != config.tasks.environments:
@@ -172,10 +169,11 @@ def _of_preset(given: Given) -> str | None:
     return None if name is None else str(name)
 
 
-def _ruled(tree: ServerConfig, spec: EnvironmentSpec, core: type[Core]) -> dict[str, Any]:
-    """What an environment asks for, an algorithm on it, and a costly memory: dotted path -> value."""
-    found = {**rules(spec), **find_algorithm(tree.algorithm).defaults(spec)}
-    return {**found, **(rules_of_cost({**flatten(tree), **found}) if core.costly else {})}
+def _ruled(tree: ServerConfig, spec: EnvironmentSpec, core: str, trust: Trust) -> dict[str, Any]:
+    """What an environment asks for, an algorithm on it, and a memory: dotted path -> value."""
+    algorithm = find_algorithm(tree.algorithm)
+    found = {**rules(spec), **algorithm.defaults(spec), **(algorithm.defaults_with_memory() if core != "none" else {})}
+    return {**found, **(rules_of_cost({**flatten(tree), **found}) if find_core(core, trust).costly else {})}
 
 
 def _of_tasks(given: Given, spec: EnvironmentSpec) -> dict[str, Any]:

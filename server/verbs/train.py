@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import torch
 
-from seedbed.common.errors import DeviceMemoryError, SeedbedError, UnsavedError
+from seedbed.common.errors import DeviceMemoryError, PeerLostError, SeedbedError, UnsavedError
 from seedbed.common.logs import LEVEL_VARIABLE, end_without_waiting, setup_logging
 from seedbed.common.plugins import Trust, check_trusted
 from seedbed.server.learning.exchange.link import Link
@@ -58,6 +58,11 @@ def train(given: Given, stop: StopSignal, *, local: bool, place: Place | None = 
             begun = _open(given, stop, held, place, local=local) if place.rank == 0 else join(place, given, stop, held)
         except Stopped:
             return 0
+        except PeerLostError:
+            if stop.name is None:
+                raise
+            logger.info("stopped before all learners had come together")
+            return 0
         if begun is None:
             return 0
         opened, state, link = begun
@@ -77,11 +82,11 @@ def _open(
         begun = _open_run(given, stop, held, place, local=local)
         if begun is not None:
             check_exchange(place, begun[0].config)
-            go_on = True
+            go_on = store is None or stop.name is None  # the others have gone already
     finally:
         if store is not None:
             open_to_others(store, go_on)
-    if begun is None:
+    if begun is None or not go_on:
         return None
     opened, state = begun
     return opened, state, None if store is None else lead(place, store, opened, state)

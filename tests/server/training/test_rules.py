@@ -183,3 +183,14 @@ def test_a_preset_beside_another_environment_keeps_its_settings_and_gives_up_wha
     assert game["learning.batch_size"] == 8
     assert game["learning.reward_clipping"] == "abs_one"
     assert values_of(spec_of(STATE), "--preset", "catch", "--env", "x")["learning.reward_clipping"] == "none"
+
+
+def test_unrolls_of_a_replay_are_fewer_where_they_are_drawn_whole() -> None:
+    def of(*argv: str) -> tuple[Any, Any]:
+        values = values_of(spec_of(), "--algorithm", *argv)
+        return values["learning.unroll_length"], values["learning.batch_size"]
+
+    assert of("sac") == (8, 256)
+    assert of("sac", "--core", "lstm") == of("sac", "--core", "gtrxl") == (20, 16)
+    assert of("sac", "--core", "lstm", "--batch-size", "64") == (20, 64)
+    assert of("r2d2", "--core", "lstm") == of("r2d2")

@@ -1,10 +1,19 @@
-"""Sizes that are too large: a sentence that names the options, whichever memory it is that has no room."""
+"""Starts that fail: sizes for which no memory has room, and learners that do not come together."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
+from seedbed.common.errors import PeerLostError
+from seedbed.server.training.command_line import read_command_line
+from seedbed.server.training.place import Place
+from seedbed.server.training.stop_signal import StopSignal
+from seedbed.server.verbs import train as subject
 from seedbed.server.verbs.train import out_of_memory
 
 
@@ -30,3 +39,25 @@ def test_the_cpu_says_so_in_words_of_its_own() -> None:
     assert told is not None
     assert "--unroll-length" in str(told)
     assert "\n" not in str(told)
+
+
+def test_who_stops_learners_before_they_have_come_together_is_told_of_no_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The first one to leave is missed by the others, which is what was asked for."""
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise PeerLostError("one of them is gone")
+
+    given = read_command_line(["--env", "x", "--run-dir", str(tmp_path / "run")], prog="seedbed train")
+    place, stop = Place(world=2, local_world=2, store=tmp_path / "store"), StopSignal()
+    monkeypatch.setattr(subject, "_open_run", lambda *_, **__: (SimpleNamespace(config=None), None))
+    monkeypatch.setattr(subject, "check_exchange", lambda *_: None)
+    monkeypatch.setattr(subject, "lead", fails)
+    with pytest.raises(PeerLostError):
+        subject.train(given, stop, local=True, place=place)
+    monkeypatch.setattr(subject, "lead", lambda *_: pytest.fail("waits for learners that have gone"))
+    stop.name = "SIGINT"
+    assert subject.train(given, stop, local=True, place=place) == 0
+    monkeypatch.setattr(subject, "open_store", fails)
+    assert subject.train(given, stop, local=True, place=place) == 0
