@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from seedbed.common.errors import ConfigError, UsageError
 from seedbed.server.algorithms.interface import Algorithm, moments_within
-from seedbed.server.algorithms.update_steps import Group, Step
+from seedbed.server.algorithms.update_steps import Step
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.regimes import REGIMES
 from seedbed.server.learning.checks import check_disjoint, check_normalisers, expect_same_network
@@ -24,13 +24,7 @@ from seedbed.server.learning.exchange.alone import Alone
 from seedbed.server.learning.exchange.interface import Exchange
 from seedbed.server.learning.exchange.mixture import Mixture
 from seedbed.server.learning.graphed_update import GraphedUpdate
-from seedbed.server.learning.optimisers import (
-    clip_gradients,
-    linear_decay,
-    load_optimiser,
-    optimiser_of,
-    set_learning_rate,
-)
+from seedbed.server.learning.group_steps import GroupSteps
 from seedbed.server.learning.policy_lag import acting_versions, lag_metrics, lag_of_each
 from seedbed.server.learning.summary import summary
 from seedbed.server.learning.target_network import TargetNetwork
@@ -61,7 +55,6 @@ class Learner:
         learnt: float32 weights.
         network: the part of it that acts.
         num_updates: train batches so far, or turns without one: the version of `learnt`.
-        optimiser_steps: of all groups together so far.
         exchange: with the other learners of the run.
     """
 
@@ -73,16 +66,14 @@ class Learner:
         self.network: PolicyNetwork = algorithm.acting(self.learnt)
         check_normalisers(self.learnt)
         self.num_updates = 0
-        self.optimiser_steps = 0
         self._algorithm = algorithm
         if self.exchange.joint:
             algorithm.over_learners = self._over_learners
         self._has_summed = False
-        self._config = config
-        self._groups = dict(algorithm.groups(self.learnt))
-        check_disjoint(self._groups)
+        groups = algorithm.groups(self.learnt)
+        check_disjoint(groups)
         graphed = config.update_graphs and device.type == "cuda"
-        self._optimisers = {name: optimiser_of(group, config, graphed) for name, group in self._groups.items()}
+        self._steps = GroupSteps(groups, config, sums=algorithm.sums, graphed=graphed)
         self._graph = GraphedUpdate(self._work) if graphed else None
         drawn = algorithm.regime == "rounds" or algorithm.draws_rows
         if graphed and (config.optimiser != "adam" or drawn or self.exchange.world > 1):
@@ -99,6 +90,11 @@ class Learner:
     def target(self) -> nn.Module | None:
         """The target network, for algorithms that ask for one."""
         return None if self._target is None else self._target.module
+
+    @property
+    def optimiser_steps(self) -> int:
+        """Of all groups together so far."""
+        return self._steps.taken
 
     def update(self, batch: TrainBatch, progress: float) -> Update:
         """The steps that the algorithm makes of a train batch.
@@ -129,7 +125,7 @@ class Learner:
             taken.append(step._replace(loss=None))
             if len(taken) == len(plan):  # before the last step: one that is not shared by all is not made
                 moments = self._shared([observed, *(each.moments or {} for each in taken)])
-            norms = self._descend(group, step.loss, step.weight, progress)
+            norms = self._steps.descend(group, step.loss, step.weight, progress, self.exchange)
             if norms is not None:
                 metrics.append({**step.metrics, **norms})
         found = {**summary(metrics), **self._lag_and_rate(batch, progress)}
@@ -144,9 +140,8 @@ class Learner:
 
     def _replay(self, graph: GraphedUpdate, batch: TrainBatch, progress: float) -> Update:
         """An update whose work on the device is replayed; all that goes by the version stays with the host."""
-        steps = self.optimiser_steps + self.num_steps
-        for name, group in self._groups.items():
-            set_learning_rate(self._optimisers[name], self._rate(group, progress))
+        taken = self._steps.taken + self.num_steps  # what recording takes is one update's, and replaying takes none
+        self._steps.set_rates(progress)
         parts: dict[str, dict[str, Tensor]] = {}
         for name, tensor in graph(batch).items():
             kind, _, own = name.partition("/")
@@ -154,7 +149,7 @@ class Learner:
         metrics = {**parts["metric"], **self._lag_and_rate(batch, progress)}
         histograms = {"policy_lag": lag_of_each(batch, self.num_updates), **parts.get("histogram", {})}
         self._go_on()
-        self.optimiser_steps = steps
+        self._steps.taken = taken
         return Update(metrics, parts.get("priorities", {}).get(""), list(parts["weight"].values()), histograms)
 
     def _work(self, batch: TrainBatch) -> Mapping[str, Tensor]:
@@ -165,7 +160,7 @@ class Learner:
         for step in self._algorithm.steps(self.learnt, self.target, batch):
             taken.append(step._replace(loss=None))
             given.append(step.moments or {})
-            norms = self._descend(step.group, step.loss, step.weight, None)
+            norms = self._steps.descend(step.group, step.loss, step.weight, None, self.exchange)
             metrics.append({**step.metrics, **(norms or {})})
         with torch.no_grad():
             self._algorithm.after_update(self.learnt, self._shared(given))
@@ -191,33 +186,8 @@ class Learner:
         for number, group in enumerate(plan, start=1):
             if number == len(plan):
                 moments = self._shared([])
-            self._descend(group, None, None, progress)
+            self._steps.descend(group, None, None, progress, self.exchange)
         self._finish(moments)
-
-    def _descend(
-        self, name: str, loss: Tensor | None, weight: Tensor | None, progress: float | None
-    ) -> Mapping[str, Tensor] | None:
-        """One optimiser step of one group, on the gradients of all learners; None: none of them has rows for it."""
-        group, optimiser = self._groups[name], self._optimisers[name]
-        if progress is not None:  # else learning rates are set
-            set_learning_rate(optimiser, self._rate(group, progress))
-        optimiser.zero_grad(set_to_none=True)
-        if loss is not None:
-            loss.backward(inputs=list(group.parameters))  # what else it runs through gets nothing
-        weight = None if loss is None else weight
-        shared = self.exchange.gradients(group.parameters, weight, mean=not self._algorithm.sums)
-        if shared is None:
-            return None
-        limit = self._config.clip_norm if group.clip_norm is None else group.clip_norm
-        norm = clip_gradients(group.parameters, limit)
-        made = None
-        if loss is not None and progress is not None:
-            made = self.exchange.step(self._rate(group, progress), loss, norm)
-        if made is None:
-            optimiser.step()
-        self.optimiser_steps += 1
-        norms = {"gradient_norm": norm, **shared, **(made or {})}
-        return norms if len(self._groups) == 1 else norms | {f"gradient_norm_{name}": norm}
 
     def _over_learners(self, given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Sums that a loss needs, over all learners; see `Algorithm.over_learners`."""
@@ -263,14 +233,9 @@ class Learner:
         parameters = list(self.learnt.parameters())
         return Mixture(parameters, self._algorithm.mixable(self.learnt), moments_within(self.learnt))
 
-    def _rate(self, group: Group | None, progress: float) -> float:
-        own = None if group is None else group.learning_rate
-        start = self._config.learning_rate if own is None else own
-        return linear_decay(start, self._config.final_learning_rate_share, progress)
-
     def _lag_and_rate(self, batch: TrainBatch, progress: float) -> Mapping[str, Tensor]:
         """Metrics of an update that none of its steps gives."""
-        return {**lag_metrics(batch, self.num_updates), "learning_rate": torch.tensor(self._rate(None, progress))}
+        return {**lag_metrics(batch, self.num_updates), "learning_rate": torch.tensor(self._steps.rate(progress))}
 
     def is_overtaken(self, batch: TrainBatch) -> bool:
         """Whether a round was acted by older parameters than the newest: among several learners an update was made
@@ -292,7 +257,7 @@ class Learner:
         """Parameters, optimisers and counters; tensors are shared with the learner, not copied."""
         state = {
             "learnt": self.learnt.state_dict(),
-            "optimisers": {name: optimiser.state_dict() for name, optimiser in self._optimisers.items()},
+            "optimisers": self._steps.get_state(),
             "num_updates": self.num_updates,
             "optimiser_steps": self.optimiser_steps,
         }
@@ -308,9 +273,8 @@ class Learner:
         """
         try:
             self.learnt.load_state_dict(state["learnt"])
-            for name, optimiser in self._optimisers.items():
-                load_optimiser(optimiser, state["optimisers"][name])
-            self.num_updates, self.optimiser_steps = int(state["num_updates"]), int(state["optimiser_steps"])
+            self._steps.set_state(state["optimisers"])
+            self.num_updates, self._steps.taken = int(state["num_updates"]), int(state["optimiser_steps"])
             if self._target is not None:
                 self._target.module.load_state_dict(state["target"])
             self.exchange.set_state(state.get("exchange", {}), self.num_updates)

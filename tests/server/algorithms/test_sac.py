@@ -21,6 +21,7 @@ from seedbed.server.algorithms.batch_reading import batch_inputs
 from seedbed.server.algorithms.sac import SAC, SACOptions
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.unroll import action_field, last_action_field
+from seedbed.server.learning.exchange.interface import Exchange
 from seedbed.server.learning.learner import Learner
 from seedbed.server.networks.interface import Inputs
 from seedbed.server.networks.soft import BoxCritics, SoftNetwork, Valuing
@@ -151,18 +152,18 @@ def test_every_space_is_learnt_from(actions: tuple[ArraySpec, ...], network: Net
     assert sum(len(group.parameters) for group in groups.values()) == len(list(learner.learnt.parameters()))
     moved: list[set[str]] = []
     names = {id(parameter): group for group, own in groups.items() for parameter in own.parameters}
-    descend = learner._descend
+    descend = learner._steps.descend
 
     def watched(
-        name: str, loss: Tensor | None, weight: Tensor | None, progress: float | None
+        name: str, loss: Tensor | None, weight: Tensor | None, progress: float | None, exchange: Exchange
     ) -> Mapping[str, Tensor] | None:
         before = [parameter.detach().clone() for parameter in learner.learnt.parameters()]
-        norms = descend(name, loss, weight, progress)
+        norms = descend(name, loss, weight, progress, exchange)
         pairs = zip(before, learner.learnt.parameters(), strict=True)
         moved.append({names[id(after)] for earlier, after in pairs if not torch.equal(earlier, after)})
         return norms
 
-    learner._descend = watched  # type: ignore[method-assign]
+    learner._steps.descend = watched  # type: ignore[method-assign]
     metrics = learner.update(batch, 0.0).metrics
     assert moved == [{"critic"}, {"actor"}, {"alpha"}]
     assert all(bool(metric.isfinite()) for metric in metrics.values()), metrics
@@ -443,7 +444,7 @@ def test_discrete_values_are_those_of_soft_value_iteration() -> None:
     for update in range(500):
         learner.update(batch, 0.0)
         if update == 350:
-            learner._config = replace(learner._config, learning_rate=1e-3)
+            learner._steps._config = replace(learner._steps._config, learning_rate=1e-3)
     learnt = learnt_of(learner)
     with torch.no_grad():
         q_values = learnt.critics.q(torch.eye(2))  # type: ignore[operator]

@@ -315,7 +315,8 @@ def test_a_target_with_tau_mixes_parameters_and_copies_buffers(tau: float) -> No
         source.weight.fill_(1.0)
         source.bias.fill_(0.0)
     place = target.weight.data_ptr()
-    learner._groups = {name: group._replace(learning_rate=0.0) for name, group in learner._groups.items()}
+    steps = learner._steps
+    steps._groups = {name: group._replace(learning_rate=0.0) for name, group in steps._groups.items()}
     for k in range(1, 4):
         learner.update(a_batch(), 0.0)
         assert target.weight.flatten().tolist() == pytest.approx([1 - (1 - tau) ** k] * 3, rel=1e-5)

@@ -79,7 +79,7 @@ def test_a_replayed_update_is_that_of_the_cpu_and_one_launch(case: str, device: 
         learner.update(batch, 0.5)
     assert device.operations["update", "graph", "server/learning/graphed_update.py GraphedUpdate.__call__"] == 1
     assert device.launches["update"] < 50, "copies of batch and results, lag, rates and target network"
-    rates = {group["lr"].item() for optimiser in learner._optimisers.values() for group in optimiser.param_groups}
+    rates = {group["lr"].item() for optimiser in learner._steps.optimisers.values() for group in optimiser.param_groups}
     assert max(rates) < config_of(case, **more).optimiser.learning_rate
 
 

@@ -60,7 +60,7 @@ def test_an_update_is_that_of_a_loop_without_an_exchange(name: str, changes: Map
             algorithm.after_update(learnt, moments)
     assert same(numbers(learner.learnt.state_dict()), numbers(learnt.state_dict()))
     assert same(
-        numbers([one.state_dict() for one in learner._optimisers.values()]),
+        numbers([one.state_dict() for one in learner._steps.optimisers.values()]),
         numbers([one.state_dict() for one in optimisers.values()]),
     )
 

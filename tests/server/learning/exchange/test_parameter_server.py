@@ -204,7 +204,7 @@ def test_learning_from_one_learner_is_adagrad() -> None:
         batches = iter([a_batch(learner, 4, seed) for seed in range(4)])
         twin = make("n_step_q", SMALL)
         adagrad = torch.optim.Adagrad(twin.learnt.parameters(), lr=0.05, eps=EPSILON)
-        twin._optimisers["all"] = adagrad
+        twin._steps.optimisers["all"] = adagrad
         while isinstance(batch := exchange.turn(lambda _: next(batches, Empty.CLOSED)), TrainBatch):
             learner.update(batch, 0.0)
             twin.update(batch, 0.0)
