@@ -9,11 +9,8 @@ Frames are not stacked here: the server does that from the history of a row.
 
 from __future__ import annotations
 
-import contextlib
-import difflib
-import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,56 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedbed.common.environment_name import canonical
-from seedbed.common.errors import MissingExtraError, SpecError
+from seedbed.common.errors import SpecError
 from seedbed.common.extras import missing_extra
 from seedbed.common.specs import ArraySpec, EnvironmentSpec, discrete
+from seedbed.env_client.environments.ale import import_emulator, rom_path
+from seedbed.env_client.environments.atari_presets import PRESETS, AtariPreset, read_kwargs
 from seedbed.env_client.environments.interface import Row, Status
 
 SCREEN_SIZE = 84
 _CONSOLE_HZ = 60
-MULTI_PLAYER_GAMES = ("combat", "joust", "maze_craze", "warlords")
-"""Games without a single-player mode; ale-py registers no environment for them either."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AtariPreset:
-    """One protocol of evaluation. Scores of different presets are not comparable.
-
-    Attributes:
-        repeat_action_probability: chance that the emulator repeats the last action instead of the given one.
-        full_action_space: all 18 actions, or only those that do something in this game.
-        max_noops: a real episode starts with 1 to this many no-op frames; 0 for none.
-        life_loss_ends_episode: a lost life ends the learner's episode while the game goes on.
-        frame_skip: emulator frames for which an action is repeated.
-        max_frames: a real episode is truncated after so many emulator frames.
-    """
-
-    repeat_action_probability: float
-    full_action_space: bool
-    max_noops: int
-    life_loss_ends_episode: bool
-    frame_skip: int = 4
-    max_frames: int = 108_000  # 30 minutes of play at 60 Hz: Machado et al. 2018, table 1
-
-
-PRESETS = {
-    # Machado et al., "Revisiting the Arcade Learning Environment", JAIR 2018, table 1; the protocol of ALE's v5 ids.
-    "modern": AtariPreset(
-        repeat_action_probability=0.25, full_action_space=True, max_noops=0, life_loss_ends_episode=False
-    ),
-    # Espeholt et al., "IMPALA", ICML 2018, table G.1 and the 30 no-op starts of its evaluation; single-game agents.
-    "paper": AtariPreset(
-        repeat_action_probability=0.0, full_action_space=False, max_noops=30, life_loss_ends_episode=True
-    ),
-}
-
-_ALIASES = {
-    "frameskip": "frame_skip",
-    "noop_max": "max_noops",
-    "terminal_on_life_loss": "life_loss_ends_episode",
-    "max_num_frames_per_episode": "max_frames",
-}
-"""Names of ALE's own environments and of Gymnasium's wrapper -> names here."""
 
 
 class AtariEnvironment:
@@ -98,9 +54,9 @@ class AtariEnvironment:
     ) -> None:
         if preset not in PRESETS:
             raise SpecError(f"{environment_id}: expected a preset out of {', '.join(PRESETS)}, got {preset!r}")
-        changes = _read_kwargs(environment_id, PRESETS[preset], kwargs or {})
+        changes = read_kwargs(environment_id, PRESETS[preset], kwargs or {})
         self._preset = replace(PRESETS[preset], **changes)
-        ale_py, self._cv2 = _import_emulator()
+        ale_py, self._cv2 = import_emulator()
         # The order of seeding and loading, and the split of the seed, are those of ale_py.env.AtariEnv.
         noop_seed, emulator_seed = np.random.SeedSequence(seed).generate_state(2)
         self._noop_rng = np.random.default_rng(int(noop_seed))
@@ -111,7 +67,7 @@ class AtariEnvironment:
         self._ale.setInt("random_seed", int(emulator_seed.astype(np.int32)))
         if render == "human":
             self._ale.setBool("display_screen", True)
-        path = _rom_path(ale_py, environment_id)
+        path = rom_path(ale_py, environment_id)
         self._rom = Path(path).stem
         self._ale.loadROM(path)
         full = self._preset.full_action_space
@@ -212,79 +168,6 @@ class AtariEnvironment:
         self._cv2.resize(self._screen, (SCREEN_SIZE, SCREEN_SIZE), dst=frame, interpolation=self._cv2.INTER_AREA)
 
 
-def game_id(game: str) -> str:
-    """The full id of a game: "Pong" -> "ALE/Pong-v5"."""
-    return f"ALE/{game}-v5"
-
-
-def is_game(environment_id: str) -> bool:
-    """Whether the emulator is installed and has it."""
-    try:
-        _rom_path(_import_emulator()[0], environment_id)
-    except (SpecError, MissingExtraError):
-        return False
-    return True
-
-
-def _read_kwargs(environment_id: str, preset: AtariPreset, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that keyword arguments change, under their names here.
-
-    Raises:
-        SpecError: an unknown name, or a value of the wrong kind.
-    """
-    changes: dict[str, Any] = {}
-    for given, value in kwargs.items():
-        name = _ALIASES.get(given, given)
-        if name not in (names := [field.name for field in fields(preset)]):
-            raise SpecError(f"{environment_id}: expected keyword arguments out of {', '.join(names)}, got {given!r}")
-        before = getattr(preset, name)
-        kind = type(before)
-        if kind is float and type(value) is int:
-            value = float(value)
-        sound = type(value) is kind and (kind is bool or value >= (1 if name in ("frame_skip", "max_frames") else 0))
-        if not sound or (kind is float and value > 1):
-            raise SpecError(f"{environment_id}: expected {name} to be like {before}, got {value!r:.100}")
-        if value != before:
-            changes[name] = value
-    return changes
-
-
-def _rom_path(ale_py: Any, environment_id: str) -> Any:
-    names = (rom for rom in ale_py.roms.get_all_rom_ids() if rom not in MULTI_PLAYER_GAMES)
-    roms = {game_id(rom.title().replace("_", "")): rom for rom in names}  # space_invaders -> SpaceInvaders
-    if environment_id not in roms:
-        near = difflib.get_close_matches(environment_id, roms, n=3)
-        hint = f"did you mean {', '.join(near)}?" if near else "ids look like ALE/Pong-v5"
-        raise SpecError(f"unknown game {environment_id!r}: {hint}")
-    with contextlib.redirect_stdout(sys.stderr):  # ale-py prints a line when ALE_ROMS_DIR is set
-        return ale_py.roms.get_rom_path(roms[environment_id])
-
-
-@contextlib.contextmanager
-def _hidden(package: str) -> Iterator[None]:
-    """Makes a package look as if it were not installed, unless it is loaded already."""
-    loaded = package in sys.modules
-    if not loaded:
-        sys.modules[package] = None  # type: ignore[assignment]  # see the import system's documentation of the cache
-    try:
-        yield
-    finally:
-        if not loaded:
-            del sys.modules[package]
-
-
-def _import_emulator() -> tuple[Any, Any]:
-    try:
-        import cv2
-
-        with _hidden("gymnasium"):  # ale-py loads it to register its own environments there: a third of this import
-            import ale_py.roms
-    except ImportError as error:
-        raise missing_extra("atari", f"Atari games need it ({error})") from error
-    cv2.setNumThreads(1)  # the client is one thread; a pool would only add switches between threads
-    return ale_py, cv2
-
-
 def make_vector_env(like: AtariEnvironment, num_envs: int, threads: int, max_steps: int | None = None) -> Any:
     """The ALE's own vector environment, which plays as one environment does; see `vectors.AtariVector`.
 
@@ -296,7 +179,7 @@ def make_vector_env(like: AtariEnvironment, num_envs: int, threads: int, max_ste
     Raises:
         MissingExtraError: this ale-py has none, or Gymnasium is missing, which it needs.
     """
-    ale_py, _ = _import_emulator()
+    ale_py, _ = import_emulator()
     try:
         # Where Gymnasium was hidden from it, ale-py has left this out, and its own vector environment looks for it.
         from ale_py._ale_py import ALEVectorInterface

@@ -110,7 +110,8 @@ def _builder(name: EnvironmentName, preset: str, trust: Trust, asides: Asides) -
         return _built_in(name)
     # Imported late: a client pays only for what it steps.
     if name.id.startswith("ALE/") or name.id.isalnum():  # Gymnasium's own ids all carry a version
-        from seedbed.env_client.environments.atari import AtariEnvironment, game_id, is_game
+        from seedbed.env_client.environments.ale import game_id, is_game
+        from seedbed.env_client.environments.atari import AtariEnvironment
 
         full_id = name.id if "/" in name.id else game_id(name.id)
         plugged_in = trust.installed and name.id in installed("environments")

@@ -156,7 +156,8 @@ class AtariVector(Vector):
     """
 
     def __init__(self, name: EnvironmentName, preset: str, num_envs: int, threads: int) -> None:
-        from seedbed.env_client.environments.atari import AtariEnvironment, game_id, make_vector_env
+        from seedbed.env_client.environments.ale import game_id
+        from seedbed.env_client.environments.atari import AtariEnvironment, make_vector_env
 
         full_id = name.id if "/" in name.id else game_id(name.id)
         one = AtariEnvironment(full_id, preset, 0, name.kwargs)

@@ -16,8 +16,8 @@ ale_py = pytest.importorskip("ale_py")
 from gymnasium.wrappers import AtariPreprocessing  # noqa: E402
 
 from seedbed.common.errors import SpecError  # noqa: E402
-from seedbed.env_client.environments import atari  # noqa: E402
 from seedbed.env_client.environments.atari import AtariEnvironment  # noqa: E402
+from seedbed.env_client.environments.atari_presets import PRESETS, AtariPreset  # noqa: E402
 from seedbed.env_client.environments.interface import Status  # noqa: E402
 
 GAMES = ["Pong", "Breakout", "Seaquest", "SpaceInvaders"]
@@ -38,7 +38,7 @@ def test_a_game_is_played_without_gymnasium_which_can_still_be_loaded() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def gymnasium_atari(environment_id: str, preset: atari.AtariPreset) -> Any:
+def gymnasium_atari(environment_id: str, preset: AtariPreset) -> Any:
     """The same protocol made of Gymnasium's parts. Lost lives are left out: they are not ends there."""
     environment = gymnasium.make(
         environment_id,
@@ -60,13 +60,13 @@ def act(environment: AtariEnvironment, action: int, frame: Any) -> tuple[float, 
     [
         pytest.param(game, preset, marks=() if (game, preset) in FAST else pytest.mark.slow)
         for game in GAMES
-        for preset in atari.PRESETS
+        for preset in PRESETS
     ],
 )
 def test_frames_rewards_and_ends_equal_gymnasium(game: str, preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # A low cap makes several episodes fit: most end by it, some by the game.
-    short = dataclasses.replace(atari.PRESETS[preset], max_frames=1_000)
-    monkeypatch.setitem(atari.PRESETS, preset, short)
+    short = dataclasses.replace(PRESETS[preset], max_frames=1_000)
+    monkeypatch.setitem(PRESETS, preset, short)
     environment_id, seed = f"ALE/{game}-v5", 1234
     ours, theirs = AtariEnvironment(environment_id, preset, seed), gymnasium_atari(environment_id, short)
     frame = np.zeros((84, 84), np.uint8)
@@ -169,7 +169,7 @@ def test_modern_preset_ignores_lost_lives() -> None:
 
 
 def test_frame_cap_truncates_with_the_real_last_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(atari.PRESETS, "modern", dataclasses.replace(atari.PRESETS["modern"], max_frames=102))
+    monkeypatch.setitem(PRESETS, "modern", dataclasses.replace(PRESETS["modern"], max_frames=102))
     capped = AtariEnvironment("ALE/Seaquest-v5", "modern", 9)
     frame = np.zeros((84, 84), np.uint8)
     capped.reset((frame,))
