@@ -1,7 +1,7 @@
 """The slot table: one row in shared memory for each environment a server can hold.
 
 Frontends copy observations in, the device process writes actions out; neither ever waits for the other here, because a
-lease has at most one Steps in flight and the channel (`channel.py`) tells each side when it is its turn. What must
+lease has at most one Steps in flight and the channel (`id_channel.py`) tells each side when it is its turn. What must
 survive a frontend lives here too: the numbers of the last Steps accepted and answered, and the answer itself, which
 stays in its rows until the next Steps.
 

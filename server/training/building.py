@@ -64,31 +64,19 @@ def make_training_run(
     config, spec, directory = opened.config, opened.spec, opened.directory
     replica = replica or Replica()
     place = replica.place
-    parts = assemble(
-        own_device(place, place.seeded(config, state.agent_steps)),
-        spec,
-        state,
-        weights=weights_of_another(opened),
-        exchange=replica.exchange,
-        first_index=place.first_index,
-    )
+    parts = _make_parts(opened, state, replica)
     identity = Identity(run_name=place.run_of(directory.path).name, version=version("seedbed"))
     frontends = Frontends(config.serving, parts.slots, identity, config.monitoring.stall_limit_s)
     vitals = frontends.vitals.device
     clock = _make_clock(config, state, parts, vitals, replica)
-    insight = make_insight(
-        config, spec, state, parts, frontends.vitals, frontends.sight, directory, identity.version, local=local
-    )
+    insight = make_insight(opened, state, parts, frontends.vitals, frontends.sight, identity.version, local=local)
     recording = make_recording(config, spec, parts.slots, identity.run_name, place.rank)
     server = _make_server(config, parts, frontends, clock, place.indices, recording)
     learner = _make_learner(config, parts, server, clock, vitals)
-    clients = _make_clients(config, state, parts, server.address, place, trust) if local else None
+    clients = _make_clients(config, state, parts, server, place, trust) if local else None
     rank = None if place.is_alone else place.rank
-    if clients is not None:  # else somebody else could take their places while they are away, until the run gave up
-        server.keep(clients.indices, clients.names)
     watch = make_watch(config, spec, frontends.vitals, identity.version, insight.dashboard, replica=rank)
-    _begin(opened, held, replica)
-    replica.begin_equal(parts)
+    _begin(opened, held, replica, parts)
     address = None if local else server.address
     progress.introduce(_introduction(opened, parts, place, address, insight.introduction))
     return TrainingRun(
@@ -110,6 +98,19 @@ def make_training_run(
     )
 
 
+def _make_parts(opened: OpenedRun, state: RunState, replica: Replica) -> Parts:
+    """What acts and learns; of several replicas each has a device, a seed and environments of its own."""
+    place = replica.place
+    return assemble(
+        own_device(place, place.seeded(opened.config, state.agent_steps)),
+        opened.spec,
+        state,
+        weights=weights_of_another(opened),
+        exchange=replica.exchange,
+        first_index=place.first_index,
+    )
+
+
 def _introduction(
     opened: OpenedRun, parts: Parts, place: Place, address: str | None, dashboard: str | None
 ) -> list[str]:
@@ -120,13 +121,17 @@ def _introduction(
     return introduce(opened.config, opened.spec, device, num_parameters, world=place.world, **places)
 
 
-def _begin(opened: OpenedRun, held: ExitStack, replica: Replica) -> None:
-    """The first replica makes the run's directory, and the others theirs below it: all that can fail has not failed."""
+def _begin(opened: OpenedRun, held: ExitStack, replica: Replica, parts: Parts) -> None:
+    """The first replica makes the run's directory, and the others theirs below it: all that can fail has not failed.
+
+    From then on all of them have the first one's parameters.
+    """
     if replica.is_first:
         opened.begin(held)
     replica.wait_for_all()
     if not replica.is_first:
         opened.begin(held)
+    replica.begin_equal(parts)
 
 
 def _make_clock(config: ServerConfig, state: RunState, parts: Parts, vitals: Vitals, replica: Replica) -> RunClock:
@@ -185,17 +190,20 @@ def _make_learner(
 
 
 def _make_clients(
-    config: ServerConfig, state: RunState, parts: Parts, address: str, place: Place, trust: Trust
+    config: ServerConfig, state: RunState, parts: Parts, server: PolicyServer, place: Place, trust: Trust
 ) -> LocalClients:
     """Local clients. With a GPU three threads feed it, inference, learner and frontend: clients get the other cores."""
     on_device = parts.device.type != "cpu"
     spare = max(1, (os.cpu_count() or 1) - _THREADS_THAT_FEED) if on_device else None
-    return LocalClients(
+    clients = LocalClients(
         config,
-        address,
+        server.address,
         yielding=parts.regime.clients_yield or on_device,
         trust=trust,
         num_clients=place.num_clients or spare,
         first_index=place.first_index,
         agent_steps=state.agent_steps,
     )
+    # Somebody else could take their places while they are away, until the run gave up.
+    server.keep(clients.indices, clients.names)
+    return clients

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from seedbed.common.extras import install_command, missing_extra
-from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.dashboard.facts import DashboardFacts, RunFacts
 from seedbed.server.dashboard.process import Dashboard
-from seedbed.server.options.config import ServerConfig
-from seedbed.server.run.directory import METRICS_FILE, RunDirectory
+from seedbed.server.run.directory import METRICS_FILE
 from seedbed.server.run.state import RunState
 from seedbed.server.shared.insight import Sight
 from seedbed.server.shared.vitals import VitalsTable
 from seedbed.server.training.assemble import Parts
+from seedbed.server.training.opening import OpenedRun
 
 _NEEDS = ("starlette", "uvicorn")
 
@@ -33,13 +32,11 @@ class Insight:
 
 
 def make_insight(
-    config: ServerConfig,
-    spec: EnvironmentSpec,
+    opened: OpenedRun,
     state: RunState,
     parts: Parts,
     vitals: VitalsTable,
     sight: Sight,
-    directory: RunDirectory,
     version: str,
     *,
     local: bool,
@@ -47,13 +44,11 @@ def make_insight(
     """Takes the dashboard's port, as the options say.
 
     Args:
-        config: of the run.
-        spec: of its environment.
+        opened: the run.
         state: where the run stands.
         parts: what acts and learns.
         vitals: of all processes.
         sight: where inference writes what is shown.
-        directory: of the run.
         version: of seedbed.
         local: a training on this machine, which has a dashboard unless it is told otherwise.
 
@@ -61,6 +56,7 @@ def make_insight(
         MissingExtraError: a port was asked for, and the packages that are needed are not installed.
         PortInUseError, UsageError, AuthError: see `Dashboard`.
     """
+    config = opened.config
     port = config.monitoring.dashboard_port
     if port == "off" or (port == "auto" and not local):
         return Insight()
@@ -69,7 +65,17 @@ def make_insight(
         if port != "auto":
             raise missing_extra("dashboard", f"--dashboard-port needs {' and '.join(_NEEDS)}")
         return Insight(introduction=f"{command} shows every environment live")
-    facts = DashboardFacts(
+    facts = _facts_of(opened, state, parts, vitals, sight, version)
+    number = None if port == "auto" else int(port)
+    dashboard = Dashboard(config.monitoring.dashboard_host, number, config.serving.credentials, facts)
+    return Insight(dashboard, dashboard.url)
+
+
+def _facts_of(
+    opened: OpenedRun, state: RunState, parts: Parts, vitals: VitalsTable, sight: Sight, version: str
+) -> DashboardFacts:
+    config, spec, directory = opened.config, opened.spec, opened.directory
+    return DashboardFacts(
         run=RunFacts(
             name=directory.name,
             version=version,
@@ -92,6 +98,3 @@ def make_insight(
         look=sight.look,
         frames=config.monitoring.dashboard_frames == "on",
     )
-    number = None if port == "auto" else int(port)
-    dashboard = Dashboard(config.monitoring.dashboard_host, number, config.serving.credentials, facts)
-    return Insight(dashboard, dashboard.url)

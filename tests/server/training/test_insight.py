@@ -18,6 +18,7 @@ from seedbed.server.run.state import RunState
 from seedbed.server.shared.insight import Sight
 from seedbed.server.training import insight
 from seedbed.server.training.insight import Insight, make_insight
+from seedbed.server.training.opening import OpenedRun
 from tests.server.dashboard.scene import Scene
 
 pytest.importorskip("starlette")
@@ -29,7 +30,8 @@ def make(folder: Path, *, local: bool, **options: Any) -> Insight:
     config = ServerConfig(monitoring=MonitoringConfig(**options))
     directory = RunDirectory(folder / "run")
     sight = Sight(scene.insight, scene.look)
-    found = make_insight(config, scene.spec, RunState(), parts, scene.vitals, sight, directory, "0", local=local)
+    opened = OpenedRun(config, scene.spec, directory, before=None)
+    found = make_insight(opened, RunState(), parts, scene.vitals, sight, "0", local=local)
     if found.dashboard is not None:
         found.dashboard.stop()
     return found
