@@ -18,13 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seedbed.common.errors import SpecError, UsageError
+from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.acting import Acting, Decision
 from seedbed.server.algorithms.batch_reading import batch_inputs
 from seedbed.server.algorithms.best import Best, best_of_policy
 from seedbed.server.algorithms.interface import Algorithm
+from seedbed.server.algorithms.requirements import other_actions
 from seedbed.server.algorithms.update_steps import Step, Target
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.experience.unroll import action_field
@@ -216,8 +217,4 @@ def replayed(body: Body, batch: TrainBatch) -> Tensor:
 def expect_boxes(algorithm: str, spec: EnvironmentSpec, or_else: str = "") -> None:
     """Raises SpecError for an environment with other actions than boxes; `or_else`: what it takes beside."""
     if any(action.kind != "box" for action in spec.actions):
-        came = ", ".join(f"{action.name!r} {action}" for action in spec.actions)
-        raise SpecError(
-            f"{spec.environment}: --algorithm {algorithm} expects boxes alone{or_else}, got {came}: actor-critics "
-            "without a replay take all"
-        )
+        raise other_actions(spec, algorithm, f"boxes alone{or_else}")

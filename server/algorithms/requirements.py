@@ -17,12 +17,17 @@ def expect_one_discrete_action(spec: EnvironmentSpec, algorithm: str) -> None:
     Raises:
         SpecError: it is another.
     """
+    if not has_one_discrete_action(spec):
+        raise other_actions(spec, algorithm, "one discrete action")
+
+
+def other_actions(spec: EnvironmentSpec, algorithm: str, expected: str) -> SpecError:
+    """The error of an algorithm that cannot learn an environment's actions, with the built-in ones that can."""
     from seedbed.server.algorithms.registry import suiting  # imports all of them
 
-    if not has_one_discrete_action(spec):
-        came = ", ".join(f"{action.name!r} {action}" for action in spec.actions)
-        others = ", ".join(suiting(spec))
-        raise SpecError(
-            f"{spec.environment}: --algorithm {algorithm} expects one discrete action, got {came}"
-            + (f"; take one of {others}" if others else "")
-        )
+    came = ", ".join(f"{action.name!r} {action}" for action in spec.actions)
+    others = ", ".join(suiting(spec))
+    return SpecError(
+        f"{spec.environment}: --algorithm {algorithm} expects {expected}, got {came}"
+        + (f"; take one of {others}" if others else "")
+    )

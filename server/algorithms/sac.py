@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from seedbed.common.errors import SpecError, UsageError
+from seedbed.common.errors import UsageError
 from seedbed.common.options import option
 from seedbed.common.specs import EnvironmentSpec
 from seedbed.server.algorithms.batch_reading import mask_of
@@ -35,6 +35,7 @@ from seedbed.server.algorithms.replayed_actor import (
     replayed,
     trained_valid,
 )
+from seedbed.server.algorithms.requirements import other_actions
 from seedbed.server.algorithms.update_steps import Group, Step
 from seedbed.server.experience.batch import TrainBatch
 from seedbed.server.losses.masking import masked_reduce, only_valid, weight_of
@@ -204,8 +205,5 @@ def _check_actions(algorithm: str, spec: EnvironmentSpec) -> None:
         return
     joint = math.prod(count for action in spec.actions for count in action.num_values)
     if joint > MOST_JOINT_ACTIONS:
-        came = ", ".join(f"{action.name!r} {action}" for action in spec.actions)
-        raise SpecError(
-            f"{spec.environment}: --algorithm {algorithm} expects at most {MOST_JOINT_ACTIONS} combinations of "
-            f"discrete actions, got {joint}: {came}"
-        )
+        expected = f"at most {MOST_JOINT_ACTIONS} combinations of discrete actions, not {joint}"
+        raise other_actions(spec, algorithm, expected)
