@@ -95,18 +95,7 @@ def train(
         SeedbedError: what `seedbed train` says.
         BrokenError: it crashed; the message has the end of its log.
     """
-    if "seeds" in options:
-        raise UsageError("expected seed=, since this is one run, got seeds=: call train once for each")
-    environments = list(env) if isinstance(env, Sequence) and not isinstance(env, str) else [env]
-    argv = _command_line({"preset": preset, "run_dir": run_dir}, options)
-    argv += [f"--env={_name_of(one)}" for one in environments if one is not None]
-    places = {str(_place_of(one.__module__)) for one in environments if callable(one)}
-    if len(places) > 1:
-        raise UsageError(f"expected environments out of one folder, got {', '.join(sorted(places))}")
-    argv += [f"--import-from={place}" for place in places]
-    named = {"preset": preset, "run_dir": run_dir, **{name: options.get(name) for name in ("config", "suite", "tasks")}}
-    if env is None and all(value is None for value in named.values()):
-        raise UsageError("expected env=, preset= or config=, or the run_dir= of a run that is to go on, got none")
+    argv = _argv_of(env, preset, run_dir, options)
     if on_episode is not None and options.get("episode_records") is False:
         raise UsageError("expected on_episode= or episode_records=False, got both: the records are what it gets")
     given = read_command_line(argv, prog="seedbed train")
@@ -129,6 +118,28 @@ def train(
             run_child(["train", *argv], log, watch)
     written = (directory / METRICS_FILE).exists()
     return Result(directory, (read_metrics(directory) or [{}])[-1] if written else {})
+
+
+def _argv_of(
+    env: str | Callable[..., Any] | Sequence[str | Callable[..., Any]] | None,
+    preset: str | None,
+    run_dir: str | os.PathLike[str] | None,
+    options: Mapping[str, Any],
+) -> list[str]:
+    """Words of the command line that means the same; errors and arguments are those of `train`."""
+    if "seeds" in options:
+        raise UsageError("expected seed=, since this is one run, got seeds=: call train once for each")
+    environments = list(env) if isinstance(env, Sequence) and not isinstance(env, str) else [env]
+    argv = _command_line({"preset": preset, "run_dir": run_dir}, options)
+    argv += [f"--env={_name_of(one)}" for one in environments if one is not None]
+    places = {str(_place_of(one.__module__)) for one in environments if callable(one)}
+    if len(places) > 1:
+        raise UsageError(f"expected environments out of one folder, got {', '.join(sorted(places))}")
+    argv += [f"--import-from={place}" for place in places]
+    named = {"preset": preset, "run_dir": run_dir, **{name: options.get(name) for name in ("config", "suite", "tasks")}}
+    if env is None and all(value is None for value in named.values()):
+        raise UsageError("expected env=, preset= or config=, or the run_dir= of a run that is to go on, got none")
+    return argv
 
 
 class _Callbacks:

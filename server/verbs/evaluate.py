@@ -134,17 +134,7 @@ def evaluate(
     events = [collection.complete, *([] if recording is None else [recording.recorder.complete])]
     clients = LocalClients(config, server.address, trust=options.trust, film=options.film, shares=shares)
     patience = Patience(options.patience_steps * num_envs, collection, server)
-    try:
-        server.start()
-        clients.start()
-        while not all(event.wait(0.1) for event in events) and stop.name is None and not patience.is_over():
-            server.check()
-            clients.check()
-    finally:
-        try:
-            clients.stop()
-        finally:
-            server.stop("finished")
+    _play(server, clients, lambda: all(event.wait(0.1) for event in events) or patience.is_over(), stop)
     recorded = {} if recording is None else {"recorded": recording.close(), "dataset": recording.dataset_id}
     if not collection.returns:
         raise _without_episodes(collection.num_expected, server.inference.num_steps, stop)
@@ -153,6 +143,21 @@ def evaluate(
     else:
         scores = _scores(config, run.spec, played, collection)
     return _result(run, checkpoint, options, collection) | scores | recorded
+
+
+def _play(server: PolicyServer, clients: LocalClients, is_over: Callable[[], bool], stop: StopSignal) -> None:
+    """Serves until that is so, or somebody asks to stop; `is_over` waits a moment."""
+    try:
+        server.start()
+        clients.start()
+        while stop.name is None and not is_over():
+            server.check()
+            clients.check()
+    finally:
+        try:
+            clients.stop()
+        finally:
+            server.stop("finished")
 
 
 class Patience:
