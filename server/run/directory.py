@@ -179,13 +179,14 @@ class RunDirectory:
     def forget(self) -> None:
         """Removes what a start has left that failed before its first step: all of a new directory, or all but its lock.
 
-        Only under the lock, and only of a run that is new.
+        Only under the lock, and only of a run that is new. Of several learners the first removes the folders of the
+        others too, who may be about to do so themselves.
         """
-        for path in self.path.iterdir():
+        for path in self.path.iterdir() if self.path.exists() else ():
             if path.name not in self._found and (path.name in _OURS or path.name.startswith(_EVENTS)):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         if self._made:
-            (self.path / LOCK_FILE).unlink()
+            (self.path / LOCK_FILE).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # somebody has put something there
                 for path in self._made:
                     path.rmdir()

@@ -142,6 +142,8 @@ def _train(
     except UnsavedError:
         raise  # it has come to its end, and has said so
     except (SeedbedError, MemoryError, RuntimeError) as error:
+        if stop.name is not None and not replica.is_first and not directory.path.exists():
+            return 0  # the first learner has ended before anything began, and has removed the run
         told = error if isinstance(error, SeedbedError) else out_of_memory(error)
         if told is None:
             raise

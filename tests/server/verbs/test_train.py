@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from seedbed.common.errors import PeerLostError
+from seedbed.common.errors import ConfigError, PeerLostError
+from seedbed.common.plugins import NOTHING_TYPED
+from seedbed.server.run.directory import RunDirectory
+from seedbed.server.run.state import RunState
 from seedbed.server.training.command_line import read_command_line
 from seedbed.server.training.place import Place
 from seedbed.server.training.stop_signal import StopSignal
@@ -61,3 +66,20 @@ def test_who_stops_learners_before_they_have_come_together_is_told_of_no_error(
     assert subject.train(given, stop, local=True, place=place) == 0
     monkeypatch.setattr(subject, "open_store", fails)
     assert subject.train(given, stop, local=True, place=place) == 0
+
+
+def test_a_learner_whose_run_the_first_has_removed_ends_well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Ctrl-C before the first step: the first one leaves nothing behind, while another is still being built."""
+    stop, directory = StopSignal(), RunDirectory(tmp_path / "run" / "replicas" / "1")
+
+    def build(*_: Any, held: ExitStack, **__: Any) -> None:
+        held.enter_context(directory.made())
+        shutil.rmtree(tmp_path / "run")
+        raise ConfigError("expected a file to add lines to")
+
+    monkeypatch.setattr(subject, "make_training_run", build)
+    opened: Any = SimpleNamespace(directory=directory, before=None)
+    replica: Any = SimpleNamespace(is_first=False)
+    for stop.name in (None, "SIGINT"):
+        with ExitStack() as held, pytest.raises(ConfigError) if stop.name is None else nullcontext():
+            assert subject._train(opened, RunState(), replica, NOTHING_TYPED, stop, held, local=True) == 0
