@@ -287,6 +287,18 @@ def test_a_resume_waits_until_the_old_stream_has_left(scene: Scene) -> None:
     assert scene.tape.take() == [("begin", [0, 1])], "nothing begins anew, nothing is cut"
 
 
+def test_what_a_stream_asked_for_is_void_when_it_leaves_before_it_was_granted(scene: Scene) -> None:
+    scene.ask(0)
+    scene.turn()
+    scene.ask(7, frontend=1)
+    scene.leave(7, frontend=1)
+    scene.turn()
+    scene.leave(0)
+    scene.turn()
+    assert scene.heard(1) == []
+    assert scene.leases.live_rows == 0, "nobody is there: its rows would be waited for"
+
+
 def test_a_newer_run_ends_every_group_of_the_older_one_once_its_streams_have_left(scene: Scene) -> None:
     for group in (0, 1):
         scene.ask(group, group=group)
@@ -596,11 +608,14 @@ def test_it_tells_which_environments_are_there_and_whose_episodes_were_cut(scene
         scene.steps(0)
         scene.turn()
     assert scene.fleet.events[1:] == [("lost", first[:1])] * 2
+    scene.steps(0)  # nothing is told: what was told before has been used up
+    scene.turn()
+    assert scene.fleet.events[3:] == [("lost", first[:1]), ("lost", first[1:2])]
     scene.leave(0)
     scene.turn()
     scene.ask(1, rows=3)
     scene.turn()
-    assert len(scene.fleet.events) == 3, "a lease that goes on is nothing new"
+    assert len(scene.fleet.events) == 5, "a lease that goes on is nothing new"
     scene.leave(1, goodbye=True)
     scene.turn()
-    assert scene.fleet.events[3:] == [("left", first)]
+    assert scene.fleet.events[5:] == [("left", first)]
