@@ -12,6 +12,11 @@ _STAT = Path("/proc/stat")
 _IDLE = slice(3, 5)  # idle and waiting for disks
 
 
+def usable_cores() -> int:
+    """Cores that this process may run on; all of the machine where the system does not say, as on macOS."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else NUM_CORES
+
+
 def busy_s(stat: str | None = None) -> float:
     """CPU seconds that all processes of this machine have used since it started; NaN where it does not say.
 

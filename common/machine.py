@@ -6,7 +6,6 @@ Containers count: a control group may give a process less than the machine has.
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from seedbed.common.cpu import usable_cores
 from seedbed.common.errors import MissingExtraError, SeedbedError
 
 try:
@@ -132,7 +132,7 @@ def _check_gpu(root: Path) -> Check:
 
 
 def _check_cores(root: Path) -> Check:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     shares = []
     for text in _control_group_values(root, "cpu.max"):
         quota, _, period = text.partition(" ")

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from seedbed.common.counting import count
+from seedbed.common.cpu import usable_cores
 from seedbed.common.errors import BrokenError, ConfigError, UsageError
 from seedbed.common.logs import setup_logging
 from seedbed.common.report import passed_on
@@ -67,7 +68,7 @@ def check_room(num_learners: int) -> None:
     Raises:
         UsageError: they are too many for its cores.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     if num_learners > _MOST_PER_CORE * cores:
         raise UsageError(
             f"expected {FLAG} to be at most {_MOST_PER_CORE * cores} on {count(cores, 'core')}, got {num_learners}: "
